@@ -1,0 +1,108 @@
+"""The ``rlrun`` command: a table of commands, one file a command, and the one place where errors become exit codes."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+
+from rlrun.errors import RlrunError, UsageError
+
+COMMANDS = {
+    "train": ("rlrun.cli.train", "train an agent; what rlrun does without a command"),
+    "eval": ("rlrun.cli.evaluate", "play episodes with a trained agent and print its returns"),
+    "resume": ("rlrun.cli.resume", "continue a run that was stopped, or extend one that has finished"),
+    "ls": ("rlrun.cli.ls", "list runs"),
+    "configs": ("rlrun.cli.configs", "show what can be composed, and the settings of each group"),
+}
+"""Name -> module with ``main(arguments) -> exit code``, and one line of help. Imported only when called."""
+
+HELP = """rlrun trains reinforcement-learning agents from the shell.
+
+usage: rlrun [COMMAND] [KEY=VALUE ...] [OPTIONS]
+
+commands:
+{commands}
+  help      this page; rlrun COMMAND --help says more of one
+
+examples:
+  rlrun algo=dqn env=cartpole seed=1
+  rlrun -m algo=dqn,ppo env=cartpole seed=1,2 total_frames=20000
+
+RLRUN_DEBUG=1 shows the traceback of an error."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command line and return its exit code; every error is one line on stderr for each problem."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    try:
+        code = _dispatch(arguments)
+        sys.stdout.flush()
+        return code
+    except BrokenPipeError:  # the reader of our output has gone, as in `rlrun ls | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except KeyboardInterrupt:
+        print("rlrun: interrupted", file=sys.stderr)
+        return 130
+    except RlrunError as error:
+        _reraise_for_debugging()
+        for line in str(error).splitlines():
+            _say_error(line)
+        return error.exit_code
+    except Exception as error:
+        _reraise_for_debugging()
+        _say_error(f"internal error: {type(error).__name__}: {error} (RLRUN_DEBUG=1 shows the traceback)")
+        return 70
+
+
+def _dispatch(arguments: list[str]) -> int:
+    first = arguments[0] if arguments else ""
+    if first == "help" and len(arguments) > 1:
+        return _dispatch([arguments[1], "--help"])
+    if first in ("help", "--help", "-h"):
+        commands = "\n".join(f"  {name:<9} {line}" for name, (_, line) in COMMANDS.items())
+        print(HELP.format(commands=commands))
+        return 0
+    if first == "--version":
+        from importlib.metadata import version
+
+        print(f"rlrun {version('rlrun')}")
+        return 0
+    if first in COMMANDS:
+        return _run(first, arguments[1:])
+    if first.isidentifier():
+        raise UsageError(_unknown_command(first))
+    return _run("train", arguments)
+
+
+def _run(command: str, arguments: list[str]) -> int:
+    module = importlib.import_module(COMMANDS[command][0])
+    try:
+        return int(module.main(arguments))
+    except SystemExit as stop:  # argparse after --help
+        return stop.code if isinstance(stop.code, int) else 0
+
+
+def _unknown_command(word: str) -> str:
+    from rlrun.cli.arguments import root_keys
+
+    if word in root_keys():
+        return f"'{word}' has no value; write {word}=VALUE"
+    starts = [name for name in COMMANDS if word.startswith(name) or name.startswith(word)]
+    close = starts or difflib.get_close_matches(word, COMMANDS, n=1)
+    hint = f"did you mean '{close[0]}'?" if close else f"commands: {', '.join(COMMANDS)}, help"
+    return f"unknown command '{word}'; {hint}"
+
+
+def _reraise_for_debugging() -> None:
+    if os.environ.get("RLRUN_DEBUG") == "1":
+        raise  # noqa: PLE0704 - called from except clauses only
+
+
+def _say_error(line: str) -> None:
+    """One line on stderr, whatever is in it."""
+    shown = "".join(letter if letter.isprintable() else " " for letter in line)
+    print(f"rlrun: error: {shown}", file=sys.stderr)

@@ -1,0 +1,119 @@
+"""``rlrun configs``: what can be composed, and every setting with its type, limits, default and meaning."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import typing
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from rlrun.cli.arguments import Parser
+from rlrun.cli.groups import configs_directory, description, find_groups
+from rlrun.cli.output import print_table, say
+from rlrun.config import ALGORITHMS, RunConfig
+from rlrun.config.settings import allowed, key_of, meaning_of, nearest
+from rlrun.errors import UsageError
+
+
+def main(arguments: list[str]) -> int:
+    """Show the config groups, or the settings of one part of the config."""
+    parser = Parser("configs", "Show what can be composed; or, of one part of the config, every setting.")
+    parts = _parts()
+    parser.add_argument("part", nargs="?", metavar="PART", help=", ".join(parts))
+    parser.add_argument("-cd", "--config-dir", type=Path, metavar="DIR", help="a folder of your own configs")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    options = parser.parse_args(arguments)
+    if options.part is None:
+        _show_groups([*([options.config_dir] if options.config_dir else []), configs_directory()], options.json)
+    elif options.part in parts:
+        _show_settings(parts[options.part], options.json)
+    else:
+        hint = nearest(options.part, parts) or ";"
+        raise UsageError(f"unknown part '{options.part}'{hint} choices: {', '.join(parts)}")
+    return 0
+
+
+def _parts() -> dict[str, list[tuple[str, type[Any]]]]:
+    """What can be asked for -> prefix and dataclass of each section to print."""
+    algorithms: dict[str, list[tuple[str, type[Any]]]] = {
+        name: [("algo.", schema)] for name, schema in ALGORITHMS.items()
+    }
+    sections: dict[str, list[tuple[str, type[Any]]]] = {"root": [("", RunConfig)]}
+    for key, hint in typing.get_type_hints(RunConfig).items():
+        if key == "algo":
+            sections[key] = [section for part in algorithms.values() for section in part]
+        elif dataclasses.is_dataclass(hint) and isinstance(hint, type):
+            sections[key] = [(f"{key}.", hint)]
+    return sections | algorithms
+
+
+def _show_groups(directories: list[Path], as_json: bool) -> None:
+    groups = {
+        group: {choice: description(file) for choice, file in files.items()}
+        for group, files in find_groups(directories).items()
+    }
+    if as_json:
+        print(json.dumps(groups, indent=2))
+        return
+    tuned = groups.get("tuned", {})
+    for group in ("algo", "env", "network", "hardware", "experiment", *sorted(groups)):
+        choices = groups.pop(group, {})
+        if choices and group != "tuned":
+            say(f"{group}=")
+            width = max(map(len, choices))
+            for choice, line in choices.items():
+                say(f"  {choice:<{width}}  {line}{_tuned_note(group, choice, tuned)}")
+    say()
+    say(
+        "rlrun configs algo (or env, network, dqn, root, ...) explains each setting; tuned=none turns tuned settings off."
+    )
+
+
+def _tuned_note(group: str, choice: str, tuned: dict[str, str]) -> str:
+    if group != "env":
+        return ""
+    algorithms = [algo for algo in ALGORITHMS if f"{algo}_{choice}" in tuned]
+    return f" [tuned for {', '.join(algorithms)}]" if algorithms else ""
+
+
+def _show_settings(sections: list[tuple[str, type[Any]]], as_json: bool) -> None:
+    settings = [(schema, list(_settings(prefix, schema))) for prefix, schema in sections]
+    if as_json:
+        print(json.dumps({schema.__name__: rows for schema, rows in settings}, indent=2))
+        return
+    for schema, rows in settings:
+        say((schema.__doc__ or "").strip())
+        columns = ("setting", "value", "default", "per agent", "meaning")
+        print_table(
+            columns,
+            [
+                (
+                    row["key"],
+                    row["allowed"],
+                    json.dumps(row["default"]),
+                    "yes" if row["per_agent"] else "",
+                    row["meaning"],
+                )
+                for row in rows
+            ],
+        )
+        say()
+
+
+def _settings(prefix: str, schema: type[Any]) -> Iterator[dict[str, Any]]:
+    hints = typing.get_type_hints(schema)
+    for field in dataclasses.fields(schema):
+        if "meaning" not in field.metadata:
+            continue  # a section of its own
+        meaning = meaning_of(field)
+        default = field.default_factory() if field.default is dataclasses.MISSING else field.default  # type: ignore[misc]
+        yield {
+            "key": prefix + key_of(field),
+            "allowed": allowed(hints[field.name], meaning),
+            "default": default,
+            "unit": meaning.unit,
+            "per_agent": meaning.per_agent,
+            "meaning": meaning.doc,
+        }

@@ -1,0 +1,44 @@
+"""``rlrun eval RUN``: play greedy episodes with a trained agent."""
+
+from __future__ import annotations
+
+import json
+
+from rlrun.cli.arguments import Parser, add_outputs, integer
+from rlrun.cli.output import say, shown_number, shown_path
+from rlrun.run import Run, find
+
+_KEYS = ("return_mean", "return_std", "return_iqm", "return_min", "return_max")
+
+
+def main(arguments: list[str]) -> int:
+    """Evaluate a run."""
+    parser = Parser("eval", "Play greedy episodes with a trained agent and print what they returned.")
+    parser.add_argument("run", metavar="RUN", help="a run's directory, the beginning of its name, or latest")
+    parser.add_argument("--episodes", type=integer(1, 100_000), default=100, metavar="N", help="default 100")
+    parser.add_argument(
+        "--seed", type=integer(0, 2**32 - 1), default=0, metavar="S", help="seed of the environments; default 0"
+    )
+    parser.add_argument(
+        "--checkpoint", metavar="C", help="best, last or a number of frames; default best, if there is one"
+    )
+    parser.add_argument("--returns", action="store_true", help="print the return of every episode, too")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    add_outputs(parser)
+    options = parser.parse_args(arguments)
+    run = Run.open(find(options.run, options.outputs))
+    checkpoint = options.checkpoint or ("best" if (run.checkpoints / "best.ckpt").is_file() else "last")
+
+    from rlrun.evaluation import evaluate_run  # imports torch
+
+    result = evaluate_run(run, options.episodes, options.seed, checkpoint)
+    keys = [*_KEYS, "episodes", "checkpoint", *(["returns"] if options.returns else [])]
+    if options.json:
+        print(json.dumps({key: result[key] for key in keys}))
+        return 0
+    say(f"{shown_path(run.directory)}: checkpoint {result['checkpoint']}, {result['episodes']} episodes")
+    for key in _KEYS:
+        say(f"  {key.removeprefix('return_'):<5} {shown_number(result[key], 2):>12}")
+    if options.returns:
+        say("  " + " ".join(f"{value:g}" for value in result["returns"]))
+    return 0

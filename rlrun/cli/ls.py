@@ -1,0 +1,46 @@
+"""``rlrun ls``: the runs in a folder, newest first."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from rlrun.cli.arguments import Parser, add_outputs
+from rlrun.cli.output import print_table, say, shown_evaluation
+from rlrun.plain import printable
+from rlrun.run import list_runs
+
+_COLUMNS = ("run", "status", "algo", "env", "seed", "frames", "return", "best")
+
+
+def main(arguments: list[str]) -> int:
+    """List runs."""
+    parser = Parser("ls", "List runs, newest first. The name of a run, or its beginning, is what other commands take.")
+    add_outputs(parser)
+    parser.add_argument("--json", action="store_true", help="print every run's manifest as one JSON list")
+    options = parser.parse_args(arguments)
+    runs = list_runs(options.outputs)
+    if options.json:
+        print(json.dumps(runs, indent=2))
+    elif not runs:
+        say(f"no run in {printable(options.outputs)} yet; start one with: rlrun")
+    else:
+        print_table(_COLUMNS, [_row(run) for run in runs])
+    return 0
+
+
+def _row(run: dict[str, Any]) -> list[str]:
+    name = Path(run["directory"]).name
+    if run["status"] == "unreadable":
+        return [name, "unreadable", "-", "-", "-", "-", "-", "-"]
+    return [
+        name,
+        run["status"],
+        run["algo"],
+        run["env"],
+        str(run["seed"]),
+        f"{run['frames']:,}/{run['total_frames']:,}",
+        shown_evaluation(run["evaluation"]),
+        shown_evaluation(run.get("best")),
+    ]

@@ -1,0 +1,114 @@
+"""The overrides of a command line, checked before Hydra sees them.
+
+Hydra's own messages are long and stop at the first problem, and ``+key=value`` slips past any schema. So syntax, group choices
+and repetitions are checked here, and every other ``key=value`` is handed on as ``++key=value``: Hydra then takes it as it is,
+and the typed config reports all unknown keys, types and ranges at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override, QuotedString, ValueType
+from hydra.errors import HydraException
+
+from rlrun.config.settings import nearest
+from rlrun.errors import UsageError
+
+
+def check_overrides(texts: Sequence[str], groups: Mapping[str, Collection[str]], multirun: bool) -> list[str]:
+    """The overrides to give to Hydra. ``groups`` maps each config group to its choices.
+
+    Raises:
+        UsageError: one line for each override that can't be.
+    """
+    parser = OverridesParser.create()
+    seen: dict[str, str] = {}
+    checked: list[str] = []
+    problems: list[str] = []
+    for text in texts:
+        try:
+            override = _parse(parser, text)
+            _check_repetition(override, text, seen)
+            _check_sweep(override, text, multirun)
+            checked += _rewrite(override, text, groups)
+        except UsageError as problem:
+            problems.append(str(problem))
+    if problems:
+        raise UsageError("\n".join(problems))
+    if "env.id" in seen and "env" not in seen:
+        checked.append("env=gymnasium")
+    return checked
+
+
+def is_multirun(texts: Sequence[str]) -> bool:
+    """Whether an override asks for a sweep in Hydra's own words."""
+    return "hydra.mode=MULTIRUN" in texts
+
+
+def _parse(parser: OverridesParser, text: str) -> Override:
+    key, equals, value = text.partition("=")
+    if not text.strip():
+        raise UsageError("an empty argument; remove it, or write KEY=VALUE")
+    if not key.strip("+~ "):
+        raise UsageError(f"bad override '{text}'; write KEY=VALUE")
+    if key.startswith("~"):
+        raise UsageError(f"'{key.strip('~ ')}' can't be removed; choose another value for it instead")
+    if not equals:
+        raise UsageError(f"'{text}' has no value; write {text}=VALUE")
+    try:
+        return parser.parse_override(text)
+    except HydraException:
+        quoted = value.replace('"', '\\"')
+        raise UsageError(f"can't parse {text}; quote it: '{key}=\"{quoted}\"'") from None
+
+
+def _check_repetition(override: Override, text: str, seen: dict[str, str]) -> None:
+    key = override.key_or_group
+    if key in seen:
+        raise UsageError(f"{key} is given twice ({seen[key]} and {text}); keep one")
+    seen[key] = text
+
+
+def _check_sweep(override: Override, text: str, multirun: bool) -> None:
+    if not override.is_sweep_override():
+        return
+    if not override.is_discrete_sweep():
+        raise UsageError(f"{text}: an interval has no end of values; list some, or use range(start,stop,step)")
+    if not multirun:
+        as_list = "" if "(" in text else f", or write one list: {override.key_or_group}=[{text.partition('=')[2]}]"
+        raise UsageError(f"{text} is a sweep over several values; add -m to run them all{as_list}")
+
+
+def _rewrite(override: Override, text: str, groups: Mapping[str, Collection[str]]) -> list[str]:
+    key = override.key_or_group
+    if key.startswith(("hydra.", "hydra/")) or override.package is not None:
+        return [text]
+    plain = text.lstrip("+")
+    if key not in groups:
+        return [f"++{plain}"]
+    if key == "experiment" and override.value() is None and not override.is_sweep_override():
+        return []  # none is what the defaults list says already
+    for choice in _choices(override):
+        if not isinstance(choice, str):
+            raise UsageError(
+                f"{plain}: choose one of {', '.join(sorted(groups[key]))}; settings are typed {key}.NAME=VALUE"
+            )
+        if choice not in groups[key]:
+            known = sorted(groups[key])
+            hint = nearest(choice, known) or ";"
+            raise UsageError(f"unknown {key} '{choice}'{hint} choices: {', '.join(known)}")
+    return [plain]
+
+
+def _choices(override: Override) -> Iterator[object]:
+    if override.is_sweep_override():
+        if override.value_type != ValueType.GLOB_CHOICE_SWEEP:  # a glob is matched against the files by Hydra
+            yield from (text.strip("'\"") for text in override.sweep_string_iterator())
+        return
+    value = override.value()
+    if isinstance(value, QuotedString):
+        yield value.text
+    else:
+        yield value if isinstance(value, str | dict | list) else override.get_value_element_as_str()

@@ -1,0 +1,182 @@
+"""``rlrun [train]``: a Hydra application. Hydra composes; every check and every file is rlrun's own."""
+
+from __future__ import annotations
+
+import os
+import sys
+from argparse import Namespace
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import hydra
+import yaml
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException
+from omegaconf import DictConfig
+from omegaconf.errors import OmegaConfBaseException
+
+from rlrun import sweeps
+from rlrun.cli.arguments import Parser
+from rlrun.cli.groups import configs_directory, find_groups
+from rlrun.cli.overrides import check_overrides, is_multirun
+from rlrun.config import to_mapping
+from rlrun.errors import ResumeError, UsageError
+from rlrun.plain import read_yaml, to_yaml
+
+_EXAMPLES = """examples:
+  rlrun algo=ppo env=pendulum seed=3 algo.learning_rate=1e-3
+  rlrun experiment=tutorial_dqn
+  rlrun env.id=Blackbird-v2              any installed Gymnasium environment
+  rlrun -m seed=1,2,3 network=small,large
+  rlrun algo=ppo --cfg job               print the settings and stop
+
+rlrun configs lists what can be composed; rlrun configs algo explains each setting."""
+
+
+def main(arguments: list[str]) -> int:
+    """Train, sweep, or show the config. Returns the exit code."""
+    options = _parser().parse_intermixed_args(arguments)
+    if options.shell_completion:
+        _call_hydra(["--shell-completion", *options.overrides], _Application(options))
+        return 0
+    _check_options(options)
+    directories = [*([options.config_dir] if options.config_dir else []), configs_directory()]
+    multirun = options.multirun or is_multirun(options.overrides)
+    overrides = check_overrides(options.overrides, find_groups(directories), multirun)
+    application = _Application(options)
+    _call_hydra([*_hydra_flags(options), *overrides], application)
+    return application.exit_code
+
+
+class _Application:
+    """What Hydra calls with what it composed."""
+
+    def __init__(self, options: Namespace) -> None:
+        self.exit_code = 0
+        self._quiet, self._show_config = options.quiet, options.cfg == "job"
+        sweeps.register(self.run_sweep)
+
+    def run(self, composed: DictConfig) -> None:
+        """Train one run, or print its config."""
+        job = sweeps.make_job(composed, HydraConfig.get())
+        if self._show_config:
+            print(to_yaml(to_mapping(job.config)).decode(), end="")
+            return
+        sweeps.check_jobs([job])
+        from rlrun.cli.live import choose_view
+        from rlrun.cli.results import finish_run
+
+        outcome = sweeps.train_run(sweeps.create_run(job), choose_view(self._quiet))
+        self.exit_code = finish_run(outcome.run, outcome.status, outcome.error, outcome.signal, self._quiet)
+
+    def run_sweep(self, jobs: list[sweeps.Job]) -> None:
+        """Train all jobs of a sweep."""
+        from rlrun.cli.live import choose_view
+        from rlrun.cli.output import say
+        from rlrun.cli.results import finish_sweep
+
+        def view_of(number: int) -> Any:
+            if not self._quiet:
+                say(f"job {number + 1} of {len(jobs)}: {' '.join(jobs[number].overrides)}")
+            return choose_view(self._quiet)
+
+        directory, results = sweeps.run_sweep(jobs, view_of)
+        self.exit_code = finish_sweep(directory, results, self._quiet)
+
+
+def _parser() -> Parser:
+    parser = Parser("train", "Train an agent on what the config groups and KEY=VALUE settings say.", _EXAMPLES)
+    add = parser.add_argument
+    add(
+        "overrides", nargs="*", metavar="KEY=VALUE", help="a choice of a group (algo=ppo) or a setting (algo.gamma=0.9)"
+    )
+    add("-q", "--quiet", action="store_true", help="print the run's directory and errors only")
+    add("-m", "--multirun", action="store_true", help="sweep: one run for each combination of values")
+    add("-c", "--cfg", choices=("job", "hydra", "all"), help="check and print the config instead of training")
+    add("-p", "--package", help="with --cfg: the part of the config to print")
+    add("--resolve", action="store_true", help="with --cfg hydra or all: resolve interpolations")
+    add("-cd", "--config-dir", type=Path, metavar="DIR", help="a folder of your own configs, laid out like rlrun's")
+    add("-cn", "--config-name", metavar="NAME", help="another root config than 'config'")
+    add("-i", "--info", nargs="?", const="all", metavar="WHAT", help="Hydra's information on the composition")
+    add("-sc", "--shell-completion", action="store_true", help="install=bash, install=zsh or install=fish")
+    add("--experimental-rerun", metavar="FILE", help="refused: it would execute a pickle")
+    return parser
+
+
+def _check_options(options: Namespace) -> None:
+    if options.experimental_rerun is not None:
+        raise UsageError("--experimental-rerun loads a pickle, which can run any code; use rlrun resume RUN")
+    if options.multirun and (options.cfg or options.info):
+        raise UsageError("-m runs a sweep; leave it out to show a config")
+    if options.config_dir is None:
+        return
+    if not options.config_dir.is_dir():
+        raise UsageError(f"--config-dir={options.config_dir}: no such folder")
+    if any((folder / "run.json").exists() for folder in (options.config_dir, *options.config_dir.resolve().parents)):
+        raise UsageError(
+            f"--config-dir={options.config_dir} is inside a run; configs of runs are data, use rlrun resume"
+        )
+    for file in sorted(options.config_dir.rglob("*.yaml")):
+        try:
+            read_yaml(file)
+        except ResumeError as error:
+            raise UsageError(str(error)) from error
+
+
+def _hydra_flags(options: Namespace) -> list[str]:
+    """The options that Hydra is to see. It trains nothing for ``--cfg job``: we print what we would train."""
+    flags = ["--multirun"] if options.multirun else []
+    if options.cfg and (options.cfg != "job" or options.package):
+        flags += ["--cfg", options.cfg]
+        flags += ["--resolve"] if options.resolve or options.cfg == "job" else []
+    for name in ("package", "config_dir", "config_name", "info"):
+        value = getattr(options, name)
+        if value is not None:
+            flags.append(f"--{name.replace('_', '-')}={value}")
+    return flags
+
+
+def _call_hydra(arguments: Sequence[str], application: _Application) -> None:
+    """Run the Hydra application with these arguments; its errors become ours.
+
+    Raises:
+        UsageError: Hydra could not compose; and what the application raises.
+    """
+
+    def run(composed: DictConfig) -> None:
+        try:
+            application.run(composed)
+        except Exception as error:  # Hydra would print a line of its own before passing it on
+            failures.append(error)
+
+    failures: list[Exception] = []
+    with _as_hydra_expects(arguments):
+        try:
+            hydra.main(version_base="1.3", config_path=str(configs_directory()), config_name="config")(run)()
+        except (HydraException, OmegaConfBaseException, yaml.YAMLError) as error:
+            raise UsageError(_first_line(error)) from error
+    if failures:
+        raise failures[0]
+
+
+@contextmanager
+def _as_hydra_expects(arguments: Sequence[str]) -> Iterator[None]:
+    """Hydra reads ``sys.argv``, and lets exceptions through only if asked in the environment."""
+    argv, full_error = sys.argv, os.environ.get("HYDRA_FULL_ERROR")
+    sys.argv, os.environ["HYDRA_FULL_ERROR"] = ["rlrun", *arguments], "1"
+    try:
+        yield
+    finally:
+        sys.argv = argv
+        if full_error is None:
+            del os.environ["HYDRA_FULL_ERROR"]
+        else:
+            os.environ["HYDRA_FULL_ERROR"] = full_error
+
+
+def _first_line(error: Exception) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    cause = [line.strip() for line in str(error.__cause__ or "").splitlines() if line.strip()]
+    return "; ".join(dict.fromkeys([*lines[:1], *cause[:1]])) or type(error).__name__

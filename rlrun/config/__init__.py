@@ -1,0 +1,38 @@
+"""From composed values to a checked, frozen ``RunConfig``. No code above this package sees a DictConfig."""
+
+from rlrun.config.conversion import from_dictconfig, from_mapping, signature, to_mapping
+from rlrun.config.schema import (
+    ALGORITHMS,
+    AlgoConfig,
+    CheckpointConfig,
+    DQNConfig,
+    EnvConfig,
+    EvaluationConfig,
+    HardwareConfig,
+    LoggingConfig,
+    NetworkConfig,
+    PlotConfig,
+    PPOConfig,
+    RunConfig,
+    StopConfig,
+)
+
+__all__ = [
+    "ALGORITHMS",
+    "AlgoConfig",
+    "CheckpointConfig",
+    "DQNConfig",
+    "EnvConfig",
+    "EvaluationConfig",
+    "HardwareConfig",
+    "LoggingConfig",
+    "NetworkConfig",
+    "PPOConfig",
+    "PlotConfig",
+    "RunConfig",
+    "StopConfig",
+    "from_dictconfig",
+    "from_mapping",
+    "signature",
+    "to_mapping",
+]

@@ -1,0 +1,101 @@
+"""Combinations of settings that cannot work. What needs the environment's spaces is checked by ``check_spaces``' callers."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+
+from rlrun.config.schema import DQNConfig, PPOConfig, RunConfig
+
+DEVICE = re.compile(r"auto|cpu|cuda(:\d+)?")
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+LONGEST_NAME = 64
+
+
+def check(config: RunConfig) -> list[str]:
+    """One line for each impossible combination."""
+    problems = [*_check_names(config), *_check_root(config)]
+    match config.algo:
+        case DQNConfig():
+            problems += _check_dqn(config, config.algo)
+        case PPOConfig():
+            problems += _check_ppo(config, config.algo)
+    return problems
+
+
+def _check_names(config: RunConfig) -> list[str]:
+    problems = []
+    for key, value in (("name", config.name), ("env.name", config.env.name)):
+        if value and not NAME.fullmatch(value):
+            problems.append(f"{key}={value!r:.80} may only contain A-Z a-z 0-9 . _ - and must start with a letter or digit")
+        elif len(value) > LONGEST_NAME:
+            problems.append(f"{key} is longer than {LONGEST_NAME} characters; shorten it")
+    if not DEVICE.fullmatch(config.device):
+        problems.append(f"device={config.device!r:.40} is not known; choices: auto, cpu, cuda, cuda:N")
+    if not config.outputs or "\0" in config.outputs:
+        problems.append(f"outputs={config.outputs!r:.40} is not a folder")
+    return problems
+
+
+def _check_root(config: RunConfig) -> list[str]:
+    env, problems = config.env, []
+    if not config.network.hidden:
+        problems.append("network.hidden=[] has no layer; give at least one width, as in network.hidden=[64,64]")
+    if config.stop.return_ is not None and config.evaluation.episodes == 0:
+        problems.append("stop.return needs evaluations, but evaluation.episodes=0; set evaluation.episodes=10")
+    if config.stop.return_ is not None and config.evaluation.every_frames == 0:
+        problems.append("stop.return needs evaluations, but evaluation.every_frames=0; set evaluation.every_frames=10000")
+    if env.observation_norm == "initial" and env.observation_norm_steps < 2:
+        problems.append("env.observation_norm=initial needs env.observation_norm_steps >= 2, as in env.observation_norm_steps=1000")
+    if env.observation_norm == "none" and env.observation_norm_steps > 0:
+        problems.append("env.observation_norm_steps has no effect with env.observation_norm=none; set env.observation_norm=initial")
+    return problems
+
+
+def _check_dqn(config: RunConfig, algo: DQNConfig) -> list[str]:
+    rules: list[tuple[Callable[[], bool], str]] = [
+        (
+            lambda: algo.batch_size > algo.buffer_size,
+            f"algo.batch_size ({algo.batch_size}) > algo.buffer_size ({algo.buffer_size}); a batch must fit into the replay memory",
+        ),
+        (
+            lambda: algo.epsilon_start < algo.epsilon_end,
+            f"algo.epsilon_start ({algo.epsilon_start}) < algo.epsilon_end ({algo.epsilon_end}); epsilon can only fall",
+        ),
+        (
+            lambda: algo.learning_starts * config.env.frame_skip >= config.total_frames,
+            f"algo.learning_starts ({algo.learning_starts}) leaves no update within total_frames ({config.total_frames})",
+        ),
+        (
+            lambda: algo.buffer_size % algo.num_envs != 0,
+            f"algo.buffer_size ({algo.buffer_size}) is not a multiple of algo.num_envs ({algo.num_envs})",
+        ),
+        (
+            lambda: algo.n_step * algo.num_envs > algo.buffer_size,
+            f"algo.n_step ({algo.n_step}) does not fit into algo.buffer_size ({algo.buffer_size}) with {algo.num_envs} environments",
+        ),
+        (lambda: config.env.reward_norm, "env.reward_norm=true needs whole rollouts, which dqn does not have; use env.reward_scale"),
+    ]
+    return [line for broken, line in rules if broken()]
+
+
+def _check_ppo(config: RunConfig, algo: PPOConfig) -> list[str]:
+    batch = algo.num_envs * algo.rollout_steps
+    rollout = f"{algo.rollout_steps} steps x {algo.num_envs} environments = {batch}"
+    rules: list[tuple[Callable[[], bool], str]] = [
+        (lambda: algo.minibatch_size > batch, f"algo.minibatch_size ({algo.minibatch_size}) > the rollout ({rollout})"),
+        (
+            lambda: algo.minibatch_size <= batch and batch % algo.minibatch_size != 0 and not algo.drop_last,
+            f"the rollout ({rollout}) is not divisible by algo.minibatch_size ({algo.minibatch_size}); "
+            "change one, or set algo.drop_last=true",
+        ),
+        (
+            lambda: batch * config.env.frame_skip > config.total_frames,
+            f"total_frames ({config.total_frames}) is less than one rollout ({rollout} transitions)",
+        ),
+        (
+            lambda: algo.normalize_advantage == "minibatch" and algo.minibatch_size < 2,
+            "algo.normalize_advantage=minibatch needs algo.minibatch_size >= 2",
+        ),
+    ]
+    return [line for broken, line in rules if broken()]

@@ -1,0 +1,270 @@
+"""Making Gymnasium environments, and what their spaces mean for an agent. Wrong ids and spaces end here, in one line."""
+
+from __future__ import annotations
+
+import copy
+import difflib
+import logging
+import math
+import re
+import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.metadata import entry_points
+from typing import Any
+
+import gymnasium
+import numpy as np
+from gymnasium.envs.registration import EnvSpec, load_env_creator, registry
+from gymnasium.spaces import Box, Discrete, MultiDiscrete, Space
+from numpy.typing import NDArray
+
+from rlrun.config import EnvConfig
+from rlrun.errors import EnvironmentFailure, UnavailableError, UsageError
+
+Environment = gymnasium.Env[Any, Any]
+
+_ID = re.compile(r"[A-Za-z0-9_.\-]+(/[A-Za-z0-9_.\-]+)?-v\d+")
+_PACKAGES = {"ALE": "ale-py", "phys2d": "jax", "tabular": "jax"}
+"""Namespaces of well-known environments and the package each needs."""
+
+
+@dataclass(frozen=True)
+class DiscreteActions:
+    """One choice out of ``n``, numbered from 0."""
+
+    n: int
+
+
+@dataclass(frozen=True)
+class MultiDiscreteActions:
+    """``len(nvec)`` independent choices, choice k out of ``nvec[k]``, numbered from 0."""
+
+    nvec: tuple[int, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class BoxActions:
+    """A vector of K numbers within finite bounds: ``low`` and ``high`` are float32 [K]."""
+
+    low: NDArray[np.float32]
+    high: NDArray[np.float32]
+
+
+Actions = DiscreteActions | MultiDiscreteActions | BoxActions
+
+
+@dataclass(frozen=True, eq=False)
+class Spaces:
+    """What an agent must know of its environment to be built."""
+
+    observation_size: int
+    """Numbers the agent sees each step: the flattened Box times ``frame_stack``."""
+    action: Actions
+    max_episode_steps: int | None
+    """The registered time limit, in simulator steps."""
+    reward_threshold: float | None
+    """The return at which the environment counts as solved, where it is registered."""
+
+
+def make(config: EnvConfig) -> Environment:
+    """Make the environment with its registered wrappers, but without Gymnasium's checker, order and time-limit wrappers.
+
+    The checks of ``probe`` and the time limit of ``rollout`` stand in for them at no cost per step.
+
+    Raises UsageError (a wrong id or ``env.kwargs``), UnavailableError (a package is missing), EnvironmentFailure.
+    """
+    with _quiet():
+        spec = copy.copy(_registered(config.id))
+        spec.order_enforce, spec.disable_env_checker, spec.max_episode_steps = False, True, None
+        # Through the spec and not as arguments of gymnasium.make, which has parameters of its own.
+        spec.kwargs = {**spec.kwargs, **config.kwargs}
+        try:
+            if isinstance(spec.entry_point, str):
+                load_env_creator(spec.entry_point)
+            _log_mujoco_warnings()
+            env = gymnasium.make(spec)
+        except (ImportError, gymnasium.error.DependencyNotInstalled) as error:
+            raise UnavailableError(_missing_package(spec, error)) from error
+        except Exception as error:
+            reason = one_line(error.__cause__ or error)
+            if config.kwargs:
+                raise UsageError(f"env.kwargs={config.kwargs}: {config.id} does not accept them: {reason}") from error
+            raise EnvironmentFailure(f"env {config.id} can not be made: {reason}") from error
+    modes = env.metadata.get("render_modes") or []
+    if config.kwargs.get("render_mode") not in (None, *modes):
+        env.close()
+        raise UsageError(
+            f"env.kwargs.render_mode={config.kwargs['render_mode']}: choices: {', '.join(modes) or 'none'}"
+        )
+    return env
+
+
+def spaces(config: EnvConfig) -> Spaces:
+    """Sizes of observations and actions, read from a freshly made environment.
+
+    Raises UsageError for spaces that no agent here can use, and what ``make`` raises.
+    """
+    env = make(config)
+    try:
+        size = _observation_size(config.id, env.observation_space)
+        action = _actions(config.id, env.action_space)
+    finally:
+        env.close()
+    spec = _registered(config.id)
+    return Spaces(size * config.frame_stack, action, spec.max_episode_steps, spec.reward_threshold)
+
+
+def step_limit(config: EnvConfig) -> int | None:
+    """Steps of the agent after which an episode is truncated: ``time_limit``, or the registered one over ``frame_skip``."""
+    if config.time_limit is not None:
+        return config.time_limit
+    registered = _registered(config.id).max_episode_steps
+    return None if registered is None else math.ceil(registered / config.frame_skip)
+
+
+def probe(config: EnvConfig, seed: int) -> None:
+    """Take ten random steps and hold what comes back against the environment's own spaces.
+
+    Raises EnvironmentFailure with the first disagreement, and what ``make`` raises.
+    """
+    env = make(config)
+    actions = copy.deepcopy(env.action_space)  # sampling leaves the environment's own generator alone
+    actions.seed(seed)
+    try:
+        _check_observation(config.id, env.observation_space, env.reset(seed=seed)[0])
+        for _ in range(10):
+            observation, reward, terminated, truncated, info = env.step(actions.sample())
+            _check_observation(config.id, env.observation_space, observation)
+            _check_step(config.id, reward, terminated, truncated, info)
+            if terminated or truncated:
+                _check_observation(config.id, env.observation_space, env.reset()[0])
+    except EnvironmentFailure:
+        raise
+    except (Exception, SystemExit) as error:
+        raise EnvironmentFailure(
+            f"env {config.id} raised {one_line(error)} in its first steps (seed {seed})"
+        ) from error
+    finally:
+        env.close()
+
+
+def one_line(error: BaseException) -> str:
+    """An exception as ``Type: message``, on one line of bounded length."""
+    message = " ".join(str(error).split())
+    return f"{type(error).__name__}: {message}"[:300].removesuffix(": ")
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Gymnasium warns in colour about old versions and float precision; our own checks say what matters."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+def _log_mujoco_warnings() -> None:
+    """MuJoCo would print its warnings on the terminal and append them to a file in the working directory."""
+    mujoco = sys.modules.get("mujoco")
+    if mujoco is not None and mujoco.get_mju_user_warning() is None:
+        mujoco.set_mju_user_warning(logging.getLogger("rlrun.mujoco").info)
+
+
+def _registered(identifier: str) -> EnvSpec:
+    """The registered spec of an id, with packages that advertise environments to rlrun imported if it takes them."""
+    if ":" in identifier:
+        raise UsageError(
+            f"env.id={identifier}: an id may not name a module to import; install a package that registers it"
+        )
+    if not _ID.fullmatch(identifier):
+        raise UsageError(f"env.id={identifier}: {_malformed(identifier)}")
+    if identifier not in registry:
+        for plugin in entry_points(group="rlrun.envs"):
+            plugin.load()
+    if identifier not in registry:
+        namespace = identifier.rpartition("/")[0]
+        if namespace and namespace not in {spec.namespace for spec in registry.values()}:
+            package = _PACKAGES.get(namespace, f"the package that has {namespace}")
+            raise UnavailableError(
+                f"env.id={identifier}: no installed package registers it with rlrun; install {package}"
+            )
+        raise UsageError(f"env.id={identifier}: no such environment; {_nearest(identifier)}")
+    return registry[identifier]
+
+
+def _malformed(identifier: str) -> str:
+    versions = _versions(identifier.strip())
+    return f"write the version: {versions[-1]}" if versions else "expected a Gymnasium id such as CartPole-v1"
+
+
+def _nearest(identifier: str) -> str:
+    versions = _versions(identifier.rpartition("-v")[0])
+    if versions:
+        return f"its versions are {', '.join(versions)}"
+    close = difflib.get_close_matches(identifier, registry, n=1)
+    return f"did you mean {close[0]}?" if close else "see gymnasium.pprint_registry() for what is installed"
+
+
+def _versions(name: str) -> list[str]:
+    """The registered ids of a name without its version, oldest first."""
+    same = [spec for spec in registry.values() if spec.id.rpartition("-v")[0] == name]
+    return [spec.id for spec in sorted(same, key=lambda spec: spec.version or 0)]
+
+
+def _missing_package(spec: EnvSpec, error: BaseException) -> str:
+    newest = _versions(spec.id.rpartition("-v")[0])[-1]
+    remedy = f"use {newest}" if newest != spec.id else " ".join(str(error).split())
+    package = f" ({_PACKAGES[spec.namespace]})" if spec.namespace in _PACKAGES else ""
+    return f"env.id={spec.id} needs a package that is not installed{package}; {remedy}"
+
+
+def _observation_size(identifier: str, space: Space[Any]) -> int:
+    if not isinstance(space, Box) or space.dtype.kind not in "biuf":
+        raise UsageError(
+            f"env.id={identifier}: observation space {space} is not supported; rlrun needs a Box of numbers"
+        )
+    return math.prod(space.shape)
+
+
+def _actions(identifier: str, space: Space[Any]) -> Actions:
+    if isinstance(space, Discrete):
+        return DiscreteActions(int(space.n))
+    if isinstance(space, MultiDiscrete):
+        return MultiDiscreteActions(tuple(int(n) for n in space.nvec.ravel()))
+    if not isinstance(space, Box) or space.dtype.kind != "f":
+        supported = "Discrete, MultiDiscrete and Box of floats"
+        raise UsageError(f"env.id={identifier}: action space {space} is not supported; rlrun knows {supported}")
+    low, high = space.low.astype(np.float32).ravel(), space.high.astype(np.float32).ravel()
+    if not (np.isfinite(low).all() and np.isfinite(high).all()):
+        raise UsageError(
+            f"env.id={identifier}: action space {space} has no finite bounds; rlrun needs them to scale actions"
+        )
+    return BoxActions(low, high)
+
+
+def _check_observation(identifier: str, space: Space[Any], observation: object) -> None:
+    failure = f"env {identifier} returned an observation of"
+    if not isinstance(observation, (np.ndarray, np.generic)):
+        raise EnvironmentFailure(f"{failure} type {type(observation).__name__}, expected a NumPy array")
+    if observation.shape != space.shape:
+        raise EnvironmentFailure(f"{failure} shape {observation.shape}, its space says {space.shape}")
+    if observation.dtype.kind not in "biuf":
+        raise EnvironmentFailure(f"{failure} dtype {observation.dtype}, its space says {space.dtype}")
+    if not np.isfinite(observation).all():
+        raise EnvironmentFailure(f"env {identifier} returned an observation that is not finite")
+
+
+def _check_step(identifier: str, reward: Any, terminated: object, truncated: object, info: object) -> None:
+    try:
+        finite = math.isfinite(float(reward))
+    except (TypeError, ValueError):
+        finite = False
+    if not finite:
+        raise EnvironmentFailure(f"env {identifier} returned reward {reward!r}, expected a finite number")
+    for name, flag in (("terminated", terminated), ("truncated", truncated)):
+        if not isinstance(flag, (bool, np.bool_)):
+            raise EnvironmentFailure(f"env {identifier} returned {name}={flag!r}, expected a boolean")
+    if not isinstance(info, dict):
+        raise EnvironmentFailure(f"env {identifier} returned info of type {type(info).__name__}, expected a dict")

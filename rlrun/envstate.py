@@ -1,0 +1,271 @@
+"""Capturing an environment in the middle of an episode and restoring it, bit for bit, without pickle.
+
+``copy.deepcopy`` and ``pickle`` of Gymnasium's MuJoCo environments silently give a fresh environment, so the state is
+read out explicitly: every attribute of the environment and its wrappers that is plain data, every random generator, and
+MuJoCo's simulation. Whether that is the whole state of a given environment is never guessed: ``exactness`` tries it.
+
+A captured state is a tree of dicts with string keys, lists, NumPy arrays, None, bool, int, float and str; any
+other plain type is a dict with its name under ``"type"``.
+"""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import sys
+from collections import deque
+from typing import Any
+
+import numpy as np
+from gymnasium.spaces import Space
+from numpy.random import MT19937, PCG64, PCG64DXSM, SFC64, Generator, Philox
+from numpy.typing import NDArray
+
+from rlrun.config import EnvConfig
+from rlrun.envs import Environment, make, one_line
+from rlrun.errors import EnvironmentFailure, ResumeError
+
+Tree = dict[str, Any]
+
+_NOT_STATE = {"env", "spec", "metadata", "render_mode", "fullpath", "_ezpickle_args", "_ezpickle_kwargs"}
+"""Attributes that say how an environment was made; they belong to the one restored into, not to the captured one."""
+
+_BIT_GENERATORS = {kind.__name__: kind for kind in (MT19937, PCG64, PCG64DXSM, Philox, SFC64)}
+
+
+class _NotPlainError(Exception):
+    """A value that is not plain data."""
+
+
+def capture(env: Environment) -> Tree:
+    """The state of an environment that ``make`` made, as a tree that shares no memory with it.
+
+    Raises EnvironmentFailure if the environment's own ``get_state()`` raises or returns something that is not plain data.
+    """
+    own = None
+    if _has_own_state(env):
+        try:
+            own = {"state": _encode(env.unwrapped.get_state())}  # type: ignore[attr-defined]
+        except Exception as error:
+            raise EnvironmentFailure(
+                f"get_state() of {type(env.unwrapped).__name__} failed: {one_line(error)}"
+            ) from error
+    layers = [{"class": type(layer).__qualname__, "attributes": _capture_attributes(layer)} for layer in _layers(env)]
+    return {"layers": layers, "own": own}
+
+
+def restore(env: Environment, state: Tree) -> None:
+    """Put a captured state into another environment that ``make`` made from the same config.
+
+    Raises ResumeError if the state does not fit this environment.
+    """
+    # What an environment makes in reset() must exist before it can be filled in. The seed is overwritten below.
+    env.reset(seed=0)
+    try:
+        layers = _layers(env)
+        names = [type(layer).__qualname__ for layer in layers]
+        saved = [layer["class"] for layer in state["layers"]]
+        if names != saved:
+            raise ResumeError(f"the checkpoint holds the state of environment {saved}, this one is {names}")
+        for layer, tree in zip(layers, state["layers"], strict=True):
+            _restore_attributes(layer, tree["attributes"])
+        if state["own"] is not None:
+            env.unwrapped.set_state(_decode(state["own"]["state"]))  # type: ignore[attr-defined]
+    except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
+        raise ResumeError(f"the environment state in the checkpoint does not fit {env}: {one_line(error)}") from error
+
+
+def exactness(config: EnvConfig, seed: int) -> str | None:
+    """Try capture and restore on two fresh instances: None if they go on alike for 64 steps, else what went wrong."""
+    first, second = make(config), make(config)
+    actions = copy.deepcopy(first.action_space)
+    actions.seed(seed)
+    try:
+        # Neither may have the seed 0 of restore(), or a generator that was not restored could go unnoticed.
+        first.reset(seed=seed + 1)
+        second.reset(seed=seed + 2)
+        for _ in range(24):
+            _step_or_reset(first, actions.sample())
+        _step_or_reset(second, actions.sample())  # a restore must also wipe what is there
+        restore(second, capture(first))
+        ended = False
+        for step in range(64):
+            action = actions.sample()
+            expected, ended_now = _step_or_reset(first, action)
+            if _step_or_reset(second, action)[0] != expected:
+                return f"a restored environment differs after {step + 1} steps"
+            ended = ended or ended_now
+            if step == 32 and not ended and _fingerprint(first.reset()[0]) != _fingerprint(second.reset()[0]):
+                return "a restored environment differs after a reset"
+        return None
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever it raises is the answer
+        return one_line(error)
+    finally:
+        first.close()
+        second.close()
+
+
+def _step_or_reset(env: Environment, action: Any) -> tuple[list[Any], bool]:
+    """One step, then a reset if the episode ended: the bytes of all that came back, and whether it ended."""
+    observation, reward, terminated, truncated, _ = env.step(action)
+    ended = bool(terminated or truncated)
+    seen = [_fingerprint(observation), _fingerprint(reward), bool(terminated), bool(truncated)]
+    if ended:
+        seen.append(_fingerprint(env.reset()[0]))
+    return seen, ended
+
+
+def _fingerprint(value: Any) -> tuple[str, bytes]:
+    array = np.asarray(value)
+    return str(array.dtype), array.tobytes()
+
+
+def _layers(env: Environment) -> list[Environment]:
+    """The environment with its wrappers, outermost first."""
+    layers = [env]
+    while layers[-1] is not env.unwrapped:
+        layers.append(layers[-1].env)  # type: ignore[attr-defined]
+    return layers
+
+
+def _has_own_state(env: Environment) -> bool:
+    # MuJoCo environments have a set_state(qpos, qvel), but no get_state.
+    return all(callable(getattr(env.unwrapped, name, None)) for name in ("get_state", "set_state"))
+
+
+def _capture_attributes(layer: Environment) -> Tree:
+    captured = {}
+    for name, value in vars(layer).items():
+        if name not in _NOT_STATE:
+            try:
+                captured[name] = _capture_attribute(value)
+            except _NotPlainError:
+                continue  # exactness() tells whether it mattered
+    return captured
+
+
+def _capture_attribute(value: Any) -> Any:
+    """Encode plain data, or an object that is restored in place: a space's generator, a simulation, a plain object."""
+    if isinstance(value, Space):
+        return {"type": "space", "generator": _encode(value._np_random)}
+    if _is_simulation(value):
+        return _capture_simulation(value)
+    try:
+        return _encode(value)
+    except _NotPlainError:
+        attributes = getattr(value, "__dict__", None)
+        if not isinstance(attributes, dict) or not attributes:
+            raise
+        return {"type": "object", "attributes": {name: _encode(item) for name, item in attributes.items()}}
+
+
+def _restore_attributes(layer: Environment, captured: Tree) -> None:
+    attributes = vars(layer)
+    for name, tree in captured.items():
+        if name not in _NOT_STATE:
+            attributes[name] = _restore_attribute(tree, attributes.get(name))
+
+
+def _restore_attribute(tree: Any, current: Any) -> Any:
+    match tree:
+        case {"type": "space", "generator": generator}:
+            current._np_random = _restore_attribute(generator, current._np_random)
+        case {"type": "simulation"}:
+            _restore_simulation(current, tree)
+        case {"type": "object", "attributes": attributes}:
+            vars(current).update({name: _decode(item) for name, item in attributes.items()})
+        case {"type": "generator", "state": state} if isinstance(current, Generator):
+            current.bit_generator.state = _decode(
+                state
+            )  # in place, because another attribute may be the same generator
+        case _:
+            return _decode(tree)
+    return current
+
+
+def _encode(value: Any) -> Any:
+    """A tree for plain data, with its exact types. Raises _NotPlainError for anything else."""
+    kind = type(value)
+    if value is None or kind in (bool, int, float, str):
+        return value
+    if kind is list:
+        return [_encode(item) for item in value]
+    if kind is np.ndarray and value.dtype.kind in "biuf" and value.dtype.itemsize <= 8:
+        return value.copy()
+    if isinstance(value, np.generic) and value.dtype.kind in "biuf" and value.dtype.itemsize <= 8:
+        return {"type": "scalar", "value": np.array([value])}
+    if kind is tuple:
+        return {"type": "tuple", "items": [_encode(item) for item in value]}
+    if kind is deque:
+        return {"type": "deque", "items": [_encode(item) for item in value], "maxlen": value.maxlen}
+    if kind is dict:
+        return {"type": "dict", "keys": [_encode(key) for key in value], "values": [_encode(v) for v in value.values()]}
+    if kind is Generator and type(value.bit_generator).__name__ in _BIT_GENERATORS:
+        return {"type": "generator", "state": _encode(value.bit_generator.state)}
+    raise _NotPlainError(f"{kind.__name__} is not plain data")
+
+
+def _decode(tree: Any) -> Any:
+    """The value that ``_encode`` made a tree of. Raises ValueError and the like for a tree it did not make."""
+    match tree:
+        case None | bool() | int() | float() | str():
+            return tree
+        case np.ndarray():
+            return tree.copy()
+        case list():
+            return [_decode(item) for item in tree]
+        case {"type": "scalar", "value": np.ndarray() as value}:
+            return value[0]
+        case {"type": "tuple", "items": items}:
+            return tuple(_decode(item) for item in items)
+        case {"type": "deque", "items": items, "maxlen": maxlen}:
+            return deque((_decode(item) for item in items), maxlen=maxlen)
+        case {"type": "dict", "keys": keys, "values": values}:
+            return {_decode(key): _decode(value) for key, value in zip(keys, values, strict=True)}
+        case {"type": "generator", "state": state}:
+            decoded = _decode(state)
+            bit_generator = _BIT_GENERATORS[decoded["bit_generator"]]()
+            bit_generator.state = decoded
+            return Generator(bit_generator)
+    raise ValueError(f"unknown kind of value: {type(tree).__name__}")
+
+
+def _is_simulation(value: Any) -> bool:
+    """Whether it is MuJoCo's mjData. Never imports mujoco: an environment that has an mjData has imported it."""
+    return "mujoco" in sys.modules and isinstance(value, sys.modules["mujoco"].MjData)
+
+
+def _capture_simulation(data: Any) -> Tree:
+    """The integration state, and the derived arrays too: after a step they are stale by design, and rewards read them."""
+    mujoco = sys.modules["mujoco"]
+    integration = mujoco.mjtState.mjSTATE_INTEGRATION
+    state = np.empty(mujoco.mj_stateSize(data.model, integration))
+    mujoco.mj_getState(data.model, data, state, integration)
+    # In a simulation that never moved there are no contacts and constraints: what is not empty there has a fixed size.
+    fixed = {name for name, array in _arrays(mujoco.MjData(data.model)).items() if array.size}
+    arrays = {name: array.copy() for name, array in _arrays(data).items() if name in fixed}
+    return {"type": "simulation", "model": _model_hash(data.model), "state": state, "arrays": arrays}
+
+
+def _restore_simulation(data: Any, tree: Tree) -> None:
+    mujoco = sys.modules["mujoco"]
+    if _model_hash(data.model) != tree["model"]:
+        raise ResumeError("the MuJoCo model differs from the checkpoint's; use the gymnasium and mujoco of the run")
+    mujoco.mj_setState(data.model, data, tree["state"], mujoco.mjtState.mjSTATE_INTEGRATION)
+    # No mj_forward afterwards: it would bring the stale arrays up to date, and the next reward would differ.
+    for name, target in _arrays(data).items():
+        if name in tree["arrays"]:
+            target[...] = tree["arrays"][name]
+
+
+def _arrays(data: Any) -> dict[str, NDArray[Any]]:
+    """Every array of an mjData, as views of its memory."""
+    named = {name: getattr(data, name) for name in dir(data) if not name.startswith("_")}
+    return {name: value for name, value in named.items() if isinstance(value, np.ndarray)}
+
+
+def _model_hash(model: Any) -> str:
+    mujoco = sys.modules["mujoco"]
+    buffer = np.empty(mujoco.mj_sizeModel(model), np.uint8)
+    mujoco.mj_saveModel(model, None, buffer)
+    return hashlib.sha256(mujoco.mj_versionString().encode() + buffer.tobytes()).hexdigest()

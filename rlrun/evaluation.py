@@ -1,0 +1,118 @@
+"""Greedy episodes in fresh environments with seeds of their own. Nothing of training is touched: not a weight, not a random number."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from rlrun import hardware
+from rlrun.checkpoint import CheckpointFolder, load
+from rlrun.config import EnvConfig
+from rlrun.envs import spaces
+from rlrun.errors import EnvironmentFailure, ResumeError
+from rlrun.rollout import Environments
+from rlrun.run import Run
+from rlrun.seeding import Stream, derive
+from rlrun.trainers import make_policy
+from rlrun.trainers.base import Policy
+
+MOST_ENVS = 5  # environments stepped side by side: more would share the cost of the network, but take longer to make
+
+
+def evaluate(
+    policy: Policy,
+    config: EnvConfig,
+    seeds: Sequence[int],
+    episodes: int,
+    *,
+    skip: Collection[int] = (),
+    interrupted: Callable[[], bool] = lambda: False,
+) -> list[dict[str, Any] | EnvironmentFailure] | None:
+    """Evaluate each agent of the policy over ``episodes`` episodes.
+
+    Every environment plays a fixed share of the episodes, so that short ones are not preferred.
+
+    Returns:
+        For each agent ``summary`` of its undiscounted returns and ``lengths``, or what its environment did wrong; agents in ``skip``
+        have no episodes. None if ``interrupted`` became true.
+    """
+    envs = min(episodes, MOST_ENVS)
+    quota = [episodes // envs + (env < episodes % envs) for env in range(envs)]
+    returns: list[list[list[float]]] = [[[] for _ in range(envs)] for _ in seeds]
+    lengths: list[list[list[int]]] = [[[] for _ in range(envs)] for _ in seeds]
+    environments = Environments(config, envs, seeds, exact=False)
+    missing = episodes * (len(seeds) - len(skip))
+    for agent in skip:
+        environments.retire(agent)
+    while missing > 0:
+        if interrupted():
+            environments.close()
+            return None
+        failed = len(environments.failures)
+        environments.step(policy.act(environments.observation))
+        for episode in environments.finished:
+            if len(returns[episode.agent][episode.env]) < quota[episode.env]:
+                returns[episode.agent][episode.env].append(episode.return_)
+                lengths[episode.agent][episode.env].append(episode.length)
+                missing -= 1
+        if len(environments.failures) > failed:
+            collected = sum(len(r) for a, rs in enumerate(returns) if a not in environments.failures and a not in skip for r in rs)
+            missing = episodes * (len(seeds) - len({*skip, *environments.failures})) - collected
+    environments.close()
+    return [
+        environments.failures.get(agent) or summary(sum(returns[agent], [])) | {"lengths": sum(lengths[agent], [])}
+        for agent in range(len(seeds))
+    ]
+
+
+def summary(returns: Sequence[float]) -> dict[str, Any]:
+    """Mean, standard deviation, interquartile mean and extremes of returns, and the returns themselves."""
+    if not returns:
+        return {"episodes": 0, "returns": []}
+    ordered = np.sort(np.array(returns, float))
+    quarter = len(ordered) // 4
+    return {
+        "return_mean": float(ordered.mean()),
+        "return_std": float(ordered.std()),
+        "return_iqm": float(ordered[quarter : len(ordered) - quarter].mean()),
+        "return_min": float(ordered[0]),
+        "return_max": float(ordered[-1]),
+        "episodes": len(ordered),
+        "returns": [float(value) for value in returns],
+    }
+
+
+def load_policy(run: Run, checkpoint: str) -> tuple[Policy, str]:
+    """The greedy policy of a checkpoint (``best``, ``last`` or a number of frames), and the checkpoint's file name.
+
+    Raises:
+        ResumeError: no such checkpoint, damaged, or not of this config.
+    """
+    path = CheckpointFolder(run.checkpoints, run.config.checkpoint.keep).resolve(checkpoint)
+    _, tree = load(path)
+    policy = make_policy(run.config, spaces(run.config.env), 1, hardware.configure(run.config))
+    try:
+        policy.rows_AP[0] = torch.from_numpy(tree["training"]["parameters_AP"])
+        policy.normalizer.restore(0, tree["training"]["normalizer"])
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise ResumeError(f"{path.name} does not fit the config of {run.directory.name} ({error})") from error
+    return policy, path.name
+
+
+def evaluate_run(run: Run, episodes: int, seed: int, checkpoint: str) -> dict[str, Any]:
+    """Evaluate a checkpoint of a run: ``summary``, ``lengths`` and the checkpoint's name.
+
+    Raises:
+        ResumeError: as ``load_policy``.
+        EnvironmentFailure: the environment failed.
+    """
+    policy, name = load_policy(run, checkpoint)
+    results = evaluate(policy, run.config.env, [derive(seed, Stream.EVALUATION)], episodes)
+    assert results is not None
+    result = results[0]
+    if isinstance(result, EnvironmentFailure):
+        raise result
+    return result | {"checkpoint": name}

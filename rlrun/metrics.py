@@ -1,0 +1,215 @@
+"""Metric rows to disk and back: three files that only grow, and that a resume cuts back to its checkpoint.
+
+``metrics.jsonl`` holds what training computes and repeats exactly; ``timing.jsonl`` what the clock says and never repeats;
+``episodes.csv`` one line an episode.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import os
+import stat
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from rlrun.errors import ResumeError, StorageError
+from rlrun.plain import printable, reason_of, write_all
+
+Value: TypeAlias = float | int | str | None
+
+METRICS, TIMING, EPISODES = FILES = ("metrics.jsonl", "timing.jsonl", "episodes.csv")
+
+_EPISODES_HEADER = "episode,frames,return,length\n"
+_EPISODE_COUNT = "episode_count"
+_NONFINITE = "nonfinite"
+
+
+class Recorder:
+    """Writes the rows of one run. Rows wait in memory until ``flush``, so that recording costs about a microsecond.
+
+    ``offsets`` is what ``sync`` gave when the checkpoint to continue from was saved; everything written after it is cut
+    off, so that no row appears twice. None starts the files afresh.
+
+    Raises:
+        ResumeError: a file is missing or shorter than its offset, or ``offsets`` is malformed.
+        StorageError: from every method that touches the disk: no space, no permission, ...
+    """
+
+    def __init__(self, directory: Path, offsets: dict[str, int] | None) -> None:
+        self._directory = directory
+        self._offsets = dict.fromkeys((*FILES, _EPISODE_COUNT), 0) if offsets is None else _checked(offsets, directory)
+        self._descriptors: dict[str, int] = {}
+        self._waiting: dict[str, list[str]] = {METRICS: [], TIMING: []}
+        self._episodes: list[tuple[int, float, int]] = []
+        try:
+            for name in FILES:
+                self._descriptors[name] = _open_at(directory / name, self._offsets[name])
+        except OSError as error:
+            self._close_files()
+            raise StorageError(f"can't write {printable(directory / name)}: {reason_of(error)}") from error
+        if self._offsets[EPISODES] == 0:
+            self._write(EPISODES, _EPISODES_HEADER)
+
+    def metrics(self, row: Mapping[str, Value]) -> None:
+        """Record a deterministic row; equal training gives equal bytes."""
+        self._waiting[METRICS].append(_line(row))
+
+    def timing(self, row: Mapping[str, Value]) -> None:
+        """Record a row of wall-clock facts."""
+        self._waiting[TIMING].append(_line(row))
+
+    def episode(self, frames: int, return_: float, length: int) -> None:
+        """Record an episode that ended at ``frames``; ``length`` is in environment steps. Numbered from 1."""
+        self._episodes.append((frames, return_, length))
+
+    def flush(self) -> None:
+        """Hand the waiting rows to the operating system, one write a file."""
+        for name, lines in self._waiting.items():
+            if lines:
+                self._waiting[name] = []  # first, so that a failed write is not repeated by close
+                self._write(name, "".join(lines))
+        if self._episodes:
+            episodes, self._episodes = self._episodes, []
+            first = self._offsets[_EPISODE_COUNT] + 1
+            self._offsets[_EPISODE_COUNT] += len(episodes)
+            self._write(
+                EPISODES,
+                "".join(
+                    f"{number},{frames},{float(return_)!r},{length}\n"
+                    for number, (frames, return_, length) in enumerate(episodes, first)
+                ),
+            )
+
+    def sync(self) -> dict[str, int]:
+        """Flush, wait for the disk, and return the size of every file and the count of episodes, for a checkpoint."""
+        self.flush()
+        try:
+            for descriptor in self._descriptors.values():
+                os.fsync(descriptor)
+        except OSError as error:
+            raise StorageError(f"can't write to {printable(self._directory)}: {reason_of(error)}") from error
+        return dict(self._offsets)
+
+    def close(self) -> None:
+        """Flush and close the files."""
+        try:
+            self.flush()
+        finally:
+            self._close_files()
+
+    def _write(self, name: str, text: str) -> None:
+        data = text.encode()
+        try:
+            write_all(self._descriptors[name], data)
+        except OSError as error:
+            path = printable(self._directory / name)
+            raise StorageError(f"can't write {path}: {reason_of(error)}") from error
+        self._offsets[name] += len(data)
+
+    def _close_files(self) -> None:
+        while self._descriptors:
+            with contextlib.suppress(OSError):
+                os.close(self._descriptors.popitem()[1])
+
+
+def read_rows(path: Path) -> list[dict[str, Any]]:
+    """The rows of a ``.jsonl`` file as they were recorded, nan and inf included.
+
+    A file that does not exist yet has no rows; a last line cut off by a kill is left out.
+
+    Raises:
+        ResumeError: unreadable, or a line that is no row.
+    """
+    rows = []
+    for number, line in enumerate(_complete_lines(path), 1):
+        try:
+            row = json.loads(line)
+            nonfinite = row.pop(_NONFINITE, {})
+            rows.append(row | {name: float(text) for name, text in nonfinite.items()})
+        except (ValueError, TypeError, AttributeError, RecursionError) as error:
+            raise ResumeError(f"{printable(path)}, line {number}: not a row of metrics") from error
+    return rows
+
+
+def read_episodes(directory: Path) -> dict[str, np.ndarray]:
+    """The episodes of a run, E of them: ``frames`` [E] int64, ``return`` [E] float64, ``length`` [E] int64.
+
+    Raises:
+        ResumeError: unreadable, or not the file a run writes.
+    """
+    path = directory / EPISODES
+    lines = _complete_lines(path)
+    if lines and f"{lines[0]}\n" != _EPISODES_HEADER:
+        raise ResumeError(f"{printable(path)} does not begin with '{_EPISODES_HEADER.strip()}'")
+    try:
+        rows = [
+            (int(frames), float(return_), int(length))
+            for _, frames, return_, length in (line.split(",") for line in lines[1:])
+        ]
+        frames, returns, lengths = zip(*rows, strict=True) if rows else ((), (), ())
+        return {
+            "frames": np.array(frames, dtype=np.int64),
+            "return": np.array(returns, dtype=np.float64),
+            "length": np.array(lengths, dtype=np.int64),
+        }
+    except (ValueError, OverflowError) as error:
+        raise ResumeError(f"{printable(path)} is damaged: {printable(error)}") from error
+
+
+def _line(row: Mapping[str, Value]) -> str:
+    """One line of strict JSON; nan and inf become null, and ``nonfinite`` says which they were."""
+    values = dict(row)
+    nonfinite = {name: repr(float(v)) for name, v in values.items() if isinstance(v, float) and not math.isfinite(v)}
+    if nonfinite:
+        values |= dict.fromkeys(nonfinite)
+        return json.dumps({**values, _NONFINITE: nonfinite}, allow_nan=False) + "\n"
+    return json.dumps(values, allow_nan=False) + "\n"
+
+
+def _checked(offsets: Mapping[str, Any], directory: Path) -> dict[str, int]:
+    """``offsets`` from a checkpoint, known to fit the files before the first of them is cut."""
+    for key in (*FILES, _EPISODE_COUNT):
+        if type(offsets.get(key)) is not int or offsets[key] < 0:
+            raise ResumeError(f"the checkpoint holds no offset of {key}, so {printable(directory)} can't go on")
+    for name in FILES:
+        path = directory / name
+        try:
+            status = os.lstat(path)
+            size = status.st_size if stat.S_ISREG(status.st_mode) else -1
+        except FileNotFoundError:
+            size = 0
+        except OSError as error:
+            raise ResumeError(f"can't read {printable(path)}: {reason_of(error)}") from error
+        if size < offsets[name]:
+            found = f"has {size} bytes" if size >= 0 else "is no regular file"
+            raise ResumeError(f"{printable(path)} {found}, but its checkpoint counts on {offsets[name]} bytes")
+    return {key: offsets[key] for key in (*FILES, _EPISODE_COUNT)}
+
+
+def _open_at(path: Path, offset: int) -> int:
+    flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
+    descriptor = os.open(path, flags, 0o600)
+    try:
+        os.ftruncate(descriptor, offset)
+    except OSError:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+def _complete_lines(path: Path) -> list[str]:
+    """The lines of a text file without their ends, but for a last one that has no end."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise ResumeError(f"can't read {printable(path)}: {reason_of(error)}") from error
+    except UnicodeDecodeError as error:
+        raise ResumeError(f"{printable(path)} is not UTF-8 (byte {error.start})") from error
+    return text.split("\n")[:-1]

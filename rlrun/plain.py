@@ -1,0 +1,242 @@
+"""Plain files: written atomically, and read with suspicion, because run directories travel between people."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import json
+import os
+import stat
+import unicodedata
+from collections.abc import Hashable
+from pathlib import Path
+from typing import Any, NoReturn
+
+import yaml
+
+from rlrun.errors import ResumeError, StorageError
+
+MAX_BYTES = 256 * 1024
+MAX_DEPTH = 20
+
+_TEMPORARY_PREFIX = ".tmp-"
+_temporary_numbers = itertools.count()
+
+
+def printable(text: object) -> str:
+    """``str(text)`` without what could steer a terminal or break a line: control, format and surrogate characters."""
+    return "".join(letter for letter in str(text) if unicodedata.category(letter) not in ("Cc", "Cf", "Cs", "Zl", "Zp"))
+
+
+def reason_of(error: OSError) -> str:
+    """The operating system's words for ``error``, without the errno and the file names around them."""
+    return error.strerror or type(error).__name__
+
+
+# --- writing ---------------------------------------------------------------------------------------------------------
+
+
+def write_atomically(path: Path, *chunks: bytes) -> int:
+    """Make ``path`` hold exactly ``chunks``, or leave it untouched; returns the number of bytes written.
+
+    The file becomes visible by a rename, after its bytes are on the disk, so that neither a kill nor a power loss can
+    show half of it. Mode 0600.
+
+    Raises:
+        StorageError: no space, no permission, no such folder, ...
+    """
+    try:
+        temporary, descriptor = _open_temporary(path.parent)
+        try:
+            try:
+                for chunk in chunks:
+                    write_all(descriptor, chunk)
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+            os.rename(temporary, path)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                temporary.unlink()
+            raise
+        _sync_directory(path.parent)
+    except OSError as error:
+        raise StorageError(f"can't write {printable(path)}: {reason_of(error)}") from error
+    return sum(map(len, chunks))
+
+
+def to_yaml(value: Any) -> bytes:
+    """Plain values as YAML that ``read_yaml`` takes back: no aliases, keys in their order."""
+    return yaml.dump(value, Dumper=_PlainDumper, sort_keys=False, allow_unicode=True, encoding="utf-8")
+
+
+class _PlainDumper(yaml.SafeDumper):
+    def ignore_aliases(self, data: Any) -> bool:
+        return True
+
+
+def write_all(descriptor: int, data: bytes) -> None:
+    """Write all of ``data``: one ``os.write`` may stop early, for instance just before the disk is full."""
+    rest = memoryview(data)
+    while rest:
+        rest = rest[os.write(descriptor, rest) :]
+
+
+def remove_stale(directory: Path) -> None:
+    """Delete the temporary files a killed process left in ``directory``. Only for the holder of the run's lock."""
+    with contextlib.suppress(OSError), os.scandir(directory) as entries:
+        for entry in entries:
+            if entry.name.startswith(_TEMPORARY_PREFIX) and entry.is_file(follow_symlinks=False):
+                with contextlib.suppress(OSError):
+                    os.unlink(entry.path)
+
+
+def _open_temporary(directory: Path) -> tuple[Path, int]:
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    while True:
+        temporary = directory / f"{_TEMPORARY_PREFIX}{os.getpid()}-{next(_temporary_numbers)}"
+        with contextlib.suppress(FileExistsError):  # process ids repeat, in containers always: take the next number
+            return temporary, os.open(temporary, flags, 0o600)
+
+
+def _sync_directory(directory: Path) -> None:
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+# --- reading ---------------------------------------------------------------------------------------------------------
+
+
+def read_json(path: Path) -> Any:
+    """The value in a small JSON file.
+
+    Raises:
+        ResumeError: unreadable, not a regular file, above 256 KiB, not UTF-8, not JSON, duplicate keys, too deep.
+    """
+    try:
+        return parse_json(_read_small(path))
+    except ValueError as error:
+        raise ResumeError(f"{printable(path)}: {error}") from error
+
+
+def read_yaml(path: Path) -> Any:
+    """The value in a small YAML file of plain values: no tags, no aliases, text keys only.
+
+    Raises:
+        ResumeError: as ``read_json``, and for tags and aliases.
+    """
+    try:
+        return parse_yaml(_read_small(path))
+    except ValueError as error:
+        raise ResumeError(f"{printable(path)}: {error}") from error
+
+
+def parse_json(data: bytes) -> Any:
+    """``data`` as JSON; raises ValueError with a one-line reason (see ``read_json``)."""
+    text = _decode(data)
+    try:
+        value = json.loads(text, object_pairs_hook=_unique, parse_constant=_refuse_constant)
+    except json.JSONDecodeError as error:
+        raise ValueError(f"line {error.lineno}, column {error.colno}: {error.msg}") from error
+    except RecursionError as error:
+        raise ValueError(_TOO_DEEP) from error
+    _check_depth(value)
+    return value
+
+
+def parse_yaml(data: bytes) -> Any:
+    """``data`` as plain YAML; raises ValueError with a one-line reason (see ``read_yaml``)."""
+    text = _decode(data)
+    try:
+        value = _PlainLoader(text).get_single_data()
+    except yaml.MarkedYAMLError as error:
+        mark: Any = error.problem_mark or error.context_mark
+        where = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
+        raise ValueError(where + printable(error.problem or "not YAML")) from error
+    except yaml.YAMLError as error:
+        raise ValueError(printable(str(error).partition("\n")[0])) from error
+    except RecursionError as error:
+        raise ValueError(_TOO_DEEP) from error
+    _check_depth(value)
+    return value
+
+
+_TOO_DEEP = f"nested deeper than {MAX_DEPTH} levels"
+
+
+class _PlainLoader(yaml.SafeLoader):
+    """SafeLoader without aliases (they allow a bomb), tags, dates, merge keys, duplicate keys and non-text keys."""
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        event: Any = self.peek_event()  # type: ignore[no-untyped-call]
+        mark, tag = event.start_mark, getattr(event, "tag", None)
+        if isinstance(event, yaml.AliasEvent):
+            raise yaml.MarkedYAMLError(problem="aliases are not allowed", problem_mark=mark)
+        if tag is not None:
+            raise yaml.MarkedYAMLError(problem=f"tag {tag} is not allowed", problem_mark=mark)
+        return super().compose_node(parent, index)
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        seen = set()
+        for key, _ in node.value:
+            if key.tag != "tag:yaml.org,2002:str":
+                raise yaml.MarkedYAMLError(problem="keys must be text", problem_mark=key.start_mark)
+            if key.value in seen:
+                raise yaml.MarkedYAMLError(problem=f"duplicate key '{key.value}'", problem_mark=key.start_mark)
+            seen.add(key.value)
+        return super().construct_mapping(node, deep)
+
+
+# A date is no plain value, and a config has none: what looks like one is text.
+_PlainLoader.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:timestamp"]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+
+
+def _read_small(path: Path) -> bytes:
+    """At most ``MAX_BYTES`` of a regular file; never blocks on a pipe and never follows a link planted in its place."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        with open(descriptor, "rb") as file:
+            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+                raise ValueError("not a regular file")
+            data = file.read(MAX_BYTES + 1)
+    except OSError as error:
+        raise ValueError(reason_of(error)) from error
+    if len(data) > MAX_BYTES:
+        raise ValueError(f"larger than {MAX_BYTES // 1024} KiB")
+    return data
+
+
+def _decode(data: bytes) -> str:
+    if len(data) > MAX_BYTES:
+        raise ValueError(f"larger than {MAX_BYTES // 1024} KiB")
+    try:
+        return data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"not UTF-8 (byte {error.start})") from error
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    result = dict(pairs)
+    if len(result) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise ValueError(f"duplicate key '{printable(next(name for name in names if names.count(name) > 1))}'")
+    return result
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not JSON")
+
+
+def _check_depth(value: Any, depth: int = 1) -> None:
+    if not isinstance(value, dict | list):
+        return
+    if depth > MAX_DEPTH:
+        raise ValueError(_TOO_DEEP)
+    for item in value.values() if isinstance(value, dict) else value:
+        _check_depth(item, depth + 1)

@@ -1,0 +1,288 @@
+"""Stepping environments: the only file that knows about autoreset, final observations, frame skip and frame stack.
+
+Shape legend: A agents, N environments of each, O numbers of an observation (all stacked frames, oldest first).
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from gymnasium.spaces import Box, Discrete, MultiDiscrete, Space
+from numpy.typing import NDArray
+
+from rlrun import envstate
+from rlrun.config import EnvConfig
+from rlrun.envs import make, one_line, step_limit
+from rlrun.errors import EnvironmentFailure, ResumeError
+from rlrun.seeding import Stream
+
+Step = Callable[[Any], tuple[Any, Any, Any, Any, Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class Episode:
+    """A finished episode of one environment of one agent."""
+
+    agent: int
+    env: int
+    return_: float
+    """Sum of the rewards as the environment gave them, before scaling and clipping."""
+    length: int
+    """In steps of the agent: each is ``frame_skip`` simulator steps."""
+
+
+class Environments:
+    """N environments of each of A agents, stepped one after another; each is reset at once when its episode ends.
+
+    The arrays are made once and overwritten by every ``step``, so copy what must last:
+
+    - ``observation`` float32 [A, N, O]: what the agents see now;
+    - ``next_observation`` float32 [A, N, O]: what the last step led to; the final observation where the episode ended;
+    - ``reward`` float32 [A, N]: scaled and clipped;
+    - ``terminated``, ``truncated`` bool [A, N]: as the environment said; our time limit sets ``truncated`` only.
+
+    ``finished`` lists the episodes that the last step ended. ``failures`` maps an agent to what its environment did wrong:
+    that agent's rows are zero from then on, and its environments are left alone; no other agent notices.
+    """
+
+    def __init__(self, config: EnvConfig, num_envs: int, seeds: Sequence[int], exact: bool = True) -> None:
+        """Make and reset the environments; ``seeds`` has one number an agent.
+
+        ``exact``: whether ``envstate.exactness`` found that their state can be captured. Raises what ``envs.make`` raises.
+        """
+        self.finished: list[Episode] = []
+        self.failures: dict[int, EnvironmentFailure] = {}
+        self._retired: set[int] = set()
+        self._config, self._num_envs, self._seeds, self._exact = config, num_envs, list(seeds), exact
+        count = len(self._seeds) * num_envs
+        self._envs = [make(config) for _ in range(count)]
+        self._steps: list[Step] = [_repeated(env.step, config.frame_skip) for env in self._envs]
+        self._to_actions = _action_converter(self._envs[0].action_space, count)
+        self._live = list(range(count))
+        self._stacked, self._scale = config.frame_stack > 1, config.reward_scale
+        # With reward_norm the clip comes after the normaliser, which applies it.
+        self._clip = None if config.reward_norm else config.reward_clip
+        self._newly_failed = False
+        self._limit = step_limit(config) or sys.maxsize
+        self._returns, self._lengths = [0.0] * count, [0] * count
+        self._step_count, self._steps_before = 0, [0] * len(self._seeds)
+        self._allocate()
+        for agent in range(len(self._seeds)):
+            self._reset_agent(agent, np.random.SeedSequence([self._seeds[agent], Stream.ENVIRONMENT]))
+
+    def _allocate(self) -> None:
+        agents, count = len(self._seeds), len(self._envs)
+        space = self._envs[0].observation_space
+        assert space.shape is not None
+        self._shape = tuple(space.shape)
+        frames_shape = (count, self._config.frame_stack, *self._shape)
+        size = math.prod(frames_shape)
+        # Successors and rewards lie in one piece of memory: one product with zeros tells whether all are finite.
+        self._checked, self._zeros = np.zeros(size + count, np.float32), np.zeros(size + count, np.float32)
+        self._frames = np.zeros(frames_shape, np.float32)
+        self._next_frames = self._checked[:size].reshape(frames_shape)
+        self._newest = [self._next_frames[index, -1, ...] for index in range(count)]
+        self._reward = self._checked[size:]
+        self._terminated, self._truncated = np.zeros(count, np.bool_), np.zeros(count, np.bool_)
+        self.observation = self._frames.reshape(agents, self._num_envs, -1)
+        self.next_observation = self._next_frames.reshape(agents, self._num_envs, -1)
+        self.reward = self._reward.reshape(agents, self._num_envs)
+        self.terminated = self._terminated.reshape(agents, self._num_envs)
+        self.truncated = self._truncated.reshape(agents, self._num_envs)
+
+    def step(self, action: NDArray[Any]) -> None:
+        """Step every environment once and fill the public arrays.
+
+        ``action``: int64 [A, N] for Discrete, int64 [A, N, K] for MultiDiscrete, float32 [A, N, K] within bounds for Box.
+        """
+        self._step_count += 1
+        if self.finished:
+            self.finished = []
+            self._terminated.fill(False)
+            self._truncated.fill(False)
+        if self._stacked:
+            self._next_frames[:, :-1] = self._frames[:, 1:]
+        ended = self._step_all(self._to_actions(action))
+        if self._scale != 1.0:
+            self._reward *= self._scale
+        # vdot, unlike dot, says nothing on the terminal about the NaN that it is here to find.
+        if not math.isfinite(np.vdot(self._checked, self._zeros)):
+            self._fail_non_finite()
+        self._frames[...] = self._next_frames
+        for index in ended:
+            if index // self._num_envs not in self.failures:
+                self._reset(index, None)
+        if self._newly_failed:
+            self._silence_failed()
+        if self._clip is not None:
+            np.clip(self._reward, -self._clip, self._clip, out=self._reward)
+
+    def _step_all(self, actions: Sequence[Any] | NDArray[Any]) -> list[int]:
+        """The hot loop: step the live environments and return those whose episode ended."""
+        steps, newest, rewards, shape = self._steps, self._newest, self._reward, self._shape
+        returns, lengths, limit = self._returns, self._lengths, self._limit
+        ended = []
+        for index in self._live:
+            try:
+                observation, reward, terminated, truncated, _ = steps[index](actions[index])
+                if observation.shape != shape:
+                    raise EnvironmentFailure(f"observation of shape {observation.shape}, its space says {shape}")
+                newest[index][...] = observation
+                rewards[index] = reward = float(reward)
+                over = bool(terminated or truncated)
+            # An environment that calls sys.exit() is broken too, and must not end the other agents' training.
+            except (Exception, SystemExit) as error:  # noqa: BLE001 - recorded as this agent's failure
+                self._fail(index // self._num_envs, f"{_said(error)} (action {actions[index]})", error)
+                continue
+            returns[index] += reward
+            lengths[index] = length = lengths[index] + 1
+            if over or length >= limit:
+                self._terminated[index] = terminated
+                self._truncated[index] = truncated or length >= limit
+                self.finished.append(Episode(*divmod(index, self._num_envs), returns[index], length))
+                ended.append(index)
+        return ended
+
+    def _reset(self, index: int, seed: int | None) -> None:
+        """Begin an episode: every stacked frame is the first observation."""
+        self._returns[index], self._lengths[index] = 0.0, 0
+        try:
+            observation, _ = self._envs[index].reset(seed=seed)
+            if observation.shape != self._shape or not np.isfinite(observation).all():
+                raise ValueError(
+                    f"observation of shape {observation.shape} or not finite, its space says {self._shape}"
+                )
+            self._frames[index] = observation
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - recorded as this agent's failure
+            self._fail(index // self._num_envs, f"{_said(error)} (in reset)", error)
+
+    def _reset_agent(self, agent: int, sequence: np.random.SeedSequence) -> None:
+        for index, seed in zip(self._of(agent), sequence.generate_state(self._num_envs), strict=True):
+            self._reset(index, int(seed))
+        if self._newly_failed:
+            self._silence_failed()
+
+    def _of(self, agent: int) -> range:
+        """The places of an agent's environments in the flat lists."""
+        return range(agent * self._num_envs, (agent + 1) * self._num_envs)
+
+    def _fail(self, agent: int, what: str, error: BaseException | None = None) -> None:
+        if agent not in self.failures:
+            step = self._steps_before[agent] + self._step_count
+            failure = EnvironmentFailure(
+                f"env {self._config.id} failed at step {step} of the agent with seed {self._seeds[agent]}: {what}"
+            )
+            failure.__cause__ = error
+            self.failures[agent] = failure
+            self._newly_failed = True
+
+    def _fail_non_finite(self) -> None:
+        for agent in range(len(self._seeds)):
+            for reward in self.reward[agent]:
+                if not math.isfinite(reward):
+                    self._fail(agent, f"reward {reward}")
+            if not np.isfinite(self.next_observation[agent]).all():
+                self._fail(agent, "observation is not finite")
+
+    def _silence_failed(self) -> None:
+        """Take the failed agents' environments out of the loop, and whatever they delivered out of the arrays."""
+        self._newly_failed = False
+        gone = self._retired | self.failures.keys()
+        for agent in gone:
+            for array in (self.observation, self.next_observation, self.reward, self.terminated, self.truncated):
+                array[agent] = 0
+        self._live = [index for index in self._live if index // self._num_envs not in gone]
+        self.finished = [episode for episode in self.finished if episode.agent not in gone]
+
+    def retire(self, agent: int) -> None:
+        """Stop stepping an agent's environments for good; its rows are zero from now on."""
+        self._retired.add(agent)
+        self._silence_failed()
+
+    def capture(self, agent: int) -> envstate.Tree:
+        """All that ``restore`` needs to go on with this agent: environments, observations and running totals.
+
+        Without an exact capture, or after a failure, it holds no environments: ``restore`` then begins new episodes.
+        Raises EnvironmentFailure if an environment does not give its state.
+        """
+        indices = self._of(agent)
+        exact = self._exact and agent not in self.failures
+        return {
+            "step": self._steps_before[agent] + self._step_count,
+            "observation": self.observation[agent].copy(),
+            "returns": [self._returns[index] for index in indices],
+            "lengths": [self._lengths[index] for index in indices],
+            "envs": [envstate.capture(self._envs[index]) for index in indices] if exact else None,
+        }
+
+    def restore(self, agent: int, tree: envstate.Tree) -> bool:
+        """Go on where ``capture`` was. The arrays other than ``observation`` are those of the last step, not restored.
+
+        Returns False if the episodes could not be continued: new ones have begun, with seeds drawn from the agent's seed and
+        step, the partial ones count nowhere, and the caller must join no transition across the cut.
+        Raises ResumeError if the tree does not fit.
+        """
+        observation = tree["observation"]
+        if observation.shape != self.observation[agent].shape:
+            raise ResumeError(
+                f"the checkpoint has observations {observation.shape}, this run {self.observation[agent].shape}: "
+                "environment, num_envs and frame_stack can not change in a resume"
+            )
+        self._steps_before[agent] = tree["step"] - self._step_count
+        if tree["envs"] is None:
+            self._reset_agent(agent, np.random.SeedSequence([self._seeds[agent], Stream.ENVIRONMENT, tree["step"]]))
+            return False
+        self.observation[agent] = observation
+        saved = zip(self._of(agent), tree["envs"], tree["returns"], tree["lengths"], strict=True)
+        for index, env, return_, length in saved:
+            envstate.restore(self._envs[index], env)
+            self._returns[index], self._lengths[index] = return_, length
+        return True
+
+    def close(self) -> None:
+        """Close every environment."""
+        for env in self._envs:
+            env.close()
+
+
+def _said(error: BaseException) -> str:
+    """One line for a failure: our own findings as they are, what the environment raised with its type."""
+    return str(error) if isinstance(error, EnvironmentFailure) else one_line(error)
+
+
+def _repeated(step: Step, times: int) -> Step:
+    """``step`` taken ``times`` times with one action: rewards summed, cut short by the end of the episode."""
+    if times == 1:
+        return step
+
+    def repeated(action: Any) -> tuple[Any, Any, Any, Any, Any]:
+        total = 0.0
+        for _ in range(times):
+            observation, reward, terminated, truncated, info = step(action)
+            total += float(reward)
+            if terminated or truncated:
+                break
+        return observation, total, terminated, truncated, info
+
+    return repeated
+
+
+def _action_converter(space: Space[Any], count: int) -> Callable[[NDArray[Any]], Sequence[Any] | NDArray[Any]]:
+    """A function from the action array of all environments to a sequence of what each one's ``step`` takes."""
+    if isinstance(space, Discrete):
+        start = int(space.start)
+        if start == 0:
+            return lambda action: action.ravel().tolist()
+        return lambda action: (action.ravel() + start).tolist()
+    assert isinstance(space, (Box, MultiDiscrete))
+    shape, dtype = (count, *space.shape), space.dtype
+    if isinstance(space, MultiDiscrete):
+        first = space.start
+        return lambda action: (action.reshape(shape) + first).astype(dtype)
+    # np.array copies: an environment may keep its action, and the caller's array is reused.
+    return lambda action: np.array(action, dtype).reshape(shape)

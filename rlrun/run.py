@@ -1,0 +1,323 @@
+"""A run on disk: its directory, config, manifest (``run.json``) and lock; how runs are made, opened, found and listed.
+
+Everything read here may come from another person, so it is plain data, checked, and never executed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import difflib
+import fcntl
+import itertools
+import json
+import os
+import platform
+import re
+import shutil
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from rlrun.config import RunConfig, from_mapping, to_mapping
+from rlrun.errors import LockedError, ResumeError, StorageError, UsageError
+from rlrun.plain import (
+    parse_json,
+    printable,
+    read_json,
+    read_yaml,
+    reason_of,
+    remove_stale,
+    to_yaml,
+    write_all,
+    write_atomically,
+)
+from rlrun.provenance import clean, git_state, machine, versions
+
+__all__ = ["STATUSES", "Run", "find", "list_runs", "printable"]
+
+STATUSES = ("running", "finished", "stopped", "failed")
+
+_MANIFEST, _CONFIG, _LOCK, _CHECKPOINTS, _SWEEPS = "run.json", "config.yaml", "run.lock", "checkpoints", "sweeps"
+_LOCK_ATTEMPTS = 5  # a listing holds the lock for microseconds to see whether it is free
+_REQUIRED = {
+    **dict.fromkeys(("id", "status", "created", "updated", "algo", "env", "env_id", "name", "device"), str),
+    **dict.fromkeys(("seed", "total_frames", "frames"), int),
+    "frames_per_second": int | float | None,
+    "evaluation": dict | None,
+}
+
+
+@dataclass
+class Run:
+    """One agent's run. ``manifest`` is what run.json holds; change it through ``update`` only."""
+
+    directory: Path
+    config: RunConfig
+    manifest: dict[str, Any]
+
+    @classmethod
+    def create(cls, config: RunConfig, manifest: dict[str, Any], parent: Path | None = None) -> Run:
+        """Make ``<outputs>/<date>/<time>_<label>_s<seed>`` (or that name in ``parent``) with config and manifest.
+
+        Date and time are UTC; a clash gets a counter, never a shared directory. ``manifest`` adds to run.json.
+
+        Raises:
+            StorageError: the place can't be written to; nothing of the run is left there.
+        """
+        now = datetime.now(UTC)
+        parent = Path(config.outputs, f"{now:%Y-%m-%d}") if parent is None else parent
+        label = clean(config.name or f"{config.algo.name}_{config.env.name or config.env.id}")
+        label = re.sub(r"[^A-Za-z0-9._-]+", "-", label)[:100]
+        directory = _make_directory(parent, f"{now:%H%M%S}_{label}_s{config.seed}")
+        run = cls(directory, config, _first_manifest(directory, config, now) | clean(manifest))
+        try:
+            write_atomically(directory / _CONFIG, to_yaml(clean(to_mapping(config))))
+            run.update()  # last: a directory with a run.json is a run
+        except StorageError:
+            shutil.rmtree(directory, ignore_errors=True)
+            raise
+        return run
+
+    @classmethod
+    def open(cls, directory: Path) -> Run:
+        """The run in ``directory``, which may come from anywhere.
+
+        Raises:
+            ResumeError: no run there, or one whose manifest or config is not what rlrun writes.
+        """
+        if not os.path.lexists(directory / _MANIFEST):
+            if os.path.isdir(directory):
+                raise ResumeError(f"{printable(directory)} is not an rlrun run (it has no {_MANIFEST})")
+            raise _no_run(str(directory), _runs_in(directory.parent))
+        manifest = _read_manifest(directory)
+        values = read_yaml(directory / _CONFIG)
+        try:
+            return cls(directory, from_mapping(values), manifest)
+        except UsageError as error:
+            problems = "; ".join(printable(line) for line in str(error).splitlines())
+            raise ResumeError(f"{printable(directory / _CONFIG)}: {problems}") from error
+
+    @property
+    def checkpoints(self) -> Path:
+        """The folder for the run's checkpoints."""
+        return self.directory / _CHECKPOINTS
+
+    def update(self, **fields: Any) -> None:
+        """Set ``fields`` in run.json, atomically. nan and inf become null, secrets ``***``.
+
+        Raises:
+            StorageError: it can't be written.
+        """
+        self.manifest |= clean(fields)
+        self.manifest["updated"] = _timestamp(datetime.now(UTC))
+        text = json.dumps(self.manifest, indent=2, allow_nan=False) + "\n"
+        write_atomically(self.directory / _MANIFEST, text.encode())
+
+    @contextlib.contextmanager
+    def lock(self) -> Iterator[None]:
+        """Hold the run, so that no other process trains it. The system frees it when the process ends, however it ends.
+
+        Raises:
+            LockedError: another process (or this one) holds it.
+            StorageError: the lock file can't be made.
+        """
+        try:
+            descriptor = _take_lock(self.directory)
+        except OSError as error:
+            path = printable(self.directory / _LOCK)
+            raise StorageError(f"can't lock {path}: {reason_of(error)}") from error
+        try:
+            remove_stale(self.directory)
+            yield
+        finally:
+            os.close(descriptor)
+
+
+# --- finding ---------------------------------------------------------------------------------------------------------
+
+
+def find(selector: str, outputs: Path) -> Path:
+    """The directory of the run meant by ``selector``: a path, ``latest``, or how its name or ``<date>/<name>`` begins.
+
+    Raises:
+        UsageError: it fits several runs.
+        ResumeError: it fits none.
+    """
+    if selector == "latest":
+        readable = [run for run in list_runs(outputs) if run["status"] != "unreadable"]
+        if not readable:
+            raise ResumeError(f"no run in {printable(outputs)} yet; start one with: rlrun")
+        return Path(readable[0]["directory"])
+    wanted = selector.rstrip("/")
+    if not wanted:
+        raise UsageError("which run? give its directory, the beginning of its name, or latest")
+    if os.path.isdir(wanted) and os.path.lexists(os.path.join(wanted, _MANIFEST)):
+        return Path(wanted)
+    names = {path: (path.name, _identity(path)) for path in _all_runs(outputs)}
+    matches = [path for path, forms in names.items() if wanted in forms]
+    matches = matches or [path for path, forms in names.items() if any(form.startswith(wanted) for form in forms)]
+    if len(matches) == 1:
+        return matches[0]
+    if not matches:
+        if os.path.isdir(wanted):
+            raise ResumeError(f"{printable(wanted)} is not an rlrun run (it has no {_MANIFEST})")
+        raise _no_run(wanted, names)
+    some = ", ".join(printable(_identity(path)) for path in sorted(matches)[:5])
+    more = f" and {len(matches) - 5} more" if len(matches) > 5 else ""
+    raise UsageError(f"'{printable(selector)}' fits {len(matches)} runs: {some}{more}; type more of the name")
+
+
+def list_runs(outputs: Path) -> list[dict[str, Any]]:
+    """The manifests of all runs in ``outputs``, newest first, each with its ``directory``.
+
+    A manifest that can't be read becomes ``status`` unreadable with the reason in ``failure``; a run that says running
+    while no process holds its lock becomes interrupted.
+    """
+    runs = []
+    for directory in _all_runs(outputs):
+        try:
+            run = _read_manifest(directory)
+        except ResumeError as error:
+            run = {"id": _identity(directory), "status": "unreadable", "created": "", "failure": str(error)}
+        if run["status"] == "running" and not _is_locked(directory):
+            run["status"] = "interrupted"
+        runs.append(run | {"directory": str(directory)})
+    return sorted(runs, key=lambda run: (run["created"], run["directory"]), reverse=True)
+
+
+def _all_runs(outputs: Path) -> Iterator[Path]:
+    for parent in itertools.chain(_folders(outputs), _folders(outputs / _SWEEPS)):
+        yield from _runs_in(parent)
+
+
+def _runs_in(parent: Path) -> Iterator[Path]:
+    return (directory for directory in _folders(parent) if os.path.lexists(directory / _MANIFEST))
+
+
+def _folders(parent: Path) -> list[Path]:
+    """The real folders in ``parent``: a link could lead anywhere."""
+    try:
+        with os.scandir(parent) as entries:
+            return [Path(entry.path) for entry in entries if entry.is_dir(follow_symlinks=False)]
+    except OSError:
+        return []
+
+
+def _identity(directory: Path) -> str:
+    return f"{directory.parent.name}/{directory.name}"
+
+
+def _no_run(wanted: str, directories: Iterable[Path]) -> ResumeError:
+    names = [directory.name for directory in directories]
+    close = difflib.get_close_matches(os.path.basename(wanted), names, n=1, cutoff=0.3)
+    return ResumeError(f"no run at {printable(wanted)}" + (f"; nearest: {printable(close[0])}" if close else ""))
+
+
+# --- manifest --------------------------------------------------------------------------------------------------------
+
+
+def _first_manifest(directory: Path, config: RunConfig, now: datetime) -> dict[str, Any]:
+    empty = ("frames_per_second", "evaluation", "best", "failure", "exact", "tuned")
+    return {
+        "id": _identity(directory.absolute()),
+        "status": "running",
+        "created": _timestamp(now),
+        "algo": config.algo.name,
+        "env": config.env.name,
+        "env_id": config.env.id,
+        **clean({"name": config.name}),
+        "seed": config.seed,
+        "total_frames": config.total_frames,
+        "device": config.device,
+        "frames": 0,
+        "seconds": 0.0,
+        "resumed": 0,
+        **dict.fromkeys(empty),
+        "overrides": [],
+        "versions": versions(),
+        "git": git_state(),
+        "machine": machine(),
+    }
+
+
+def _read_manifest(directory: Path) -> dict[str, Any]:
+    """run.json with its fixed keys present and of their types, so that readers need not check again."""
+    manifest = read_json(directory / _MANIFEST)
+    path = printable(directory / _MANIFEST)
+    if not isinstance(manifest, dict):
+        raise ResumeError(f"{path} is not the manifest of an rlrun run")
+    for key, kind in _REQUIRED.items():
+        if not isinstance(manifest.get(key), kind):
+            raise ResumeError(f"{path} is not the manifest of an rlrun run ('{key}' is missing or of a wrong type)")
+    if manifest["status"] not in STATUSES:
+        raise ResumeError(f"{path}: unknown status '{printable(manifest['status'])}'")
+    return manifest
+
+
+def _timestamp(moment: datetime) -> str:
+    """UTC, of fixed width, so that its order as text is its order in time."""
+    return moment.isoformat(timespec="microseconds")
+
+
+# --- directory and lock ----------------------------------------------------------------------------------------------
+
+
+def _make_directory(parent: Path, name: str) -> Path:
+    """A new directory ``name`` or ``name-1``, ``name-2``, ... in ``parent``, with its folder for checkpoints."""
+    try:
+        parent.mkdir(parents=True, exist_ok=True)
+        for number in itertools.count():
+            directory = parent / (f"{name}-{number}" if number else name)
+            with contextlib.suppress(FileExistsError):
+                directory.mkdir(mode=0o700)
+                break
+        (directory / _CHECKPOINTS).mkdir(mode=0o700)
+    except (OSError, ValueError) as error:
+        reason = reason_of(error) if isinstance(error, OSError) else str(error)
+        raise StorageError(f"can't create {printable(parent)}: {reason}. Choose another place: outputs=DIR") from error
+    return directory
+
+
+def _take_lock(directory: Path) -> int:
+    """A descriptor that holds the lock until it is closed; raises LockedError, OSError."""
+    descriptor = os.open(directory / _LOCK, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    try:
+        for _ in range(_LOCK_ATTEMPTS):
+            with contextlib.suppress(BlockingIOError):
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            time.sleep(0.02)
+        else:
+            raise LockedError(f"run {printable(directory)} is in use by {_holder(os.pread(descriptor, 1024, 0))}")
+        holder = {"pid": os.getpid(), "host": platform.node(), "since": _timestamp(datetime.now(UTC))}
+        os.ftruncate(descriptor, 0)
+        write_all(descriptor, json.dumps(holder).encode())
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+def _holder(content: bytes) -> str:
+    try:
+        holder = parse_json(content)
+        return printable(f"pid {holder['pid']} on host {holder['host']} since {holder['since']}")
+    except (ValueError, KeyError, TypeError):
+        return "another process"
+
+
+def _is_locked(directory: Path) -> bool:
+    try:
+        descriptor = os.open(directory / _LOCK, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError:
+        return True  # held, or a file system that can't tell
+    finally:
+        os.close(descriptor)
+    return False

@@ -1,0 +1,127 @@
+"""Hydra's sweeper and launcher for rlrun, registered in code.
+
+The sweeper multiplies out the values typed; the launcher composes and checks all jobs before the first one starts, and hands
+the list on. Neither writes a file: the sweep's directory is ours.
+"""
+
+from __future__ import annotations
+
+import importlib
+import itertools
+import math
+import sys
+import types
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from hydra.core.config_store import ConfigStore
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.core.plugins import Plugins
+from hydra.core.utils import JobReturn
+from hydra.plugins.launcher import Launcher
+from hydra.plugins.sweeper import Sweeper
+from hydra.types import HydraContext, TaskFunction
+from omegaconf import DictConfig, OmegaConf
+
+from rlrun.errors import UsageError
+from rlrun.sweeps.jobs import Job, check_jobs, make_job
+
+MOST_JOBS = 10_000
+_NAMESPACE = "hydra_plugins.rlrun"  # Hydra accepts plug-ins of this namespace only
+
+RunJobs = Callable[[list[Job]], None]
+
+
+def register(run_jobs: RunJobs) -> None:
+    """Make ``hydra/sweeper=rlrun`` and ``hydra/launcher=rlrun`` known; the launcher gives its jobs to ``run_jobs``."""
+    RlrunLauncher.run_jobs = staticmethod(run_jobs)
+    _namespace().rlrun = sys.modules[__name__]
+    for group, plugin in (("hydra/sweeper", RlrunSweeper), ("hydra/launcher", RlrunLauncher)):
+        Plugins.instance().register(plugin)
+        node = {"_target_": f"{_NAMESPACE}.{plugin.__name__}"}
+        ConfigStore.instance().store(group=group, name="rlrun", node=node, provider="rlrun")
+
+
+def _namespace() -> Any:
+    """The namespace package Hydra looks its plug-ins up in; it exists only where some plug-in is installed."""
+    try:
+        return importlib.import_module("hydra_plugins")
+    except ImportError:
+        package = types.ModuleType("hydra_plugins")
+        package.__path__ = []
+        sys.modules[package.__name__] = package
+        return package
+
+
+class RlrunSweeper(Sweeper):
+    """The product of all values typed."""
+
+    __module__ = _NAMESPACE
+
+    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
+        """Called by Hydra before ``sweep``."""
+        self._config_loader = hydra_context.config_loader
+        self._launcher = Plugins.instance().instantiate_launcher(
+            hydra_context=hydra_context, task_function=task_function, config=config
+        )
+
+    def sweep(self, arguments: list[str]) -> Sequence[JobReturn]:
+        """Launch one job for each combination. Raises UsageError for no job, or more than 10,000."""
+        overrides = OverridesParser.create(self._config_loader).parse_overrides(arguments)
+        return self._launcher.launch(multiply_out(overrides), initial_job_idx=0)
+
+
+class RlrunLauncher(Launcher):
+    """Composes and checks every job, then runs them in this process."""
+
+    __module__ = _NAMESPACE
+    run_jobs: RunJobs
+
+    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
+        """Called by Hydra before ``launch``."""
+        self._config_loader, self._config = hydra_context.config_loader, config
+
+    def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
+        """Run all jobs. Raises UsageError with the problems of all their configs, and what ``check_jobs`` raises."""
+        jobs: list[Job] = []
+        problems: dict[str, None] = {}  # in order, each once
+        for overrides in job_overrides:
+            composed = self._config_loader.load_sweep_config(self._config, list(overrides))
+            hydra = composed.hydra
+            OmegaConf.set_struct(composed, False)
+            del composed["hydra"]
+            try:
+                jobs.append(make_job(composed, hydra))
+            except UsageError as error:
+                problems |= dict.fromkeys(str(error).splitlines())
+        if problems:
+            raise UsageError("\n".join(problems))
+        check_jobs(jobs)
+        self.run_jobs(jobs)
+        return []
+
+
+def multiply_out(overrides: Sequence[Override]) -> list[list[str]]:
+    """The overrides of each job, the last key typed varying fastest. Raises UsageError for no job, or more than 10,000."""
+    values = [_values(override) for override in overrides]
+    if math.prod(map(len, values)) > MOST_JOBS:
+        raise UsageError(f"the sweep has more than {MOST_JOBS:,} jobs; give fewer values")
+    return [list(job) for job in itertools.product(*values)]
+
+
+def _values(override: Override) -> list[str]:
+    key = override.get_key_element()
+    if not override.is_sweep_override():
+        return [f"{key}={override.get_value_element_as_str()}"]
+    try:
+        values = list(itertools.islice(override.sweep_string_iterator(), MOST_JOBS + 1))
+    except ValueError as error:  # range(0,5,0)
+        raise UsageError(f"{_typed(override)}: {error}") from error
+    if not values:
+        raise UsageError(f"the sweep is empty: {_typed(override)}")
+    return [f"{key}={value}" for value in values]
+
+
+def _typed(override: Override) -> str:
+    return (override.input_line or "").lstrip("+")

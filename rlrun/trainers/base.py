@@ -1,0 +1,207 @@
+"""What every algorithm has in common: a state that a checkpoint can hold, a policy to evaluate, and the names of its numbers.
+
+A agents are trained together; ``agent`` is an index into them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import fields
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from rlrun.config import RunConfig
+from rlrun.envs import BoxActions, DiscreteActions, MultiDiscreteActions, Spaces
+from rlrun.errors import DivergedError, ResumeError, RlrunError
+from rlrun.hardware import Hardware
+from rlrun.kernels.mlp import MLPKernel
+from rlrun.networks import MLP, Layout, leaves
+from rlrun.normalization import ObservationNormalizer
+from rlrun.replay import Replay
+from rlrun.rollout import Environments, Episode
+from rlrun.seeding import Generators, Stream, derive
+
+Array = np.ndarray[Any, Any]
+
+
+class Trainer(Protocol):
+    """An algorithm as the training loop sees it. ``step`` is the only thing that changes ``state``."""
+
+    state: Any
+    episodes: list[tuple[int, Episode]]  # (frames, episode) that ended since the loop last took them
+    failures: dict[int, RlrunError]  # agents that cannot go on
+
+    @property
+    def policy(self) -> Policy:
+        """The greedy policy of the newest weights."""
+        ...
+
+    @property
+    def frames(self) -> int:
+        """Frames each agent has trained for."""
+        ...
+
+    def step(self) -> None:
+        """The smallest piece of training after which everything can be saved."""
+        ...
+
+    def metrics(self, agent: int) -> dict[str, float | None]:
+        """Numbers of one agent since they were last asked for."""
+        ...
+
+    def close(self) -> None: ...
+
+
+class Policy(Protocol):
+    """A greedy policy for A agents, frozen while it is evaluated."""
+
+    normalizer: ObservationNormalizer
+    rows_AP: Tensor
+
+    def act(self, observation_ANO: Array) -> Array:
+        """Actions, as the environments take them, for raw observations [A, N, O]."""
+        ...
+
+
+class Stack:
+    """One network of the layout for each agent. The one place that chooses between NumPy kernels and PyTorch."""
+
+    def __init__(self, layout: Layout, name: str, rows_AP: Tensor, gradients_AP: Tensor | None, hardware: Hardware) -> None:
+        self.network, self.device = layout.networks[name], hardware.device
+        self.views = layout.views(name, rows_AP)
+        gradients = layout.views(name, gradients_AP) if gradients_AP is not None else None
+        self.leaves = leaves(self.views, gradients) if gradients is not None else self.views
+        self.kernel: MLPKernel | None = None
+        if isinstance(self.network, MLP) and hardware.uses_kernels(self.network.config):
+            shared = {name: view.numpy() for name, view in self.views.items()}
+            shared_gradients = {name: view.numpy() for name, view in gradients.items()} if gradients is not None else None
+            self.kernel = MLPKernel(self.network, shared, shared_gradients)
+
+    def __call__(self, x_ABI: Array) -> Array:
+        """Outputs [A, B, O] for NumPy inputs, without gradients."""
+        if self.kernel is not None:
+            return self.kernel.forward(x_ABI)
+        with torch.no_grad():
+            y: Array = self.network.forward(self.views, torch.from_numpy(x_ABI).to(self.device)).numpy(force=True)
+            return y
+
+    def forward(self, x_ABI: Tensor) -> Tensor:
+        """Outputs [A, B, O] with gradients, on the plain path."""
+        return self.network.forward(self.leaves, x_ABI)
+
+
+class Means:
+    """Means of named numbers of each agent since they were last taken."""
+
+    def __init__(self, agents: int) -> None:
+        self.agents = agents
+        self.sums: dict[str, Array] = {}
+        self.counts: dict[str, Array] = {}
+
+    def add(self, name: str, values_A: Array) -> None:
+        if name not in self.sums:
+            self.sums[name], self.counts[name] = np.zeros(self.agents), np.zeros(self.agents)
+        self.sums[name] += values_A
+        self.counts[name] += 1
+
+    def take(self, agent: int) -> dict[str, float | None]:
+        """The means of one agent, who starts afresh."""
+        row: dict[str, float | None] = {}
+        for name, sums in self.sums.items():
+            if self.counts[name][agent]:
+                row[name] = float(sums[agent] / self.counts[name][agent])
+            sums[agent] = self.counts[name][agent] = 0
+        return row
+
+    def capture(self, agent: int) -> dict[str, Any]:
+        return {name: [float(sums[agent]), float(self.counts[name][agent])] for name, sums in self.sums.items()}
+
+    def restore(self, agent: int, tree: dict[str, Any]) -> None:
+        for name, (total, count) in tree.items():
+            self.sums.setdefault(name, np.zeros(self.agents))[agent] = total
+            self.counts.setdefault(name, np.zeros(self.agents))[agent] = count
+
+
+def per_agent(configs: Sequence[RunConfig], name: str) -> list[Any]:
+    """The values of an algorithm's per-agent setting."""
+    return [getattr(config.algo, name) for config in configs]
+
+
+def column(values: Sequence[float]) -> Array:
+    """Per-agent numbers as float32 [A, 1], to broadcast over a batch."""
+    return np.array(values, np.float32)[:, None]
+
+
+def capture(state: Any, agent: int) -> dict[str, Any]:
+    """One agent's slice of a state, as plain data and arrays: everything a checkpoint must hold of it."""
+    tree: dict[str, Any] = {}
+    for field in fields(state):
+        value = getattr(state, field.name)
+        if isinstance(value, Tensor):
+            tree[field.name] = value[agent].numpy(force=True).copy()
+        elif isinstance(value, int):
+            tree[field.name] = value
+        else:
+            tree[field.name] = value.capture(agent)
+    return tree
+
+
+def restore(state: Any, agent: int, tree: Mapping[str, Any]) -> bool:
+    """Put a captured slice back. False if the environments could not continue their episodes and began new ones.
+
+    Raises:
+        ResumeError: the slice does not fit the state.
+    """
+    continued = True
+    for field in fields(state):
+        value = getattr(state, field.name)
+        try:
+            if isinstance(value, Tensor):
+                value[agent] = torch.from_numpy(tree[field.name])
+            elif isinstance(value, int):
+                setattr(state, field.name, tree[field.name])
+            elif isinstance(value, Environments):
+                continued = value.restore(agent, tree[field.name])
+            else:
+                value.restore(agent, tree[field.name])
+        except (KeyError, TypeError, ValueError, RuntimeError) as error:
+            raise ResumeError(f"the checkpoint does not fit this config ({field.name}: {error})") from error
+    if not continued and isinstance(getattr(state, "replay", None), Replay):
+        state.replay.cut(agent)
+    return continued
+
+
+def note_divergence(losses_A: Array, frames: int, failures: dict[int, RlrunError], what: str) -> None:
+    """Record every agent whose loss is no longer finite."""
+    if not np.isfinite(losses_A).all():
+        for agent in np.flatnonzero(~np.isfinite(losses_A)).tolist():
+            failures.setdefault(agent, DivergedError(f"diverged at frame {frames}: the {what} is not finite; lower algo.learning_rate"))
+
+
+def observe_random_steps(normalizer: ObservationNormalizer, config: RunConfig, spaces: Spaces, seeds: Sequence[int]) -> None:
+    """Begin the observation statistics with ``env.observation_norm_steps`` random steps in an environment of their own."""
+    steps = config.env.observation_norm_steps
+    if not normalizer.enabled or steps == 0:
+        return
+    environments = Environments(config.env, 1, [derive(seed, Stream.NORMALIZER) for seed in seeds])
+    generators = Generators(seeds, Stream.NORMALIZER)
+    seen = np.empty((len(seeds), steps, spaces.observation_size), np.float32)
+    for step in range(steps):
+        environments.step(np.stack([random_action(spaces, random) for random in generators]))
+        seen[:, step] = environments.next_observation[:, 0]
+    environments.close()
+    normalizer.update(seen)
+
+
+def random_action(spaces: Spaces, random: np.random.Generator) -> Array:
+    """A uniform action for one environment [1, ...]."""
+    match spaces.action:
+        case DiscreteActions(n):
+            return random.integers(n, size=1)
+        case MultiDiscreteActions(nvec):
+            return random.integers(nvec, size=(1, len(nvec)))
+        case BoxActions(low, high):
+            return random.uniform(low, high, (1, len(low))).astype(np.float32)

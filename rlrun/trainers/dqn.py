@@ -1,0 +1,302 @@
+"""Deep Q-network (Mnih et al. 2015, "Human-level control through deep reinforcement learning").
+
+    repeat: act epsilon-greedily -> store the transition -> sample a batch -> targets -> gradient step -> move the target network
+
+with Double DQN (van Hasselt et al. 2016), dueling streams (Wang et al. 2016) and n-step returns (Sutton 1988) as switches.
+
+Shapes: A agents, N environments, O observation, B batch, U actions, P parameters.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from rlrun import optim
+from rlrun.config import DQNConfig, RunConfig
+from rlrun.envs import DiscreteActions, Spaces
+from rlrun.errors import RlrunError
+from rlrun.hardware import Hardware
+from rlrun.networks import Layout, build, build_dueling
+from rlrun.normalization import ObservationNormalizer
+from rlrun.replay import Batch, Replay
+from rlrun.rollout import Environments, Episode
+from rlrun.seeding import Generators, Stream
+from rlrun.trainers.base import Array, Means, Stack, column, note_divergence, observe_random_steps, per_agent
+
+BLOCK = 1024  # steps whose exploration is drawn at once
+
+
+@dataclass
+class State:
+    """Everything that changes while training."""
+
+    steps: int
+    updates: int
+    parameters_AP: Tensor
+    target_AP: Tensor
+    optimizer: optim.Adam
+    replay: Replay
+    sampling: Generators
+    exploration: Exploration
+    environments: Environments
+    normalizer: ObservationNormalizer
+    means: Means
+
+
+def td_target(reward_AB: Any, discount_AB: Any, next_value_AB: Any) -> Any:
+    """r + gamma^n * Q_target(s', a') with gamma 0 after a termination; a time limit does not end the future."""
+    return reward_AB + discount_AB * next_value_AB
+
+
+def td_loss(error_AB: Tensor, loss: str) -> Tensor:
+    """Loss of each agent [A] from its temporal-difference errors: mean of the Huber loss (delta 1) or of the squares."""
+    if loss == "mse":
+        return (error_AB**2).mean(1)
+    size_AB = error_AB.abs()
+    return torch.where(size_AB <= 1, 0.5 * error_AB**2, size_AB - 0.5).mean(1)
+
+
+def td_loss_and_gradient(error_AB: Array, loss: str) -> tuple[Array, Array]:
+    """``td_loss`` and its derivative in each error [A, B], by hand."""
+    batch = error_AB.shape[1]
+    if loss == "mse":
+        return np.einsum("ab,ab->a", error_AB, error_AB) / batch, error_AB * np.float32(2 / batch)
+    slope_AB = np.clip(error_AB, -1, 1)
+    # |e| <= 1: e^2 / 2 = s (e - s / 2) with s = e;  |e| > 1: |e| - 1/2 = s (e - s / 2) with s = sign(e)
+    losses_AB = slope_AB * (error_AB - 0.5 * slope_AB)
+    return losses_AB.sum(1) / batch, slope_AB * np.float32(1 / batch)
+
+
+def epsilon(config: DQNConfig, frames: Array) -> Array:
+    """Chance of a random action after ``frames``: linear to the end, or falling to it exponentially."""
+    spread = config.epsilon_start - config.epsilon_end
+    if config.epsilon_schedule == "linear":
+        return config.epsilon_end + spread * np.maximum(0.0, 1.0 - frames / config.epsilon_frames)
+    return config.epsilon_end + spread * np.exp(-frames / config.epsilon_frames)
+
+
+def dueling_values(outputs: Any, axis_mean: Any) -> Any:
+    """Q(s, a) = V(s) + A(s, a) - mean of A(s, .) (Wang et al. 2016, equation 9). ``outputs`` [A, B, 1 + U]."""
+    return outputs[..., :1] + outputs[..., 1:] - axis_mean
+
+
+class Exploration:
+    """Epsilon-greedy choices of the next BLOCK steps, drawn at once: whether each action is random, and which it then is."""
+
+    def __init__(self, configs: Sequence[RunConfig], actions: int) -> None:
+        self.configs, self.actions = configs, actions
+        self.random = Generators([config.seed for config in configs], Stream.ACTIONS)
+        self.before = [dict(random.bit_generator.state) for random in self.random]  # the generators' states at the block's start
+        self.block = -1
+
+    def at(self, step: int) -> tuple[str, Array, Array]:
+        """("none" | "some" | "all" are random, which of [A, N] are, the random actions [A, N])."""
+        block, offset = divmod(step, BLOCK)
+        if block != self.block:
+            self._draw(block)
+        return self.kinds[offset], self.is_random[offset], self.random_actions[offset]
+
+    def _draw(self, block: int) -> None:
+        self.block = block
+        flags, actions = [], []
+        for agent, (config, random) in enumerate(zip(self.configs, self.random, strict=True)):
+            algo = config.algo
+            assert isinstance(algo, DQNConfig)
+            self.before[agent] = dict(random.bit_generator.state)
+            steps = np.arange(block * BLOCK, (block + 1) * BLOCK)
+            chance = epsilon(algo, steps * algo.num_envs * config.env.frame_skip)
+            flags.append(random.random((BLOCK, algo.num_envs)) < chance[:, None])
+            actions.append(random.integers(self.actions, size=(BLOCK, algo.num_envs)))
+        self.is_random, self.random_actions = np.stack(flags, 1), np.stack(actions, 1)
+        share = self.is_random.mean((1, 2))
+        self.kinds = np.select([share == 1, share > 0], ["all", "some"], "none").tolist()
+
+    def capture(self, agent: int) -> dict[str, Any]:
+        return {"block": self.block, "before": self.before[agent]}
+
+    def restore(self, agent: int, tree: dict[str, Any]) -> None:
+        self.random[agent].bit_generator.state = self.before[agent] = tree["before"]
+        self.block = -1  # drawn again from that state by the next ``at``
+
+
+class QPolicy:
+    """The greedy policy of a Q-network."""
+
+    def __init__(self, config: RunConfig, spaces: Spaces, rows_AP: Tensor, hardware: Hardware, gradients_AP: Tensor | None = None) -> None:
+        self.rows_AP = rows_AP
+        self.dueling = _algo(config).dueling
+        self.q = Stack(layout(config, spaces), "q", rows_AP, gradients_AP, hardware)
+        self.normalizer = ObservationNormalizer(config.env, len(rows_AP), spaces.observation_size)
+
+    def act(self, observation_ANO: Array) -> Array:
+        outputs_ANU = self.q(self.normalizer(observation_ANO))
+        if self.dueling:
+            outputs_ANU = outputs_ANU[..., 1:]  # the value does not change which action is best
+        action: Array = outputs_ANU.argmax(-1)
+        return action
+
+
+class DQNTrainer:
+    """Trains one agent for each config; all configs share a signature."""
+
+    def __init__(self, configs: Sequence[RunConfig], spaces: Spaces, hardware: Hardware, exact: bool = True) -> None:
+        config = self.config = configs[0]
+        algo = self.algo = _algo(config)
+        assert isinstance(spaces.action, DiscreteActions)
+        agents, seeds = len(configs), [config.seed for config in configs]
+        self.actions, self.hardware = spaces.action.n, hardware
+        parameters_AP = layout(config, spaces).initial_rows(seeds).to(hardware.device)
+        self.gradients_AP = torch.zeros_like(parameters_AP)
+        self.policy = QPolicy(config, spaces, parameters_AP, hardware, self.gradients_AP)
+        self.state = State(
+            steps=0,
+            updates=0,
+            parameters_AP=parameters_AP,
+            target_AP=parameters_AP.clone(),
+            optimizer=optim.Adam(parameters_AP, algo.adam_epsilon, algo.amsgrad),
+            replay=Replay(agents, algo.buffer_size, algo.num_envs, spaces.observation_size),
+            sampling=Generators(seeds, Stream.MINIBATCHES),
+            exploration=Exploration(configs, self.actions),
+            environments=Environments(config.env, algo.num_envs, seeds, exact=exact),
+            normalizer=self.policy.normalizer,
+            means=Means(agents),
+        )
+        self.target = Stack(layout(config, spaces), "q", self.state.target_AP, None, hardware)
+        self.observation = self.state.environments.observation.copy()
+        self.agents = range(agents)
+        self.gamma_A1 = column(per_agent(configs, "gamma"))
+        self.tau_A1 = torch.tensor(per_agent(configs, "tau"), device=hardware.device)[:, None]
+        self.learning_rate: list[float] = per_agent(configs, "learning_rate")
+        self.weight_decay: list[float] = per_agent(configs, "weight_decay") if algo.optimizer == "adamw" else [0.0] * agents
+        self.value_limits: list[float | None] = per_agent(configs, "clip_gradient_value")
+        self.norm_limits: list[float | None] = per_agent(configs, "max_gradient_norm")
+        self._index = np.arange(agents)[:, None], np.arange(algo.batch_size)[None, :]
+        self.configs = configs
+        self.episodes: list[tuple[int, Episode]] = []
+        self.failures: dict[int, RlrunError] = {}
+        observe_random_steps(self.policy.normalizer, config, spaces, seeds)
+
+    @property
+    def frames(self) -> int:
+        return self.state.steps * self.algo.num_envs * self.config.env.frame_skip
+
+    def step(self) -> None:
+        """One step of every environment, and the updates it makes due."""
+        state, algo = self.state, self.algo
+        before = state.steps * algo.num_envs
+        self._collect()
+        after = before + algo.num_envs
+        if after >= algo.learning_starts and after >= algo.batch_size:
+            for _ in range((after // algo.train_every - before // algo.train_every) * algo.updates_per_train):
+                self._update()
+
+    def _collect(self) -> None:
+        state, environments = self.state, self.state.environments
+        kind, is_random, action = state.exploration.at(state.steps)
+        np.copyto(self.observation, environments.observation)  # stepping overwrites it
+        if kind != "all":
+            greedy = self.policy.act(self.observation)
+            action = greedy if kind == "none" else np.where(is_random, action, greedy)
+        environments.step(action)
+        state.steps += 1
+        state.replay.add(
+            self.observation, environments.next_observation, action, environments.reward, environments.terminated, environments.truncated
+        )
+        if state.normalizer.running:
+            state.normalizer.update(self.observation)
+        if environments.finished:
+            self.episodes += [(self.frames, episode) for episode in environments.finished]
+        if environments.failures:
+            self.failures.update(environments.failures)
+
+    def _update(self) -> None:
+        """One gradient step on a batch of each agent, then the target network moves."""
+        state, algo = self.state, self.algo
+        batch = state.replay.sample(algo.batch_size, algo.n_step, self.gamma_A1, state.sampling)
+        observation, following = state.normalizer(batch.observation), state.normalizer(batch.next_observation)
+        target_AB = td_target(batch.reward, batch.discount, self._next_value(following))
+        learn = self._learn if self.policy.q.kernel is not None else self._learn_plainly
+        losses_A, values_A = learn(observation, batch, target_AB)
+        optim.clip_values(self.gradients_AP, self.value_limits)
+        if any(limit is not None for limit in self.norm_limits):
+            state.means.add("gradient_norm", optim.clip_norms(self.gradients_AP, self.norm_limits))
+        factor = optim.schedule(algo.learning_rate_schedule, self.frames, self.config.total_frames)
+        rates = [rate * factor for rate in self.learning_rate]
+        state.optimizer.step(state.parameters_AP, self.gradients_AP, rates, self.weight_decay, self.agents)
+        state.updates += 1
+        if state.updates % algo.target_every == 0:
+            state.target_AP.lerp_(state.parameters_AP, self.tau_A1)
+        state.means.add("loss", losses_A)
+        state.means.add("q_value", values_A)
+        note_divergence(losses_A, self.frames, self.failures, "loss")
+
+    def _next_value(self, observation_ABO: Array) -> Array:
+        """Value of the best next action by the target network; with Double DQN the online network says which is best."""
+        best_AB = self.policy.q(observation_ABO)[..., -self.actions :].argmax(-1) if self.algo.double else None
+        values_ABU = self.target(observation_ABO)
+        if self.algo.dueling:
+            values_ABU = dueling_values(values_ABU, values_ABU[..., 1:].mean(-1, keepdims=True))
+        value: Array = values_ABU.max(-1) if best_AB is None else values_ABU[(*self._index, best_AB)]
+        return value
+
+    def _learn(self, observation_ABO: Array, batch: Batch, target_AB: Array) -> tuple[Array, Array]:
+        """Losses and mean Q of each agent; leaves the gradients in their rows. NumPy, by hand."""
+        kernel = self.policy.q.kernel
+        assert kernel is not None
+        outputs_ABX = kernel.forward(observation_ABO)
+        values_ABU = outputs_ABX
+        if self.algo.dueling:
+            values_ABU = dueling_values(outputs_ABX, outputs_ABX[..., 1:].mean(-1, keepdims=True))
+        chosen_AB = values_ABU[(*self._index, batch.action)]
+        losses_A, slope_AB = td_loss_and_gradient(chosen_AB - target_AB, self.algo.loss)
+        gradient_ABX = np.zeros_like(outputs_ABX)
+        if self.algo.dueling:  # d Q(a) / d V = 1, d Q(a) / d A(u) = [u = a] - 1 / U
+            gradient_ABX[..., 0] = slope_AB
+            gradient_ABX[..., 1:] = -slope_AB[..., None] / self.actions
+            gradient_ABX[(*self._index, 1 + batch.action)] += slope_AB
+        else:
+            gradient_ABX[(*self._index, batch.action)] = slope_AB
+        kernel.backward(gradient_ABX)
+        return losses_A, chosen_AB.sum(1) / self.algo.batch_size
+
+    def _learn_plainly(self, observation_ABO: Array, batch: Batch, target_AB: Array) -> tuple[Array, Array]:
+        """As ``_learn``, with autograd."""
+        device = self.hardware.device
+        self.gradients_AP.zero_()
+        values_ABU = self.policy.q.forward(torch.from_numpy(observation_ABO).to(device))
+        if self.algo.dueling:
+            values_ABU = dueling_values(values_ABU, values_ABU[..., 1:].mean(-1, keepdim=True))
+        chosen_AB = values_ABU.gather(-1, torch.from_numpy(batch.action).to(device)[..., None])[..., 0]
+        losses_A = td_loss(chosen_AB - torch.from_numpy(target_AB).to(device), self.algo.loss)
+        losses_A.sum().backward()  # type: ignore[no-untyped-call]
+        return losses_A.numpy(force=True), chosen_AB.mean(1).numpy(force=True)
+
+    def metrics(self, agent: int) -> dict[str, float | None]:
+        algo, factor = _algo(self.configs[agent]), optim.schedule(self.algo.learning_rate_schedule, self.frames, self.config.total_frames)
+        return self.state.means.take(agent) | {
+            "epsilon": float(epsilon(algo, np.array(self.frames))),
+            "learning_rate": algo.learning_rate * factor,
+            "updates": self.state.updates,
+        }
+
+    def close(self) -> None:
+        self.state.environments.close()
+
+
+def layout(config: RunConfig, spaces: Spaces) -> Layout:
+    """The Q-network's place in a row of parameters."""
+    assert isinstance(spaces.action, DiscreteActions)
+    if _algo(config).dueling:
+        return Layout({"q": build_dueling(config.network, spaces.observation_size, spaces.action.n)})
+    return Layout({"q": build(config.network, spaces.observation_size, spaces.action.n, gain=1.0)})
+
+
+def _algo(config: RunConfig) -> DQNConfig:
+    assert isinstance(config.algo, DQNConfig)
+    return config.algo

@@ -1,0 +1,410 @@
+"""The loop every algorithm shares. It alone knows about evaluation, metrics, checkpoints, signals and progress.
+
+What is due is a pure function of the frame count, so that a resumed run does the same things at the same frames.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from types import FrameType
+from typing import Any, Protocol
+
+import numpy as np
+
+from rlrun import envstate, hardware
+from rlrun.checkpoint import CheckpointFolder
+from rlrun.config import RunConfig, signature
+from rlrun.envs import spaces
+from rlrun.errors import EnvironmentFailure, ResumeError, RlrunError, StorageError
+from rlrun.evaluation import evaluate
+from rlrun.metrics import Recorder
+from rlrun.rollout import Episode
+from rlrun.run import Run
+from rlrun.seeding import Stream, derive
+from rlrun.trainers import make_trainer
+from rlrun.trainers.base import capture, restore
+
+
+class View(Protocol):
+    """Who watches. Called only between steps; never changes a bit of training."""
+
+    def start(self, runs: Sequence[Run], header: Mapping[str, str]) -> None: ...
+    def progress(self, frames: int, total_frames: int, frames_per_second: float, latest: Sequence[Mapping[str, Any]]) -> None: ...
+    def evaluated(self, member: int, frames: int, result: Mapping[str, Any], best: bool) -> None: ...
+    def note(self, line: str) -> None: ...
+    def finish(self) -> None: ...
+
+
+@dataclass
+class Outcome:
+    """How a run ended."""
+
+    run: Run
+    status: str  # finished, stopped or failed
+    error: RlrunError | None = None
+    signal: int | None = None
+
+
+@dataclass
+class Member:
+    """One run of the population, beside its slice of the trainer's state."""
+
+    run: Run
+    folder: CheckpointFolder
+    recorder: Recorder | None = None
+    handled: int = 0  # frames up to which all that was due is done
+    saved: int = -1  # frames of the checkpoint this process saved last
+    seconds: float = 0.0  # of training, evaluation and checkpoints excluded
+    episodes: int = 0
+    recent: list[tuple[float, int]] = field(default_factory=list)  # return and length of episodes since the last metrics row
+    best: dict[str, Any] | None = None
+    evaluation: dict[str, Any] | None = None
+
+    def capture(self) -> dict[str, Any]:
+        return {
+            "handled": self.handled,
+            "seconds": self.seconds,
+            "episodes": self.episodes,
+            "recent": [list(pair) for pair in self.recent],
+            "best": self.best,
+            "evaluation": self.evaluation,
+        }
+
+    def restore(self, tree: Mapping[str, Any]) -> None:
+        self.handled, self.seconds, self.episodes = tree["handled"], tree["seconds"], tree["episodes"]
+        self.recent = [(pair[0], pair[1]) for pair in tree["recent"]]
+        self.best, self.evaluation = tree["best"], tree["evaluation"]
+
+    @property
+    def files(self) -> Recorder:
+        assert self.recorder is not None
+        return self.recorder
+
+    def record(self, frames: int, episode: Episode) -> None:
+        self.episodes += 1
+        self.recent.append((episode.return_, episode.length))
+        self.files.episode(frames, episode.return_, episode.length)
+
+    def log(self, frames: int, numbers: Mapping[str, float | None]) -> dict[str, Any]:
+        """Write a row of metrics and one of timing; returns the former."""
+        row: dict[str, Any] = {"type": "train", "frames": frames, "episodes": self.episodes}
+        if self.recent:
+            returns, lengths = zip(*self.recent, strict=True)
+            row |= {"return_mean": sum(returns) / len(returns), "length_mean": sum(lengths) / len(lengths)}
+            self.recent = []
+        row |= numbers
+        self.files.metrics(row)
+        self.files.timing({"frames": frames, "seconds": self.seconds, "unix_time": time.time()})
+        self.files.flush()
+        return row
+
+    def evaluated(self, frames: int, result: Mapping[str, Any]) -> bool:
+        """Note an evaluation; true if it is the best so far. Of equals the newest wins; what is not finite never does."""
+        numbers = {key: value for key, value in result.items() if key not in ("returns", "lengths")}
+        lengths = result["lengths"]
+        self.files.metrics({"type": "evaluation", "frames": frames, **numbers, "length_mean": sum(lengths) / len(lengths)})
+        self.evaluation = numbers | {"checkpoint": f"step_{frames:012d}.ckpt", "frames": frames}
+        mean = result["return_mean"]
+        best = bool(np.isfinite(mean)) and (self.best is None or mean >= self.best["return_mean"])
+        if best:
+            self.best = self.evaluation | {"checkpoint": "best.ckpt"}
+        return best
+
+    def describe(self, frames: int, **fields: Any) -> None:
+        """Bring run.json up to date."""
+        self.run.update(
+            frames=frames,
+            frames_per_second=frames / self.seconds if self.seconds else None,
+            seconds=self.seconds,
+            episodes=self.episodes,
+            evaluation=self.evaluation,
+            best=self.best,
+            **fields,
+        )
+
+    def close(self) -> None:
+        if self.recorder is not None:
+            self.recorder.close()
+            self.recorder = None
+
+
+def train(runs: Sequence[Run], view: View, resume: bool = False) -> list[Outcome]:
+    """Train runs of one signature as a population, each from its newest checkpoint if ``resume``.
+
+    Raises:
+        RlrunError: nothing could be started: locked, no such device, no checkpoint to resume from.
+    """
+    assert len({signature(run.config) for run in runs}) == 1
+    with contextlib.ExitStack() as stack:
+        for run in runs:
+            stack.enter_context(run.lock())
+        interrupts = stack.enter_context(Interrupts())
+        stack.enter_context(np.errstate(all="ignore"))  # what is not finite is found and named by the trainers
+        loop = Loop(runs, view, interrupts)
+        stack.callback(loop.close)
+        return loop.run(resume)
+
+
+class Interrupts:
+    """Turns the first SIGINT, SIGTERM or SIGHUP into a flag; the second ends the process at once."""
+
+    SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+    def __init__(self) -> None:
+        self.signal: int | None = None
+
+    def __call__(self) -> bool:
+        return self.signal is not None
+
+    def __enter__(self) -> Interrupts:
+        self._main = threading.current_thread() is threading.main_thread()
+        if self._main:
+            self._before = {number: signal.signal(number, self._handle) for number in self.SIGNALS}
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._main:
+            for number, handler in self._before.items():
+                signal.signal(number, handler)
+
+    def _handle(self, number: int, _: FrameType | None) -> None:
+        if self.signal is not None:
+            os._exit(128 + number)
+        self.signal = number
+
+
+class Loop:
+    """One population from start to end."""
+
+    def __init__(self, runs: Sequence[Run], view: View, interrupts: Interrupts) -> None:
+        self.view, self.interrupts = view, interrupts
+        self.config: RunConfig = runs[0].config
+        self.hardware = hardware.configure(self.config)
+        self.inexact = envstate.exactness(self.config.env, self.config.seed)
+        self.trainer = make_trainer([run.config for run in runs], spaces(self.config.env), self.hardware, self.inexact is None)
+        self.members = [Member(run, CheckpointFolder(run.checkpoints, run.config.checkpoint.keep)) for run in runs]
+        self.active = list(range(len(runs)))
+        self.outcomes: dict[int, Outcome] = {}
+
+    def close(self) -> None:
+        self.trainer.close()
+        for member in self.members:
+            member.close()
+
+    def run(self, resume: bool) -> list[Outcome]:
+        """Train until every member has ended."""
+        for agent, member in enumerate(self.members):
+            offsets = self._restore(agent, member) if resume else None
+            member.recorder = Recorder(member.run.directory, offsets)
+        if len({member.handled for member in self.members}) > 1:
+            raise ResumeError("the runs' newest checkpoints are not of the same frame; resume them one by one")
+        self._begin(resume)
+        try:
+            while self.active:
+                self._do_what_is_due()
+                if self.interrupts():
+                    self._stop()
+                elif self.active:
+                    self._train()
+        except RlrunError as error:
+            self._end_all(error)
+        except BaseException as error:
+            self._end_all(RlrunError(f"internal error: {type(error).__name__}: {error}"))
+            raise
+        finally:
+            self.view.finish()
+        return [self.outcomes[agent] for agent in range(len(self.members))]
+
+    def _restore(self, agent: int, member: Member) -> dict[str, int]:
+        _, _, tree = member.folder.newest(self.view.note)
+        try:
+            member.restore(tree["loop"])
+            continued = restore(self.trainer.state, agent, tree["training"])
+            offsets: dict[str, int] = tree["offsets"]
+        except (KeyError, TypeError) as error:
+            raise ResumeError(f"the newest checkpoint of {member.run.directory.name} lacks {error}") from error
+        if not continued:
+            self.view.note(f"{member.run.directory.name}: not exact: began new episodes, because {self.inexact}")
+        return offsets
+
+    def _begin(self, resume: bool) -> None:
+        implementation = self.hardware.path(self.config.network)
+        for member in self.members:
+            resumed = member.run.manifest.get("resumed", 0) + resume
+            exact = self.inexact is None and (member.run.manifest.get("exact", True) is not False or not resume)
+            member.run.update(
+                status="running",
+                failure=None,
+                resumed=resumed,
+                exact=exact,
+                inexact_because=self.inexact,
+                device=str(self.hardware.device),
+                implementation=implementation,
+            )
+        self.view.start(
+            [member.run for member in self.members],
+            {"device": str(self.hardware.device), "networks": implementation, "exact resume": self.inexact or "yes"},
+        )
+
+    def _train(self) -> None:
+        """Steps up to the next due frame, an interruption, a failure, or the last episode wanted."""
+        trainer, interrupts, config = self.trainer, self.interrupts, self.config
+        cadences = config.logging.every_frames, config.evaluation.every_frames, config.checkpoint.every_frames
+        target = min(config.total_frames, *(next_multiple(trainer.frames, every) for every in cadences if every > 0))
+        started = time.perf_counter()
+        while trainer.frames < target and not interrupts() and not trainer.failures.keys() & self.active:
+            trainer.step()
+            if trainer.episodes and self._record_episodes():
+                break
+        self._spent(started)
+
+    def _record_episodes(self) -> bool:
+        """Hand ended episodes to their members; true if one has all it wanted."""
+        for frames, episode in self.trainer.episodes:
+            if episode.agent in self.active:
+                self.members[episode.agent].record(frames, episode)
+        self.trainer.episodes.clear()
+        wanted = self.config.stop.episodes
+        return wanted is not None and any(self.members[agent].episodes >= wanted for agent in self.active)
+
+    def _spent(self, started: float) -> None:
+        seconds = time.perf_counter() - started
+        for agent in self.active:
+            self.members[agent].seconds += seconds
+
+    def _do_what_is_due(self) -> None:
+        """Evaluation, metrics and checkpoint at this frame, then the end of who has reached it.
+
+        If an interruption cuts the evaluation short, nothing is marked as done, and a resumed run does all of it.
+        """
+        self._drop_failed()
+        if not self.active:
+            return
+        frames, config, before = self.trainer.frames, self.config, self.members[self.active[0]].handled
+        if due(before, frames, config.evaluation.every_frames) and not self._evaluate(self.active):
+            return
+        self._drop_failed()
+        if due(before, frames, config.logging.every_frames):
+            self._log(self.active)
+        for agent in self.active:
+            self.members[agent].handled = frames
+        if due(before, frames, config.checkpoint.every_frames):
+            self._save(self.active)
+        ended = [agent for agent in self.active if frames >= config.total_frames or self._has_enough(self.members[agent])]
+        if ended and self._close_books(ended):
+            for agent in ended:
+                self._end(agent, "finished")
+
+    def _has_enough(self, member: Member) -> bool:
+        stop, evaluation = self.config.stop, member.evaluation
+        return (
+            (stop.episodes is not None and member.episodes >= stop.episodes)
+            or (stop.seconds is not None and member.seconds >= stop.seconds)
+            or (stop.return_ is not None and evaluation is not None and evaluation["return_mean"] >= stop.return_)
+        )
+
+    def _close_books(self, agents: list[int]) -> bool:
+        """Last checkpoint, evaluation and metrics. False if interrupted.
+
+        The checkpoint comes first: what is not due at this frame is cut off and written anew if the run is extended.
+        """
+        frames = self.trainer.frames
+        self._save(agents)
+        unevaluated = [agent for agent in agents if (self.members[agent].evaluation or {}).get("frames") != frames]
+        if unevaluated and not self._evaluate(unevaluated):
+            return False
+        if frames % self.config.logging.every_frames:
+            self._log(agents)
+        return True
+
+    def _evaluate(self, agents: Sequence[int]) -> bool:
+        """Evaluate members and keep the best of each. False if interrupted."""
+        frames, config, policy = self.trainer.frames, self.config, self.trainer.policy
+        if config.evaluation.episodes == 0:
+            return True
+        seeds = [derive(member.run.config.seed, Stream.EVALUATION, frames) for member in self.members]
+        skip = {*range(len(self.members))} - {*agents}
+        results = evaluate(policy, config.env, seeds, config.evaluation.episodes, skip=skip, interrupted=self.interrupts)
+        if results is None:
+            return False
+        for agent in agents:
+            member, result = self.members[agent], results[agent]
+            if isinstance(result, EnvironmentFailure):
+                self.trainer.failures[agent] = result
+                continue
+            best = member.evaluated(frames, result)
+            if best:
+                member.folder.save_best(self._header(member), {"training": self._policy_tree(agent)})
+            member.describe(frames)
+            self.view.evaluated(agent, frames, result, best)
+        return True
+
+    def _log(self, agents: Sequence[int]) -> None:
+        """One row of metrics and one of timing for each member."""
+        started = time.perf_counter()
+        latest = [self.members[agent].log(self.trainer.frames, self.trainer.metrics(agent)) for agent in agents]
+        seconds = max(self.members[agents[0]].seconds, 1e-9)
+        self.view.progress(self.trainer.frames, self.config.total_frames, self.trainer.frames / seconds, latest)
+        self._spent(started)
+
+    def _save(self, agents: Sequence[int]) -> None:
+        """A checkpoint of each member, unless there is one of this frame."""
+        frames = self.trainer.frames
+        for member, agent in ((self.members[agent], agent) for agent in agents):
+            if member.saved == frames:
+                continue
+            offsets = member.files.sync()
+            tree = {"training": capture(self.trainer.state, agent), "loop": member.capture(), "offsets": offsets}
+            member.folder.save(frames, self._header(member), tree)
+            member.saved = frames
+            member.describe(frames)
+
+    def _header(self, member: Member) -> dict[str, Any]:
+        return {"frames": self.trainer.frames, "run": member.run.directory.name, "signature": signature(member.run.config)}
+
+    def _policy_tree(self, agent: int) -> dict[str, Any]:
+        """What it takes to act: weights and normaliser."""
+        policy = self.trainer.policy
+        return {"parameters_AP": policy.rows_AP[agent].numpy(force=True).copy(), "normalizer": policy.normalizer.capture(agent)}
+
+    def _stop(self) -> None:
+        """Save and leave, because of a signal."""
+        self._save(self.active)
+        for agent in list(self.active):
+            self._end(agent, "stopped")
+
+    def _drop_failed(self) -> None:
+        for agent in self.trainer.failures.keys() & set(self.active):
+            self._end(agent, "failed", self.trainer.failures[agent])
+
+    def _end(self, agent: int, status: str, error: RlrunError | None = None) -> None:
+        """Record how a member ended and freeze it: its slice stays, but nothing of it is stepped or written any more."""
+        member = self.members[agent]
+        self.active.remove(agent)
+        self.trainer.state.environments.retire(agent)
+        self.outcomes[agent] = Outcome(member.run, status, error, self.interrupts.signal if status == "stopped" else None)
+        member.close()
+        member.describe(self.trainer.frames, status=status, failure=str(error) if error else None)
+
+    def _end_all(self, error: RlrunError) -> None:
+        """Every member fails with the error; what cannot be recorded any more (a full disk) is not."""
+        for agent in list(self.active):
+            with contextlib.suppress(StorageError):
+                self._end(agent, "failed", error)
+            self.outcomes.setdefault(agent, Outcome(self.members[agent].run, "failed", error))
+
+
+def next_multiple(frames: int, every: int) -> int:
+    """The first multiple of ``every`` after ``frames``."""
+    return (frames // every + 1) * every
+
+
+def due(before: int, after: int, every: int) -> bool:
+    """Whether a multiple of ``every`` frames lies in (before, after]; never for 0."""
+    return every > 0 and before // every != after // every

@@ -1,0 +1,225 @@
+"""Rows to disk and back, and the cut at a checkpoint."""
+
+from __future__ import annotations
+
+import errno
+import json
+import math
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from rlrun.errors import ResumeError, StorageError
+from rlrun.metrics import Recorder, read_episodes, read_rows
+
+FILES = ("metrics.jsonl", "timing.jsonl", "episodes.csv")
+
+
+def contents(directory: Path) -> list[bytes]:
+    return [(directory / name).read_bytes() for name in FILES]
+
+
+def record(recorder: Recorder, frames: range) -> None:
+    for frame in frames:
+        recorder.metrics({"frames": frame, "loss": 1 / (frame + 1)})
+        recorder.timing({"frames": frame, "seconds": frame / 7})
+        recorder.episode(frame, frame / 3, frame + 1)
+
+
+def test_rows_come_back_as_recorded(tmp_path: Path) -> None:
+    recorder = Recorder(tmp_path, None)
+    rows: list[dict[str, Any]] = [
+        {"frames": 1, "loss": 0.1 + 0.2, "phase": "line\nbreak \u2028", "clip": None},
+        {"frames": 2, "loss": math.inf, "kl": -math.inf, "gradient": 1e-320},
+    ]
+    for row in rows:
+        recorder.metrics(row)
+    recorder.metrics({"loss": math.nan})
+    recorder.timing({"seconds": 0.5})
+    recorder.close()
+    found = read_rows(tmp_path / "metrics.jsonl")
+    assert found[:2] == rows
+    assert math.isnan(found[2]["loss"])
+    assert read_rows(tmp_path / "timing.jsonl") == [{"seconds": 0.5}]
+
+
+def test_the_file_is_strict_json_with_nonfinite_values_named(tmp_path: Path) -> None:
+    recorder = Recorder(tmp_path, None)
+    recorder.metrics({"loss": math.nan, "kl": 1.0, "x": -math.inf})
+    recorder.close()
+    (line,) = (tmp_path / "metrics.jsonl").read_text().splitlines()
+    strict = json.loads(line, parse_constant=pytest.fail)
+    assert strict == {"loss": None, "kl": 1.0, "x": None, "nonfinite": {"loss": "nan", "x": "-inf"}}
+
+
+def test_a_value_that_is_no_plain_value_is_refused_at_once(tmp_path: Path) -> None:
+    recorder = Recorder(tmp_path, None)
+    with pytest.raises(TypeError):
+        recorder.metrics({"loss": np.float32(1)})  # type: ignore[dict-item]
+    recorder.close()
+    assert read_rows(tmp_path / "metrics.jsonl") == []
+
+
+def test_episodes_come_back_exactly(tmp_path: Path) -> None:
+    recorder = Recorder(tmp_path, None)
+    returns = [1 / 3, -1e300, float(np.float32(0.1)), math.nan]
+    for index, value in enumerate(returns):
+        recorder.episode(10 * index, value, index + 1)
+        recorder.flush()
+    recorder.episode(2**53, np.float64(2.5), 7)
+    recorder.close()
+    episodes = read_episodes(tmp_path)
+    assert episodes["return"].tobytes() == np.array([*returns, 2.5]).tobytes()
+    np.testing.assert_array_equal(episodes["frames"], [0, 10, 20, 30, 2**53])
+    np.testing.assert_array_equal(episodes["length"], [1, 2, 3, 4, 7])
+    assert [episodes[name].dtype for name in ("frames", "return", "length")] == [np.int64, np.float64, np.int64]
+    lines = (tmp_path / "episodes.csv").read_text().splitlines()
+    assert lines[0] == "episode,frames,return,length"
+    assert [line.split(",")[0] for line in lines[1:]] == ["1", "2", "3", "4", "5"]
+    assert lines[5] == "5,9007199254740992,2.5,7"
+
+
+def test_nothing_reaches_the_disk_before_a_flush_and_then_in_one_write(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recorder = Recorder(tmp_path, None)
+    before = contents(tmp_path)
+    record(recorder, range(50))
+    assert contents(tmp_path) == before
+    writes: list[int] = []
+    write = os.write
+
+    def counted(descriptor: int, data: bytes) -> int:
+        writes.append(len(data))
+        return write(descriptor, data)
+
+    monkeypatch.setattr(os, "write", counted)
+    recorder.flush()
+    recorder.flush()
+    assert len(writes) == 3
+    assert len(read_episodes(tmp_path)["frames"]) == 50
+    recorder.close()
+
+
+def test_files_are_private(tmp_path: Path) -> None:
+    Recorder(tmp_path, None).close()
+    assert [(tmp_path / name).stat().st_mode & 0o777 for name in FILES] == [0o600] * 3
+
+
+def test_a_resumed_recording_equals_an_uninterrupted_one(tmp_path: Path) -> None:
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    whole.mkdir()
+    parts.mkdir()
+    recorder = Recorder(whole, None)
+    record(recorder, range(30))
+    recorder.close()
+    recorder = Recorder(parts, None)
+    offsets = recorder.sync()
+    for start in (0, 10, 20):
+        recorder = Recorder(parts, offsets)
+        record(recorder, range(start, start + 10))
+        offsets = recorder.sync()
+        record(recorder, range(900, 905))  # after the checkpoint, so lost with the process
+        recorder.flush()
+    Recorder(parts, offsets).close()
+    assert contents(parts) == contents(whole)
+    assert offsets == {name: (whole / name).stat().st_size for name in FILES} | {"episode_count": 30}
+    assert json.loads(json.dumps(offsets)) == offsets
+
+
+def test_starting_afresh_drops_what_a_run_without_checkpoint_left(tmp_path: Path) -> None:
+    recorder = Recorder(tmp_path, None)
+    record(recorder, range(3))
+    recorder.close()
+    Recorder(tmp_path, None).close()
+    assert contents(tmp_path) == [b"", b"", b"episode,frames,return,length\n"]
+
+
+def test_a_file_shorter_than_its_offset_is_refused_and_nothing_cut(tmp_path: Path) -> None:
+    recorder = Recorder(tmp_path, None)
+    record(recorder, range(5))
+    offsets = recorder.sync()
+    record(recorder, range(5))
+    recorder.close()
+    (tmp_path / "timing.jsonl").write_bytes(b"{}\n")
+    before = contents(tmp_path)
+    with pytest.raises(ResumeError, match=r"timing.jsonl has 3 bytes, but its checkpoint counts on \d+"):
+        Recorder(tmp_path, offsets)
+    assert contents(tmp_path) == before
+    (tmp_path / "episodes.csv").unlink()
+    (tmp_path / "episodes.csv").symlink_to(tmp_path / "metrics.jsonl")
+    with pytest.raises(ResumeError, match=r"episodes.csv is no regular file"):
+        Recorder(tmp_path, offsets | {"timing.jsonl": 0})
+
+
+@pytest.mark.parametrize("value", [None, -1, 1.0, "1", True])
+def test_malformed_offsets_are_refused(tmp_path: Path, value: Any) -> None:
+    recorder = Recorder(tmp_path, None)
+    offsets = recorder.sync()
+    recorder.close()
+    for key in offsets:
+        with pytest.raises(ResumeError, match=key):
+            Recorder(tmp_path, offsets | {key: value})
+    with pytest.raises(ResumeError):
+        Recorder(tmp_path, {})
+
+
+@pytest.mark.parametrize("call", ["flush", "sync", "close"])
+def test_a_full_disk_is_one_storage_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str) -> None:
+    recorder = Recorder(tmp_path, None)
+    record(recorder, range(5))
+
+    def fail(*_: Any) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "write", fail)
+    with pytest.raises(StorageError, match=r"metrics.jsonl: No space left on device"):
+        getattr(recorder, call)()
+
+
+def test_a_failed_fsync_is_a_storage_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    recorder = Recorder(tmp_path, None)
+
+    def fail(_: int) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(os, "fsync", fail)
+    with pytest.raises(StorageError, match="Input/output error"):
+        recorder.sync()
+
+
+def test_an_unwritable_directory_is_a_storage_error(tmp_path: Path) -> None:
+    with pytest.raises(StorageError, match=r"metrics.jsonl: No such file"):
+        Recorder(tmp_path / "gone", None)
+
+
+def test_readers_leave_out_a_torn_last_line_and_take_a_missing_file(tmp_path: Path) -> None:
+    assert read_rows(tmp_path / "metrics.jsonl") == []
+    assert read_episodes(tmp_path)["return"].shape == (0,)
+    recorder = Recorder(tmp_path, None)
+    record(recorder, range(2))
+    recorder.close()
+    for name in FILES:
+        with (tmp_path / name).open("ab") as file:
+            file.write(b'{"frames": 3' if name != "episodes.csv" else b"3,30,1")
+    assert [row["frames"] for row in read_rows(tmp_path / "metrics.jsonl")] == [0, 1]
+    np.testing.assert_array_equal(read_episodes(tmp_path)["frames"], [0, 1])
+
+
+@pytest.mark.parametrize("line", [b"[]", b"nonsense", b'{"nonfinite": 3}', b'{"nonfinite": {"x": []}}', b"\xff", b""])
+def test_a_line_that_is_no_row_is_refused(tmp_path: Path, line: bytes) -> None:
+    (tmp_path / "metrics.jsonl").write_bytes(b"{}\n" + line + b"\n{}\n")
+    with pytest.raises(ResumeError, match=r"line 2|not UTF-8"):
+        read_rows(tmp_path / "metrics.jsonl")
+
+
+@pytest.mark.parametrize(
+    "text", ["a,b\n", "{header}1,2,3\n", "{header}1,2,x,4\n", "{header}1,2,3,4,5\n", "{header}1,9e9,1,1\n"]
+)
+def test_an_episodes_file_of_another_form_is_refused(tmp_path: Path, text: str) -> None:
+    (tmp_path / "episodes.csv").write_text(text.replace("{header}", "episode,frames,return,length\n"))
+    with pytest.raises(ResumeError, match=r"episodes.csv"):
+        read_episodes(tmp_path)

@@ -1,0 +1,23 @@
+"""Plain values to text and back, and text that is safe to show."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from rlrun.config import RunConfig, to_mapping
+from rlrun.plain import parse_json, parse_yaml, printable, to_yaml
+
+
+def test_yaml_keeps_plain_values() -> None:
+    shared = [1, 2]
+    values = {"a": shared, "b": shared, "date": "2025-01-01", "yes": "on", "x": 1e-5, "none": None, "long": "é " * 100}
+    assert parse_yaml(to_yaml(values)) == values
+    assert parse_yaml(b"day: 2025-01-01") == {"day": "2025-01-01"}
+    assert parse_yaml(to_yaml(to_mapping(RunConfig()))) == to_mapping(RunConfig())
+    assert parse_json(b'{"a": [1, null, true]}') == {"a": [1, None, True]}
+
+
+def test_printable_leaves_nothing_that_steers_a_terminal() -> None:
+    hostile = "a\x1b[2Jb\r\n\tc\x9b1md\x7fe\u202ef\u2028g\ud800h\0"
+    assert printable(hostile) == "a[2Jbc1mdefgh"
+    assert printable(Path("naïve 名")) == "naïve 名"
