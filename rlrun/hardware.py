@@ -37,6 +37,7 @@ def configure(config: RunConfig) -> Hardware:
         UnavailableError: the device does not exist here.
     """
     torch.set_num_threads(config.hardware.threads)
+    torch.set_flush_denormal(True)  # moments of unused weights decay to denormal numbers, which are 14 times slower
     threadpool_limits(config.hardware.threads)
     device = choose_device(config.device, max(config.network.hidden))
     if device.type == "cuda" and config.hardware.deterministic:

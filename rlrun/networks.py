@@ -12,6 +12,7 @@ To add a network, write a class with the four members of ``Network`` and return 
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
@@ -23,6 +24,7 @@ from torch import Tensor
 from rlrun.config import NetworkConfig
 from rlrun.seeding import Stream, generator
 
+warnings.filterwarnings("ignore", "grad and param do not obey the gradient layout contract")  # gradients lie in rows, as they should
 ALIGNMENT = 16
 Rows = TypeVar("Rows", Tensor, "np.ndarray[Any, Any]")
 

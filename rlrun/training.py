@@ -24,6 +24,7 @@ from rlrun.envs import spaces
 from rlrun.errors import EnvironmentFailure, ResumeError, RlrunError, StorageError
 from rlrun.evaluation import evaluate
 from rlrun.metrics import Recorder
+from rlrun.reports.figures import draw
 from rlrun.rollout import Episode
 from rlrun.run import Run
 from rlrun.seeding import Stream, derive
@@ -96,7 +97,7 @@ class Member:
         row: dict[str, Any] = {"type": "train", "frames": frames, "episodes": self.episodes}
         if self.recent:
             returns, lengths = zip(*self.recent, strict=True)
-            row |= {"return_mean": sum(returns) / len(returns), "length_mean": sum(lengths) / len(lengths)}
+            row |= {"return_mean": sum(returns) / len(returns), "length_mean": sum(lengths) / len(lengths), "length_max": max(lengths)}
             self.recent = []
         row |= numbers
         self.files.metrics(row)
@@ -108,7 +109,8 @@ class Member:
         """Note an evaluation; true if it is the best so far. Of equals the newest wins; what is not finite never does."""
         numbers = {key: value for key, value in result.items() if key not in ("returns", "lengths")}
         lengths = result["lengths"]
-        self.files.metrics({"type": "evaluation", "frames": frames, **numbers, "length_mean": sum(lengths) / len(lengths)})
+        steps = {"length_mean": sum(lengths) / len(lengths), "length_max": max(lengths)}
+        self.files.metrics({"type": "evaluation", "frames": frames, **numbers, **steps})
         self.evaluation = numbers | {"checkpoint": f"step_{frames:012d}.ckpt", "frames": frames}
         mean = result["return_mean"]
         best = bool(np.isfinite(mean)) and (self.best is None or mean >= self.best["return_mean"])
@@ -148,7 +150,11 @@ def train(runs: Sequence[Run], view: View, resume: bool = False) -> list[Outcome
         stack.enter_context(np.errstate(all="ignore"))  # what is not finite is found and named by the trainers
         loop = Loop(runs, view, interrupts)
         stack.callback(loop.close)
-        return loop.run(resume)
+        outcomes = loop.run(resume)
+    for outcome in outcomes:
+        if outcome.run.config.plot.figures != "none" and outcome.status != "failed":
+            view.note(f"figure: {draw(outcome.run.config.plot.figures, outcome.run.directory)}")
+    return outcomes
 
 
 class Interrupts:

@@ -99,7 +99,7 @@ def _unknown_command(word: str) -> str:
 
 def _reraise_for_debugging() -> None:
     if os.environ.get("RLRUN_DEBUG") == "1":
-        raise  # noqa: PLE0704 - called from except clauses only
+        raise
 
 
 def _say_error(line: str) -> None:

@@ -16,6 +16,9 @@ from rlrun.config import ALGORITHMS, RunConfig
 from rlrun.config.settings import allowed, key_of, meaning_of, nearest
 from rlrun.errors import UsageError
 
+Section = tuple[str, type[Any]]
+"""The prefix of a section's keys, and its dataclass."""
+
 
 def main(arguments: list[str]) -> int:
     """Show the config groups, or the settings of one part of the config."""
@@ -35,12 +38,10 @@ def main(arguments: list[str]) -> int:
     return 0
 
 
-def _parts() -> dict[str, list[tuple[str, type[Any]]]]:
-    """What can be asked for -> prefix and dataclass of each section to print."""
-    algorithms: dict[str, list[tuple[str, type[Any]]]] = {
-        name: [("algo.", schema)] for name, schema in ALGORITHMS.items()
-    }
-    sections: dict[str, list[tuple[str, type[Any]]]] = {"root": [("", RunConfig)]}
+def _parts() -> dict[str, list[Section]]:
+    """What can be asked for -> the sections to print."""
+    algorithms: dict[str, list[Section]] = {name: [("algo.", schema)] for name, schema in ALGORITHMS.items()}
+    sections: dict[str, list[Section]] = {"root": [("", RunConfig)]}
     for key, hint in typing.get_type_hints(RunConfig).items():
         if key == "algo":
             sections[key] = [section for part in algorithms.values() for section in part]
@@ -50,10 +51,8 @@ def _parts() -> dict[str, list[tuple[str, type[Any]]]]:
 
 
 def _show_groups(directories: list[Path], as_json: bool) -> None:
-    groups = {
-        group: {choice: description(file) for choice, file in files.items()}
-        for group, files in find_groups(directories).items()
-    }
+    found = find_groups(directories)
+    groups = {group: {choice: description(file) for choice, file in files.items()} for group, files in found.items()}
     if as_json:
         print(json.dumps(groups, indent=2))
         return
@@ -66,9 +65,7 @@ def _show_groups(directories: list[Path], as_json: bool) -> None:
             for choice, line in choices.items():
                 say(f"  {choice:<{width}}  {line}{_tuned_note(group, choice, tuned)}")
     say()
-    say(
-        "rlrun configs algo (or env, network, dqn, root, ...) explains each setting; tuned=none turns tuned settings off."
-    )
+    say("rlrun configs algo (or env, network, dqn, root, ...) explains each setting; tuned=none: no tuned settings")
 
 
 def _tuned_note(group: str, choice: str, tuned: dict[str, str]) -> str:
@@ -78,28 +75,20 @@ def _tuned_note(group: str, choice: str, tuned: dict[str, str]) -> str:
     return f" [tuned for {', '.join(algorithms)}]" if algorithms else ""
 
 
-def _show_settings(sections: list[tuple[str, type[Any]]], as_json: bool) -> None:
+def _show_settings(sections: list[Section], as_json: bool) -> None:
     settings = [(schema, list(_settings(prefix, schema))) for prefix, schema in sections]
     if as_json:
         print(json.dumps({schema.__name__: rows for schema, rows in settings}, indent=2))
         return
     for schema, rows in settings:
         say((schema.__doc__ or "").strip())
-        columns = ("setting", "value", "default", "per agent", "meaning")
-        print_table(
-            columns,
-            [
-                (
-                    row["key"],
-                    row["allowed"],
-                    json.dumps(row["default"]),
-                    "yes" if row["per_agent"] else "",
-                    row["meaning"],
-                )
-                for row in rows
-            ],
-        )
+        print_table(("setting", "value", "default", "per agent", "meaning"), [_cells(row) for row in rows])
         say()
+
+
+def _cells(row: dict[str, Any]) -> tuple[str, ...]:
+    per_agent = "yes" if row["per_agent"] else ""
+    return row["key"], row["allowed"], json.dumps(row["default"]), per_agent, row["meaning"]
 
 
 def _settings(prefix: str, schema: type[Any]) -> Iterator[dict[str, Any]]:
@@ -108,11 +97,10 @@ def _settings(prefix: str, schema: type[Any]) -> Iterator[dict[str, Any]]:
         if "meaning" not in field.metadata:
             continue  # a section of its own
         meaning = meaning_of(field)
-        default = field.default_factory() if field.default is dataclasses.MISSING else field.default  # type: ignore[misc]
         yield {
             "key": prefix + key_of(field),
             "allowed": allowed(hints[field.name], meaning),
-            "default": default,
+            "default": getattr(schema(), field.name),
             "unit": meaning.unit,
             "per_agent": meaning.per_agent,
             "meaning": meaning.doc,

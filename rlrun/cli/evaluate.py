@@ -14,16 +14,13 @@ _KEYS = ("return_mean", "return_std", "return_iqm", "return_min", "return_max")
 def main(arguments: list[str]) -> int:
     """Evaluate a run."""
     parser = Parser("eval", "Play greedy episodes with a trained agent and print what they returned.")
-    parser.add_argument("run", metavar="RUN", help="a run's directory, the beginning of its name, or latest")
-    parser.add_argument("--episodes", type=integer(1, 100_000), default=100, metavar="N", help="default 100")
-    parser.add_argument(
-        "--seed", type=integer(0, 2**32 - 1), default=0, metavar="S", help="seed of the environments; default 0"
-    )
-    parser.add_argument(
-        "--checkpoint", metavar="C", help="best, last or a number of frames; default best, if there is one"
-    )
-    parser.add_argument("--returns", action="store_true", help="print the return of every episode, too")
-    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    add = parser.add_argument
+    add("run", metavar="RUN", help="a run's directory, the beginning of its name, or latest")
+    add("--episodes", type=integer(1, 100_000), default=100, metavar="N", help="default 100")
+    add("--seed", type=integer(0, 2**32 - 1), default=0, metavar="S", help="default 0")
+    add("--checkpoint", metavar="C", help="best, last or a number of frames; default best, if there is one")
+    add("--returns", action="store_true", help="print the return of every episode, too")
+    add("--json", action="store_true", help="print one JSON object")
     add_outputs(parser)
     options = parser.parse_args(arguments)
     run = Run.open(find(options.run, options.outputs))

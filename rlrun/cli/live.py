@@ -202,4 +202,5 @@ def _evaluation_line(members: int, member: int, frames: int, result: Mapping[str
     who = f"member {member}: " if members > 1 else ""
     mean, deviation = shown_evaluation(dict(result)), shown_number(result.get("return_std"))
     episodes = result.get("episodes", "?")
-    return f"{who}{frames:,} frames: return {mean} ± {deviation} over {episodes} episodes{'  (best so far)' if best else ''}"
+    mark = "  (best so far)" if best else ""
+    return f"{who}{frames:,} frames: return {mean} ± {deviation} over {episodes} episodes{mark}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shlex
 import sys
@@ -22,10 +23,8 @@ def say(line: str = "") -> None:
 
 def shown_path(path: Path) -> str:
     """A path as it can be pasted into a shell: relative where it is below the current folder."""
-    try:
+    with contextlib.suppress(ValueError, OSError):
         path = path.relative_to(Path.cwd())
-    except (ValueError, OSError):
-        pass
     return shlex.quote(printable(path))
 
 

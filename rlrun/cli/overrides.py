@@ -1,8 +1,8 @@
 """The overrides of a command line, checked before Hydra sees them.
 
-Hydra's own messages are long and stop at the first problem, and ``+key=value`` slips past any schema. So syntax, group choices
-and repetitions are checked here, and every other ``key=value`` is handed on as ``++key=value``: Hydra then takes it as it is,
-and the typed config reports all unknown keys, types and ranges at once.
+Hydra's own messages are long and stop at the first problem, and ``+key=value`` slips past any schema. So syntax, group
+choices and repetitions are checked here, and every other ``key=value`` is handed on as ``++key=value``: Hydra takes it
+as it is, and the typed config reports all unknown keys, types and ranges at once.
 """
 
 from __future__ import annotations
@@ -90,13 +90,11 @@ def _rewrite(override: Override, text: str, groups: Mapping[str, Collection[str]
         return [f"++{plain}"]
     if key == "experiment" and override.value() is None and not override.is_sweep_override():
         return []  # none is what the defaults list says already
+    known = sorted(groups[key])
     for choice in _choices(override):
         if not isinstance(choice, str):
-            raise UsageError(
-                f"{plain}: choose one of {', '.join(sorted(groups[key]))}; settings are typed {key}.NAME=VALUE"
-            )
+            raise UsageError(f"{plain}: choose one of {', '.join(known)}; settings are typed {key}.NAME=VALUE")
         if choice not in groups[key]:
-            known = sorted(groups[key])
             hint = nearest(choice, known) or ";"
             raise UsageError(f"unknown {key} '{choice}'{hint} choices: {', '.join(known)}")
     return [plain]

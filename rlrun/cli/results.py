@@ -68,18 +68,15 @@ def finish_sweep(directory: Path, results: Sequence[Result], quiet: bool) -> int
 
 
 def _say_how_to_continue(results: Sequence[Result]) -> None:
-    finished = sum(result.status in ("finished", "failed") for result in results)
-    started = [
-        result.run for result in results if result.run is not None and result.status not in ("finished", "failed")
-    ]
-    say(
-        f"interrupted: {finished} done, {len(started)} resumable, {len(results) - finished - len(started)} not started; continue with:"
-    )
-    for run in started:
-        say(f"  rlrun resume {shown_path(run.directory)}")
+    done = sum(result.status in ("finished", "failed") for result in results)
+    waiting = sum(result.status == "not started" for result in results)
+    resumable = len(results) - done - waiting
+    say(f"interrupted: {done} done, {resumable} resumable, {waiting} not started; continue with:")
     for result in results:
-        if result.run is None:
+        if result.status == "not started":
             say(f"  rlrun {shlex.join(result.job.overrides)}")
+        elif result.status not in ("finished", "failed") and result.run is not None:
+            say(f"  rlrun resume {shown_path(result.run.directory)}")
 
 
 def _print_results(results: Sequence[Result]) -> None:

@@ -25,7 +25,8 @@ def main(arguments: list[str]) -> int:
     options = _parser().parse_intermixed_args(arguments)
     run = Run.open(find(options.run, options.outputs))
     config = _changed(run, options.overrides)
-    if run.manifest["status"] == "finished" and config == run.config:
+    extended = config != run.config and config.total_frames > run.manifest["frames"]
+    if run.manifest["status"] == "finished" and not extended:
         say(_already_complete(run))
         return 0
     if options.require_exact:
@@ -84,7 +85,7 @@ def _changed(run: Run, overrides: Sequence[str]) -> RunConfig:
 
 
 def _leaves(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    leaves = {}
+    leaves: dict[str, Any] = {}
     for key, value in values.items():
         leaves |= _leaves(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
     return leaves
@@ -102,7 +103,8 @@ def _already_complete(run: Run) -> str:
     frames, total = run.manifest["frames"], run.config.total_frames
     if frames < total:
         return f"already complete (its stop rule ended it at {frames}/{total} frames); change stop.* to go on"
-    return f"already complete ({frames}/{total} frames); extend with: rlrun resume {shown_path(run.directory)} total_frames={2 * total}"
+    where = shown_path(run.directory)
+    return f"already complete ({frames}/{total} frames); extend with: rlrun resume {where} total_frames={2 * total}"
 
 
 def _require_exact(run: Run) -> None:
@@ -111,10 +113,9 @@ def _require_exact(run: Run) -> None:
     then = {"versions": run.manifest.get("versions"), "processor": (run.manifest.get("machine") or {}).get("processor")}
     reasons = [f"other {name} than it began with" for name in now if now[name] != then[name]]
     environment = envstate.exactness(run.config.env, run.config.seed)
-    if reasons or environment:
-        raise ResumeError(
-            f"{shown_path(run.directory)} can't be resumed exactly: {'; '.join([*reasons, environment or ''])}"
-        )
+    reasons += [environment] if environment else []
+    if reasons:
+        raise ResumeError(f"{shown_path(run.directory)} can't be resumed exactly: {'; '.join(reasons)}")
 
 
 def _extend(run: Run, config: RunConfig, quiet: bool) -> None:
@@ -125,9 +126,7 @@ def _extend(run: Run, config: RunConfig, quiet: bool) -> None:
         schedules["algo.clip_range_schedule"] = algo.clip_range_schedule
     moving = [f"{key}={value}" for key, value in schedules.items() if value != "constant"]
     if moving and config.total_frames != run.config.total_frames and not quiet:
-        say(
-            f"note: {', '.join(moving)} now runs to the new end; a run planned for {config.total_frames} frames would differ"
-        )
+        say(f"note: {', '.join(moving)} now runs to the new end; a run planned to end there would differ")
     write_atomically(run.directory / "config.yaml", to_yaml(provenance.clean(to_mapping(config))))
     run.config = config
     run.update(total_frames=config.total_frames)

@@ -89,9 +89,7 @@ class _Application:
 def _parser() -> Parser:
     parser = Parser("train", "Train an agent on what the config groups and KEY=VALUE settings say.", _EXAMPLES)
     add = parser.add_argument
-    add(
-        "overrides", nargs="*", metavar="KEY=VALUE", help="a choice of a group (algo=ppo) or a setting (algo.gamma=0.9)"
-    )
+    add("overrides", nargs="*", metavar="KEY=VALUE", help="choose of a group (algo=ppo), or set (seed=3)")
     add("-q", "--quiet", action="store_true", help="print the run's directory and errors only")
     add("-m", "--multirun", action="store_true", help="sweep: one run for each combination of values")
     add("-c", "--cfg", choices=("job", "hydra", "all"), help="check and print the config instead of training")
@@ -114,10 +112,9 @@ def _check_options(options: Namespace) -> None:
         return
     if not options.config_dir.is_dir():
         raise UsageError(f"--config-dir={options.config_dir}: no such folder")
-    if any((folder / "run.json").exists() for folder in (options.config_dir, *options.config_dir.resolve().parents)):
-        raise UsageError(
-            f"--config-dir={options.config_dir} is inside a run; configs of runs are data, use rlrun resume"
-        )
+    resolved = options.config_dir.resolve()
+    if any((folder / "run.json").exists() for folder in (resolved, *resolved.parents)):
+        raise UsageError(f"--config-dir={options.config_dir} is inside a run, whose configs are data; use rlrun resume")
     for file in sorted(options.config_dir.rglob("*.yaml")):
         try:
             read_yaml(file)

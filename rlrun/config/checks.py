@@ -1,4 +1,4 @@
-"""Combinations of settings that cannot work. What needs the environment's spaces is checked by ``check_spaces``' callers."""
+"""Combinations of settings that cannot work. What needs an environment is checked in ``sweeps.jobs``."""
 
 from __future__ import annotations
 
@@ -27,7 +27,9 @@ def _check_names(config: RunConfig) -> list[str]:
     problems = []
     for key, value in (("name", config.name), ("env.name", config.env.name)):
         if value and not NAME.fullmatch(value):
-            problems.append(f"{key}={value!r:.80} may only contain A-Z a-z 0-9 . _ - and must start with a letter or digit")
+            problems.append(
+                f"{key}={value!r:.80} may only contain A-Z a-z 0-9 . _ - and must start with a letter or digit"
+            )
         elif len(value) > LONGEST_NAME:
             problems.append(f"{key} is longer than {LONGEST_NAME} characters; shorten it")
     if not DEVICE.fullmatch(config.device):
@@ -44,11 +46,17 @@ def _check_root(config: RunConfig) -> list[str]:
     if config.stop.return_ is not None and config.evaluation.episodes == 0:
         problems.append("stop.return needs evaluations, but evaluation.episodes=0; set evaluation.episodes=10")
     if config.stop.return_ is not None and config.evaluation.every_frames == 0:
-        problems.append("stop.return needs evaluations, but evaluation.every_frames=0; set evaluation.every_frames=10000")
+        problems.append(
+            "stop.return needs evaluations, but evaluation.every_frames=0; set evaluation.every_frames=10000"
+        )
     if env.observation_norm == "initial" and env.observation_norm_steps < 2:
-        problems.append("env.observation_norm=initial needs env.observation_norm_steps >= 2, as in env.observation_norm_steps=1000")
+        problems.append(
+            "env.observation_norm=initial needs env.observation_norm_steps >= 2, as in env.observation_norm_steps=1000"
+        )
     if env.observation_norm == "none" and env.observation_norm_steps > 0:
-        problems.append("env.observation_norm_steps has no effect with env.observation_norm=none; set env.observation_norm=initial")
+        problems.append(
+            "env.observation_norm_steps has no effect with env.observation_norm=none; set env.observation_norm=initial"
+        )
     return problems
 
 
@@ -56,7 +64,8 @@ def _check_dqn(config: RunConfig, algo: DQNConfig) -> list[str]:
     rules: list[tuple[Callable[[], bool], str]] = [
         (
             lambda: algo.batch_size > algo.buffer_size,
-            f"algo.batch_size ({algo.batch_size}) > algo.buffer_size ({algo.buffer_size}); a batch must fit into the replay memory",
+            f"algo.batch_size ({algo.batch_size}) > algo.buffer_size ({algo.buffer_size}); "
+            "a batch must fit into the replay memory",
         ),
         (
             lambda: algo.epsilon_start < algo.epsilon_end,
@@ -64,7 +73,8 @@ def _check_dqn(config: RunConfig, algo: DQNConfig) -> list[str]:
         ),
         (
             lambda: algo.learning_starts * config.env.frame_skip >= config.total_frames,
-            f"algo.learning_starts ({algo.learning_starts}) leaves no update within total_frames ({config.total_frames})",
+            f"algo.learning_starts ({algo.learning_starts}) leaves no update "
+            f"within total_frames ({config.total_frames})",
         ),
         (
             lambda: algo.buffer_size % algo.num_envs != 0,
@@ -72,9 +82,13 @@ def _check_dqn(config: RunConfig, algo: DQNConfig) -> list[str]:
         ),
         (
             lambda: algo.n_step * algo.num_envs > algo.buffer_size,
-            f"algo.n_step ({algo.n_step}) does not fit into algo.buffer_size ({algo.buffer_size}) with {algo.num_envs} environments",
+            f"algo.n_step ({algo.n_step}) does not fit into algo.buffer_size ({algo.buffer_size}) "
+            f"with {algo.num_envs} environments",
         ),
-        (lambda: config.env.reward_norm, "env.reward_norm=true needs whole rollouts, which dqn does not have; use env.reward_scale"),
+        (
+            lambda: config.env.reward_norm,
+            "env.reward_norm=true needs whole rollouts, which dqn does not have; use env.reward_scale",
+        ),
     ]
     return [line for broken, line in rules if broken()]
 

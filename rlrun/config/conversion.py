@@ -78,7 +78,9 @@ def _shared(config: Any) -> dict[str, Any]:
         value = getattr(config, field.name)
         if dataclasses.is_dataclass(value):
             shared[key_of(field)] = _shared(value)
-        elif not meaning_of(field).per_agent or value is None:  # None: switched off is another computation than any number
+        elif (
+            not meaning_of(field).per_agent or value is None
+        ):  # None: switched off is another computation than any number
             shared[key_of(field)] = value
     return shared
 
@@ -90,7 +92,9 @@ def _build(schema: type[Any], values: Any, prefix: str, problems: list[str]) -> 
     hints = typing.get_type_hints(schema)
     fields = {key_of(field): field for field in dataclasses.fields(schema)}
     full_keys = [prefix + key for key in fields]
-    problems += [f"unknown key '{prefix}{key}'{nearest(f'{prefix}{key}', full_keys)}" for key in values if key not in fields]
+    problems += [
+        f"unknown key '{prefix}{key}'{nearest(f'{prefix}{key}', full_keys)}" for key in values if key not in fields
+    ]
     arguments: dict[str, Any] = {}
     for key, field in fields.items():
         if key not in values:

@@ -21,7 +21,9 @@ class DQNConfig:
     name: str = setting("dqn", "Algorithm.", choices=("dqn",))
     num_envs: int = setting(1, "Environments an agent steps in turn.", low=1, high=4096)
     learning_rate: float = setting(1e-4, "Step size of the optimizer.", above=0, high=10, per_agent=True)
-    learning_rate_schedule: str = setting("constant", "Course of the learning rate over total_frames.", choices=SCHEDULES)
+    learning_rate_schedule: str = setting(
+        "constant", "Course of the learning rate over total_frames.", choices=SCHEDULES
+    )
     optimizer: str = setting("adamw", "Optimizer.", choices=("adam", "adamw"))
     amsgrad: bool = setting(True, "Use the AMSGrad variant of the optimizer.")
     adam_epsilon: float = setting(1e-8, "Term added to the optimizer's denominator.", above=0, high=1)
@@ -32,18 +34,26 @@ class DQNConfig:
     learning_starts: int = setting(128, "Transitions collected before the first update.", low=0, unit="transitions")
     train_every: int = setting(1, "Transitions collected between two updates.", low=1, unit="transitions")
     updates_per_train: int = setting(1, "Gradient updates each time it trains.", low=1, unit="updates")
-    tau: float = setting(0.005, "Share of the online network in a target update; 1 copies it.", above=0, high=1, per_agent=True)
+    tau: float = setting(
+        0.005, "Share of the online network in a target update; 1 copies it.", above=0, high=1, per_agent=True
+    )
     target_every: int = setting(1, "Gradient updates between two target updates.", low=1, unit="updates")
     epsilon_start: float = setting(0.9, "Chance of a random action at the start.", low=0, high=1, per_agent=True)
     epsilon_end: float = setting(0.05, "Chance of a random action at the end.", low=0, high=1, per_agent=True)
     epsilon_schedule: str = setting("exponential", "Course of epsilon.", choices=("exponential", "linear"))
     epsilon_frames: int = setting(
-        1000, "Exponential: frames in which epsilon's excess falls to 1/e. Linear: frames until the end.", low=1, unit="frames", per_agent=True
+        1000,
+        "Exponential: frames in which epsilon's excess falls to 1/e. Linear: frames until the end.",
+        low=1,
+        unit="frames",
+        per_agent=True,
     )
     loss: str = setting("huber", "Loss of the temporal-difference error.", choices=("huber", "mse"))
     clip_gradient_value: float | None = setting(100.0, "Clip every gradient to [-x, x].", above=0, per_agent=True)
     max_gradient_norm: float | None = setting(None, "Scale the gradient down to this norm.", above=0, per_agent=True)
-    double: bool = setting(False, "Double DQN: the online network chooses, the target network values (van Hasselt et al. 2016).")
+    double: bool = setting(
+        False, "Double DQN: the online network chooses, the target network values (van Hasselt et al. 2016)."
+    )
     dueling: bool = setting(False, "Dueling streams for value and advantage (Wang et al. 2016).")
     n_step: int = setting(1, "Rewards summed before bootstrapping.", low=1, high=1000, unit="steps")
 
@@ -63,18 +73,28 @@ class PPOConfig:
     adam_epsilon: float = setting(1e-5, "Term added to Adam's denominator.", above=0, high=1)
     gamma: float = setting(0.99, "Discount factor.", low=0, high=1, per_agent=True)
     gae_lambda: float = setting(0.95, "Trace decay of generalised advantage estimation.", low=0, high=1, per_agent=True)
-    clip_range: float = setting(0.2, "Furthest the probability ratio may move from 1.", above=0, high=10, per_agent=True)
+    clip_range: float = setting(
+        0.2, "Furthest the probability ratio may move from 1.", above=0, high=10, per_agent=True
+    )
     clip_range_schedule: str = setting("constant", "Course of clip_range over total_frames.", choices=SCHEDULES)
-    value_clip_range: float | None = setting(None, "Furthest a value may move from the old one in the loss.", above=0, per_agent=True)
-    normalize_advantage: str = setting("minibatch", "Over what advantages are normalised.", choices=("none", "minibatch", "rollout"))
+    value_clip_range: float | None = setting(
+        None, "Furthest a value may move from the old one in the loss.", above=0, per_agent=True
+    )
+    normalize_advantage: str = setting(
+        "minibatch", "Over what advantages are normalised.", choices=("none", "minibatch", "rollout")
+    )
     recompute_advantage: bool = setting(False, "Compute advantages anew before each epoch.")
     entropy_coef: float = setting(0.0, "Weight of the entropy bonus.", low=0, high=100, per_agent=True)
     critic_coef: float = setting(0.5, "Weight of the critic's loss.", low=0, high=100, per_agent=True)
     critic_loss: str = setting("mse", "Loss of the critic.", choices=("mse", "smooth_l1"))
     max_gradient_norm: float | None = setting(0.5, "Scale the gradient down to this norm.", above=0, per_agent=True)
-    target_kl: float | None = setting(None, "End the epochs once the policy has moved this far (KL).", above=0, per_agent=True)
+    target_kl: float | None = setting(
+        None, "End the epochs once the policy has moved this far (KL).", above=0, per_agent=True
+    )
     distribution: str = setting(
-        "gaussian", "Policy for continuous actions: clipped to the bounds, or squashed into them.", choices=("gaussian", "tanh_normal")
+        "gaussian",
+        "Policy for continuous actions: clipped to the bounds, or squashed into them.",
+        choices=("gaussian", "tanh_normal"),
     )
     state_dependent_std: bool = setting(False, "The network gives the standard deviation; else it is a free parameter.")
     initial_log_std: float = setting(0.0, "Start of the free log standard deviation.", low=-20, high=2)
@@ -89,13 +109,17 @@ class EnvConfig:
     kwargs: dict[str, Any] = setting({}, "Keyword arguments of the environment.")
     frame_skip: int = setting(1, "Simulator steps an action is repeated for.", low=1, high=1000, unit="frames")
     frame_stack: int = setting(1, "Newest observations seen together.", low=1, high=1000)
-    time_limit: int | None = setting(None, "Steps of the agent before an episode is truncated; null: as registered.", low=1, unit="steps")
+    time_limit: int | None = setting(
+        None, "Steps of the agent before an episode is truncated; null: as registered.", low=1, unit="steps"
+    )
     observation_norm: str = setting(
         "none",
         "Normalise observations: never, by statistics of random steps at the start, or by running statistics.",
         choices=("none", "initial", "running"),
     )
-    observation_norm_steps: int = setting(0, "Random steps at the start that the statistics begin with.", low=0, unit="steps")
+    observation_norm_steps: int = setting(
+        0, "Random steps at the start that the statistics begin with.", low=0, unit="steps"
+    )
     observation_clip: float | None = setting(10.0, "Clip normalised observations to [-x, x].", above=0)
     reward_norm: bool = setting(False, "Divide rewards by the running standard deviation of the discounted return.")
     reward_scale: float = setting(1.0, "Factor on the reward.", above=0)
@@ -109,8 +133,14 @@ class NetworkConfig:
     name: str = setting("mlp", "Kind of network.", choices=("mlp",))
     hidden: tuple[int, ...] = setting((64, 64), "Width of each hidden layer.", low=1, high=65536)
     activation: str = setting("tanh", "Activation between layers.", choices=("tanh", "relu"))
-    init: str = setting("orthogonal", "Initial weights: orthogonal with PPO's gains, or as torch.nn.Linear.", choices=("orthogonal", "torch"))
-    layer_norm: bool = setting(False, "Normalise each hidden layer before its activation (trains on the plain PyTorch path).")
+    init: str = setting(
+        "orthogonal",
+        "Initial weights: orthogonal with PPO's gains, or as torch.nn.Linear.",
+        choices=("orthogonal", "torch"),
+    )
+    layer_norm: bool = setting(
+        False, "Normalise each hidden layer before its activation (trains on the plain PyTorch path)."
+    )
 
 
 @dataclass(frozen=True)
@@ -121,7 +151,9 @@ class HardwareConfig:
     threads: int = setting(1, "Threads of one run; 1 is fastest for small networks.", low=1, high=1024)
     deterministic: bool = setting(True, "On CUDA, use only kernels that give the same bits again.")
     kernels: str = setting(
-        "auto", "auto: NumPy kernels for MLPs on the CPU, PyTorch elsewhere; plain: PyTorch always.", choices=("auto", "plain")
+        "auto",
+        "auto: NumPy kernels for MLPs on the CPU, PyTorch elsewhere; plain: PyTorch always.",
+        choices=("auto", "plain"),
     )
 
 
@@ -161,7 +193,9 @@ class StopConfig:
 class PlotConfig:
     """Pictures drawn into the run when it ends."""
 
-    figures: str = setting("none", "Which figures to draw: those of the DQN or of the PPO tutorial.", choices=("none", "dqn", "ppo"))
+    figures: str = setting(
+        "none", "Which figures to draw: those of the DQN or of the PPO tutorial.", choices=("none", "dqn", "ppo")
+    )
 
 
 AlgoConfig = DQNConfig | PPOConfig

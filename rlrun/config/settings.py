@@ -1,7 +1,7 @@
 """One setting: its default, meaning and limits, and the conversion of a plain value into it.
 
-``setting(...)`` declares a dataclass field; ``convert`` turns what YAML or the command line gave into the field's type, or into
-one line that names the setting, the bad value and what is allowed.
+``setting(...)`` declares a dataclass field; ``convert`` turns what YAML or the command line gave into the field's type,
+or into one line that names the setting, the bad value and what is allowed.
 """
 
 from __future__ import annotations
@@ -70,7 +70,9 @@ def number(value: float) -> str:
 def allowed(field_type: Any, meaning: Meaning) -> str:
     """What a value may be, in words: ``a number in [0, 1]``."""
     if meaning.choices:
-        return " or ".join([", ".join(meaning.choices[:-1]), meaning.choices[-1]] if len(meaning.choices) > 1 else meaning.choices)
+        return " or ".join(
+            [", ".join(meaning.choices[:-1]), meaning.choices[-1]] if len(meaning.choices) > 1 else meaning.choices
+        )
     options = [option for option in members(field_type) if option is not types.NoneType]
     words = {bool: "true or false", int: "an integer", float: "a number", str: "text", dict: "a mapping"}
     word = " or ".join(words.get(typing.get_origin(option) or option, "a list of integers") for option in options)
@@ -87,7 +89,11 @@ def allowed(field_type: Any, meaning: Meaning) -> str:
 
 def members(field_type: Any) -> tuple[Any, ...]:
     """The types a field accepts: ``int | None`` -> (int, NoneType)."""
-    return typing.get_args(field_type) if typing.get_origin(field_type) in (types.UnionType, typing.Union) else (field_type,)
+    return (
+        typing.get_args(field_type)
+        if typing.get_origin(field_type) in (types.UnionType, typing.Union)
+        else (field_type,)
+    )
 
 
 def convert(key: str, value: Any, field_type: Any, meaning: Meaning) -> Any:
@@ -133,17 +139,29 @@ def _as(value: Any, option: Any) -> Any:
 
 def _check_range(key: str, raw: Any, value: Any, meaning: Meaning, field_type: Any) -> None:
     if meaning.choices and isinstance(value, str) and value not in meaning.choices:
-        raise ValueError(f"{key}={raw} is not known; choices: {', '.join(meaning.choices)}{nearest(value, meaning.choices)}")
+        raise ValueError(
+            f"{key}={raw} is not known; choices: {', '.join(meaning.choices)}{nearest(value, meaning.choices)}"
+        )
     for item in value if isinstance(value, tuple) else (value,):
         if isinstance(item, bool) or not isinstance(item, (int, float)):
             continue
         if not math.isfinite(item):
             raise ValueError(f"{key}={raw} must be finite")
-        below = (meaning.low is not None and item < meaning.low) or (meaning.above is not None and item <= meaning.above)
+        below = (meaning.low is not None and item < meaning.low) or (
+            meaning.above is not None and item <= meaning.above
+        )
         if below or (meaning.high is not None and item > meaning.high):
             raise ValueError(f"{key}={_shown(raw)} is out of range; it must be {allowed(field_type, meaning)}")
 
 
 def _shown(value: Any) -> str:
-    text = "null" if value is None else repr(value) if isinstance(value, str) else str(value).lower() if isinstance(value, bool) else str(value)
+    text = (
+        "null"
+        if value is None
+        else repr(value)
+        if isinstance(value, str)
+        else str(value).lower()
+        if isinstance(value, bool)
+        else str(value)
+    )
     return text if len(text) <= 60 else text[:57] + "..."

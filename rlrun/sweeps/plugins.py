@@ -1,7 +1,7 @@
 """Hydra's sweeper and launcher for rlrun, registered in code.
 
-The sweeper multiplies out the values typed; the launcher composes and checks all jobs before the first one starts, and hands
-the list on. Neither writes a file: the sweep's directory is ours.
+The sweeper multiplies out the values typed; the launcher composes and checks all jobs before the first one starts, and
+hands the list on. Neither writes a file: the sweep's directory is ours.
 """
 
 from __future__ import annotations
@@ -103,7 +103,7 @@ class RlrunLauncher(Launcher):
 
 
 def multiply_out(overrides: Sequence[Override]) -> list[list[str]]:
-    """The overrides of each job, the last key typed varying fastest. Raises UsageError for no job, or more than 10,000."""
+    """The overrides of each job, the last key varying fastest. Raises UsageError for no job, or more than 10,000."""
     values = [_values(override) for override in overrides]
     if math.prod(map(len, values)) > MOST_JOBS:
         raise UsageError(f"the sweep has more than {MOST_JOBS:,} jobs; give fewer values")

@@ -105,12 +105,10 @@ def _make_directory(configs: Sequence[RunConfig]) -> Path:
     if len(places) > 1:
         raise UsageError("outputs can't be swept; a sweep has one folder")
     names = {config.name for config in configs}
-    algos, envs = (
-        "-".join(dict.fromkeys(names)) for names in zip(*((c.algo.name, c.env.name) for c in configs), strict=True)
-    )
-    label = re.sub(
-        r"[^A-Za-z0-9._-]+", "-", clean(names.pop() if len(names) == 1 and "" not in names else f"{algos}_{envs}")
-    )
+    algos = "-".join(dict.fromkeys(config.algo.name for config in configs))
+    envs = "-".join(dict.fromkeys(config.env.name for config in configs))
+    label = names.pop() if len(names) == 1 and "" not in names else f"{algos}_{envs}"
+    label = re.sub(r"[^A-Za-z0-9._-]+", "-", clean(label))
     parent = Path(places.pop(), "sweeps")
     stamp = f"{datetime.now(UTC):%Y-%m-%d_%H%M%S}_{label[:100]}"
     try:

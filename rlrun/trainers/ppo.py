@@ -79,7 +79,7 @@ def critic_loss_slope(value_AB: Array, target_AB: Array, old_value_AB: Array, cl
     if clip_A1 is None:
         return slope_AB
     moved_AB = value_AB - old_value_AB
-    kept_error_AB = old_value_AB + np.clip(moved_AB, -clip_A1, clip_A1) - target_AB
+    kept_error_AB = old_value_AB + np.minimum(np.maximum(moved_AB, -clip_A1), clip_A1) - target_AB
     kept_slope_AB = _error_slope(kept_error_AB, kind) * (np.abs(moved_AB) < clip_A1)
     return np.where(_error_loss(np, error_AB, kind) >= _error_loss(np, kept_error_AB, kind), slope_AB, kept_slope_AB)
 
@@ -92,7 +92,7 @@ def _error_loss(xp: Any, error_AB: Any, kind: str) -> Any:
 
 
 def _error_slope(error_AB: Array, kind: str) -> Array:
-    slope: Array = 2 * error_AB if kind == "mse" else np.clip(error_AB, -1, 1)
+    slope: Array = 2 * error_AB if kind == "mse" else np.minimum(np.maximum(error_AB, -1), 1)
     return slope
 
 
@@ -127,7 +127,7 @@ class PPOTrainer:
         self.state = State(
             iterations=0,
             parameters_AP=parameters_AP,
-            optimizer=optim.Adam(parameters_AP, algo.adam_epsilon, amsgrad=False),
+            optimizer=optim.Adam(parameters_AP, self.gradients_AP, algo.adam_epsilon, amsgrad=False),
             environments=Environments(config.env, algo.num_envs, seeds, exact=exact),
             normalizer=self.policy.normalizer,
             reward_normalizer=RewardNormalizer(agents, algo.num_envs),
@@ -136,9 +136,11 @@ class PPOTrainer:
             means=Means(agents),
         )
         self.rollout = Rollout(agents, algo.rollout_steps, algo.num_envs, spaces.observation_size, self.distribution.stored)
+        self.gradient_rows = list(self.gradients_AP)
         self.gamma: list[float] = per_agent(configs, "gamma")
         self.gae_lambda: list[float] = per_agent(configs, "gae_lambda")
         self.learning_rate: list[float] = per_agent(configs, "learning_rate")
+        self.no_decay = [0.0] * agents
         self.norm_limits: list[float | None] = per_agent(configs, "max_gradient_norm")
         self.target_kl: list[float | None] = per_agent(configs, "target_kl")
         self.clip_A1 = column(per_agent(configs, "clip_range"))
@@ -186,6 +188,7 @@ class PPOTrainer:
     def _finish_rollout(self) -> None:
         """Normalise rewards and observations; old log-probabilities, values and advantages in one batch each."""
         rollout, env = self.rollout, self.config.env
+        self.state.means.add("reward_mean", np.array([reward_TN.mean(dtype=np.float64) for reward_TN in rollout.reward]))
         if env.reward_norm:
             rollout.reward[:] = self.state.reward_normalizer(rollout.reward, rollout.terminated | rollout.truncated, self.gamma)
             if env.reward_clip is not None:
@@ -231,8 +234,8 @@ class PPOTrainer:
                 self._estimate_advantages()
             for minibatch in self.columns.minibatches(algo.minibatch_size, self.state.shuffling, active):
                 measures.add(active, self._learn(minibatch, clip_A1))
-                optim.clip_norms(self.gradients_AP, self.norm_limits)
-                self.state.optimizer.step(self.state.parameters_AP, self.gradients_AP, rates, [0.0] * len(rates), active)
+                optim.clip_norms(self.gradient_rows, self.norm_limits)
+                self.state.optimizer.step(rates, self.no_decay, active)
             measures.end_epoch(active)
             active = [a for a in active if (limit := self.target_kl[a]) is None or measures.epoch_mean("approximate_kl", a) <= limit]
             if not active:

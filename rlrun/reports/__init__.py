@@ -1,0 +1,1 @@
+"""What is read from runs afterwards. Never imports torch."""

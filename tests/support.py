@@ -1,0 +1,169 @@
+"""What several tests need: small configs, trainers and runs, a silent view, bit-for-bit comparison, and a signal at a chosen frame."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import numpy as np
+
+from rlrun import envs, hardware, training
+from rlrun.checkpoint import CheckpointFolder, load
+from rlrun.config import RunConfig, from_mapping
+from rlrun.run import Run
+from rlrun.trainers import make_trainer
+from rlrun.trainers.base import Trainer
+from rlrun.training import Outcome, train
+
+DQN: dict[str, Any] = {
+    "algo": {
+        "name": "dqn", "batch_size": 32, "buffer_size": 200, "learning_starts": 40, "learning_rate": 1e-3,
+        "epsilon_frames": 200,
+    },
+    "network": {"hidden": [32, 32], "activation": "relu", "init": "torch"},
+}  # fmt: skip
+PPO: dict[str, Any] = {
+    "algo": {"name": "ppo", "num_envs": 2, "rollout_steps": 32, "minibatch_size": 16, "epochs": 2},
+    "network": {"hidden": [32, 32]},
+}
+RUNNING_NORMS: dict[str, Any] = {"observation_norm": "running", "reward_norm": True, "reward_clip": 5.0}
+
+
+def merged(*trees: Mapping[str, Any]) -> dict[str, Any]:
+    """One tree of settings, later ones winning."""
+    result: dict[str, Any] = {}
+    for tree in trees:
+        for key, value in tree.items():
+            nested = isinstance(value, Mapping) and isinstance(result.get(key), Mapping)
+            result[key] = merged(result[key], value) if nested else value
+    return result
+
+
+def config_of(*trees: Mapping[str, Any]) -> RunConfig:
+    """The checked config of merged settings."""
+    return from_mapping(merged({"device": "cpu"}, *trees))
+
+
+def trainer_of(*configs: RunConfig) -> Any:
+    """A trainer of one agent for each config."""
+    return make_trainer(configs, envs.spaces(configs[0].env), hardware.configure(configs[0]), exact=True)
+
+
+class Silent:
+    """A view that keeps what it was told."""
+
+    def __init__(self) -> None:
+        self.notes: list[str] = []
+        self.evaluations: list[tuple[int, int, bool]] = []  # member, frames, best
+
+    def start(self, runs: Sequence[Run], header: Mapping[str, str]) -> None: ...
+
+    def progress(
+        self, frames: int, total_frames: int, frames_per_second: float, latest: Sequence[Mapping[str, Any]]
+    ) -> None: ...
+
+    def evaluated(self, member: int, frames: int, result: Mapping[str, Any], best: bool) -> None:
+        self.evaluations.append((member, frames, best))
+
+    def note(self, line: str) -> None:
+        self.notes.append(line)
+
+    def finish(self) -> None: ...
+
+
+class Folder:
+    """Where a test's runs go."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def run(self, *trees: Mapping[str, Any]) -> Run:
+        """A new run."""
+        return Run.create(config_of(*trees, {"outputs": str(self.path)}), {})
+
+    def trained(self, *trees: Mapping[str, Any]) -> Run:
+        """A new run, trained to its end."""
+        run = self.run(*trees)
+        assert [outcome.status for outcome in train([run], Silent())] == ["finished"]
+        return run
+
+    def stopped_and_resumed(self, at: int, *trees: Mapping[str, Any]) -> Run:
+        """A new run that got SIGTERM once it reached ``at`` frames, and was resumed to its end."""
+        run = self.run(*trees)
+        with signal_at(at):
+            outcome = train([run], Silent())[0]
+        assert (outcome.status, outcome.signal) == ("stopped", signal.SIGTERM)
+        assert resumed(run).status == "finished"
+        return run
+
+
+def resumed(run: Run, **changes: Any) -> Outcome:
+    """Continue a run from its directory, with root settings changed."""
+    opened = Run.open(run.directory)
+    opened.config = from_mapping(merged(_mapping(opened.config), changes))
+    return train([opened], Silent(), resume=True)[0]
+
+
+def _mapping(config: RunConfig) -> dict[str, Any]:
+    from rlrun.config import to_mapping
+
+    return to_mapping(config)
+
+
+@contextlib.contextmanager
+def signal_at(frames: int) -> Iterator[None]:
+    """Deliver SIGTERM to this process after the training step that reaches ``frames``."""
+
+    def patched(*arguments: Any) -> Trainer:
+        trainer = make_trainer(*arguments)
+        step = trainer.step
+
+        def stepping() -> None:
+            before = trainer.frames
+            step()
+            if before < frames <= trainer.frames:
+                signal.raise_signal(signal.SIGTERM)
+
+        trainer.step = stepping  # type: ignore[method-assign]
+        return trainer
+
+    with mock.patch.object(training, "make_trainer", patched):
+        yield
+
+
+def last_tree(run: Run) -> dict[str, Any]:
+    """What the newest checkpoint holds, without what the clock put into it."""
+    _, _, tree = CheckpointFolder(run.checkpoints, 1).newest(lambda line: None)
+    del tree["loop"]["seconds"], tree["offsets"]["timing.jsonl"]
+    return tree
+
+
+def best_tree(run: Run) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Header and content of best.ckpt."""
+    return load(run.checkpoints / "best.ckpt")
+
+
+def recorded(run: Run) -> tuple[bytes, bytes]:
+    """The files that equal training makes equal: metrics and episodes."""
+    return (run.directory / "metrics.jsonl").read_bytes(), (run.directory / "episodes.csv").read_bytes()
+
+
+def assert_same_bits(left: Any, right: Any, where: str = "") -> None:
+    """Compare trees of plain data and arrays bit by bit; names the first place that differs."""
+    assert type(left) is type(right), f"{where}: {type(left)} and {type(right)}"
+    if isinstance(left, dict):
+        assert left.keys() == right.keys(), where
+        for key in left:
+            assert_same_bits(left[key], right[key], f"{where}.{key}")
+    elif isinstance(left, (list, tuple)):
+        assert len(left) == len(right), where
+        for index, pair in enumerate(zip(left, right, strict=True)):
+            assert_same_bits(*pair, f"{where}[{index}]")
+    elif isinstance(left, np.ndarray):
+        assert (left.dtype, left.shape, left.tobytes()) == (right.dtype, right.shape, right.tobytes()), where
+    else:
+        assert repr(left) == repr(right), where

@@ -1,0 +1,144 @@
+"""The layers of design.md, and what no file may do, read from the source."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parent.parent / "rlrun"
+CONFIGS = PACKAGE.parent / "configs"
+LAYERS = (
+    {"errors"},
+    {"config", "plain", "seeding", "provenance"},
+    {
+        "networks",
+        "kernels",
+        "optim",
+        "envs",
+        "envstate",
+        "normalization",
+        "distributions",
+        "advantages",
+        "rollout",
+        "replay",
+        "hardware",
+        "run",
+        "checkpoint",
+        "metrics",
+    },
+    {"trainers"},
+    {"training", "evaluation", "reports", "figures"},
+    {"sweeps", "cli"},
+)
+LEVEL = {module: level for level, modules in enumerate(LAYERS) for module in modules}
+ONLY = {  # who may import what
+    "hydra": {"cli", "sweeps"},
+    "omegaconf": {"config", "cli", "sweeps"},
+    "rich": {"cli", "reports"},
+}
+NO_TORCH = {"errors", "config", "plain", "seeding", "provenance", "run", "checkpoint", "metrics", "envs", "envstate"}
+FORBIDDEN_IMPORTS = {"pickle", "cloudpickle", "dill", "marshal", "shelve"}
+FORBIDDEN_CALLS = {"eval", "exec", "torch.load", "torch.save", "yaml.load", "yaml.unsafe_load", "os.system", "os.popen"}
+FILES = sorted(PACKAGE.rglob("*.py"))
+
+
+def module_of(path: Path) -> str:
+    """``rlrun/config/checks.py`` belongs to ``config``; ``rlrun/__init__.py`` to ``rlrun``."""
+    parts = path.relative_to(PACKAGE).with_suffix("").parts
+    return "rlrun" if parts[0] == "__init__" else parts[0]
+
+
+def imports(tree: ast.AST) -> Iterator[str]:
+    """Full names of imported modules, wherever in the file, but for ``if TYPE_CHECKING`` blocks."""
+    for node in ast.iter_child_nodes(tree):
+        if isinstance(node, ast.If) and ast.unparse(node.test) in ("TYPE_CHECKING", "typing.TYPE_CHECKING"):
+            continue
+        if isinstance(node, ast.Import):
+            yield from (name.name for name in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "imports are absolute"
+            yield from (f"{node.module}.{name.name}" for name in node.names)
+        else:
+            yield from imports(node)
+
+
+def top_level_imports(tree: ast.Module) -> Iterator[str]:
+    for node in tree.body:
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            yield from imports(ast.Module(body=[node], type_ignores=[]))
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_file_keeps_to_its_layer(path: Path) -> None:
+    module, tree = module_of(path), ast.parse(path.read_text(encoding="utf-8"))
+    assert module == "rlrun" or module in LEVEL, f"say in which layer {module} is"
+    for name in imports(tree):
+        parts = name.split(".")
+        if parts[0] == "rlrun" and len(parts) > 1:
+            imported = parts[1]
+            assert imported in LEVEL, name
+            assert LEVEL[imported] <= LEVEL[module], f"{module} must not import {name}, which is above it"
+        assert module in ONLY.get(parts[0], {module}), f"{module} must not import {name}"
+        assert parts[0] not in FORBIDDEN_IMPORTS, name
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_file_calls_nothing_dangerous(path: Path) -> None:
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Call):
+            assert ast.unparse(node.func) not in FORBIDDEN_CALLS, ast.unparse(node)
+            keywords = {keyword.arg: ast.unparse(keyword.value) for keyword in node.keywords}
+            assert keywords.get("shell", "False") == "False", ast.unparse(node)
+            assert keywords.get("allow_pickle", "False") == "False", ast.unparse(node)
+            assert "instantiate" not in ast.unparse(node.func).split(".")[0], ast.unparse(node)
+
+
+def test_siblings_import_each_other_without_cycles() -> None:
+    graph: dict[str, set[str]] = {}
+    for path in FILES:
+        name = ".".join(("rlrun", *path.relative_to(PACKAGE).with_suffix("").parts)).removesuffix(".__init__")
+        found = set(top_level_imports(ast.parse(path.read_text(encoding="utf-8"))))
+        graph[name] = {entry for entry in found if entry.startswith("rlrun")}
+    known = set(graph)
+
+    def visit(name: str, trail: tuple[str, ...]) -> None:
+        assert name not in trail, f"import cycle: {' -> '.join((*trail, name))}"
+        for entry in graph[name]:
+            target = entry if entry in known else entry.rpartition(".")[0]
+            # A package's modules import each other through it only by full name.
+            if target in known and target not in checked and not name.startswith(f"{target}."):
+                visit(target, (*trail, name))
+        checked.add(name)
+
+    checked: set[str] = set()
+    for name in sorted(known):
+        visit(name, ())
+
+
+@pytest.mark.parametrize("module", sorted(NO_TORCH))
+def test_what_quick_commands_need_imports_no_torch(module: str) -> None:
+    """Followed through everything these modules import at their top."""
+    todo, seen = [module], set()
+    while todo:
+        current = todo.pop()
+        if current in seen:
+            continue
+        seen.add(current)
+        place = PACKAGE / current
+        for path in sorted(place.rglob("*.py")) if place.is_dir() else [place.with_suffix(".py")]:
+            for name in top_level_imports(ast.parse(path.read_text(encoding="utf-8"))):
+                parts = name.split(".")
+                assert parts[0] not in ("torch", "tensordict", "torchrl"), f"{module} -> {current} -> {name}"
+                if parts[0] == "rlrun" and len(parts) > 1:
+                    todo.append(parts[1])
+
+
+@pytest.mark.parametrize("path", sorted(CONFIGS.rglob("*")), ids=lambda path: str(path.relative_to(CONFIGS)))
+def test_configs_name_no_code(path: Path) -> None:
+    if path.is_file():
+        assert path.suffix == ".yaml"
+        text = path.read_text(encoding="utf-8")
+        assert not [word for word in ("_target_", "_partial_", "!!python", "oc.env", "hydra.utils") if word in text]

@@ -1,0 +1,568 @@
+"""The command line end to end: exit code, one line for each problem, and nothing left on disk."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from rlrun import sweeps
+from rlrun.cli import COMMANDS, live
+from rlrun.cli.output import print_table
+from rlrun.errors import DivergedError
+from rlrun.run import Run
+
+TINY = ("total_frames=600", "algo.learning_starts=100", "evaluation.episodes=2", "evaluation.every_frames=300")
+PROGRAM = "import sys; from rlrun.cli import main; code = main(sys.argv[1:]); {after}; sys.exit(code)"
+
+
+def command(*arguments: str, after: str = "pass") -> list[str]:
+    return [sys.executable, "-c", PROGRAM.format(after=after), *arguments]
+
+
+def leftovers(folder: Path) -> list[str]:
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.name != "MUJOCO_LOG.TXT")
+
+
+# --- wrong input -----------------------------------------------------------------------------------------------------
+
+NAME_RULE = "may only contain A-Z a-z 0-9 . _ -"
+WRONG = [
+    # groups and keys
+    (["algo=dqnn"], 2, ["unknown algo 'dqnn'; did you mean 'dqn'? choices: dqn, ppo"]),
+    (["env=cartpoleee"], 2, ["unknown env 'cartpoleee'; did you mean 'cartpole'?"]),
+    (["network=huge"], 2, ["unknown network 'huge'"]),
+    (["algo={name: dqn}"], 2, ["choose one of dqn, ppo"]),
+    (["alog=dqn"], 2, ["unknown key 'alog'; did you mean 'algo'?"]),
+    (["algo.gama=0.9"], 2, ["unknown key 'algo.gama'; did you mean 'algo.gamma'?"]),
+    (["+algo.gama=0.9"], 2, ["unknown key 'algo.gama'; did you mean 'algo.gamma'?"]),
+    (["++algo.gama=0.9"], 2, ["unknown key 'algo.gama'; did you mean 'algo.gamma'?"]),
+    (["~algo"], 2, ["'algo' can't be removed"]),
+    (["~algo.gamma"], 2, ["'algo.gamma' can't be removed"]),
+    (["_target_=os.system"], 2, ["unknown key '_target_'"]),
+    # types and ranges
+    (["algo.gamma=abc"], 2, ["algo.gamma: expected a number in [0, 1], got 'abc'"]),
+    (["algo.gamma=1.5"], 2, ["algo.gamma=1.5 is out of range"]),
+    (["algo.gamma=-0.1"], 2, ["algo.gamma=-0.1 is out of range"]),
+    (["algo.gamma=nan"], 2, ["algo.gamma=nan must be finite"]),
+    (["algo.learning_rate=1e400"], 2, ["algo.learning_rate=inf must be finite"]),
+    (["algo.batch_size=0"], 2, ["algo.batch_size=0 is out of range; it must be an integer >= 1"]),
+    (["algo.batch_size=1.5"], 2, ["algo.batch_size: expected an integer"]),
+    (["algo.batch_size="], 2, ["algo.batch_size: expected an integer"]),
+    (["seed=null"], 2, ["seed: expected an integer in [0, 4294967295], got null"]),
+    (["seed=-1"], 2, ["seed=-1 is out of range"]),
+    (["seed=4294967296"], 2, ["seed=4294967296 is out of range"]),
+    (["seed=99999999999999999999999"], 2, ["is out of range"]),
+    (["seed=true"], 2, ["seed: expected an integer"]),
+    (["seed='3'"], 2, ["seed: expected an integer"]),
+    (["total_frames=0"], 2, ["total_frames=0 is out of range"]),
+    (["network.hidden=[0]"], 2, ["network.hidden"]),
+    (["network.hidden=[]"], 2, ["network.hidden=[] has no layer"]),
+    (["network.hidden=abc"], 2, ["network.hidden: expected a list of integers"]),
+    (["algo.num_envs=0"], 2, ["algo.num_envs=0 is out of range"]),
+    (["hardware.threads=0"], 2, ["hardware.threads=0 is out of range"]),
+    (["env.time_limit=-1"], 2, ["env.time_limit=-1 is out of range"]),
+    # syntax
+    (["algo.batch_size"], 2, ["write algo.batch_size=VALUE"]),
+    (["seed"], 2, ["write seed=VALUE"]),
+    (["=5"], 2, ["bad override '=5'"]),
+    ([""], 2, ["an empty argument"]),
+    (["name=a(b"], 2, ["can't parse name=a(b; quote it: 'name=\"a(b\"'"]),
+    (["name={a"], 2, ["can't parse name={a"]),
+    (["network.hidden=[1,2"], 2, ["can't parse network.hidden=[1,2"]),
+    (["name=é"], 2, ["can't parse name=é; quote it"]),
+    (['name="é"'], 2, [NAME_RULE]),
+    (["name=../../x"], 2, [NAME_RULE]),
+    (["name=/abs"], 2, [NAME_RULE]),
+    (["name=."], 2, [NAME_RULE]),
+    (["name=-rf"], 2, [NAME_RULE]),
+    ([f"name={'a' * 300}"], 2, ["longer than 64"]),
+    (["seed=1", "seed=2"], 2, ["seed is given twice (seed=1 and seed=2)"]),
+    (["seed=1", "+seed=2"], 2, ["seed is given twice"]),
+    (["--bogus"], 2, ["unrecognized arguments: --bogus"]),
+    (["--cfg"], 2, ["expected one argument"]),
+    (["--config-name=nope"], 2, ["Cannot find primary config 'nope'"]),
+    (["--config-dir=/nonexistent"], 2, ["--config-dir=/nonexistent: no such folder"]),
+    (["--experimental-rerun", "x.pickle"], 2, ["pickle"]),
+    (["seed=${nope}"], 2, ["seed"]),
+    (["seed=${seed}"], 2, ["seed"]),
+    (["name=${oc.env:RLRUN_NO_SUCH_VARIABLE}"], 2, ["RLRUN_NO_SUCH_VARIABLE"]),
+    (["name=${frobnicate:1}"], 2, ["frobnicate"]),
+    (["hydra/launcher=nope"], 2, ["nope"]),
+    # combinations
+    (["algo.batch_size=256", "algo.buffer_size=100"], 2, ["algo.batch_size (256) > algo.buffer_size (100)"]),
+    (["algo.epsilon_start=0.1", "algo.epsilon_end=0.2"], 2, ["epsilon can only fall"]),
+    (["algo.learning_starts=50000"], 2, ["leaves no update"]),
+    (["algo=ppo", "algo.minibatch_size=7"], 2, ["is not divisible by algo.minibatch_size (7)"]),
+    (["algo=ppo", "total_frames=10"], 2, ["less than one rollout"]),
+    (["stop.return=475", "evaluation.episodes=0"], 2, ["stop.return needs evaluations"]),
+    # environments
+    (["env=pendulum"], 2, ["dqn needs a Discrete action space; Pendulum-v1 has", "Use algo=ppo"]),
+    (["env=gymnasium"], 2, ["env.id is missing"]),
+    (["env.id=CartPol-v1"], 2, ["did you mean CartPole-v1?"]),
+    (["env.id=CartPole"], 2, ["write the version: CartPole-v1"]),
+    (["env.id=CartPole-v99"], 2, ["CartPole-v1"]),
+    (["env.id=Blackjack-v1"], 2, ["observation space Tuple", "is not supported"]),
+    (["env.id=os:Foo-v0"], 2, ["may not name a module"]),
+    (["env.id=HalfCheetah-v2", "algo=ppo"], 3, ["use HalfCheetah-v5"]),
+    (["env.id=ALE/Pong-v5"], 3, ["ale-py"]),
+    (["env.kwargs.foo=1"], 2, ["env.kwargs={'foo': 1}"]),
+    # devices and places
+    (["device=gpu"], 2, ["device='gpu' is not known; choices: auto, cpu, cuda, cuda:N"]),
+    (["device=cpu:3"], 2, ["device='cpu:3' is not known"]),
+    (["outputs=/proc/nope"], 5, ["can't create /proc/nope"]),
+    (["outputs=file/runs"], 5, ["can't create file/runs: Not a directory"]),
+    # sweeps
+    (["seed=1,2"], 2, ["seed=1,2 is a sweep over several values; add -m"]),
+    (["algo=dqn,ppo"], 2, ["add -m"]),
+    (["-m", "seed=range(0)"], 2, ["the sweep is empty: seed=range(0)"]),
+    (["-m", "seed=range(0,10000000)"], 2, ["more than 10,000 jobs"]),
+    (["-m", "seed=range(0,200)", "algo.gamma=range(0,1,0.01)"], 2, ["more than 10,000 jobs"]),
+    (["-m", "algo.gamma=interval(0,1)"], 2, ["interval"]),
+    (["-m", "seed=1,1"], 2, ["jobs 1 and 2 of the sweep are the same run"]),
+    (["-m", "algo=dqn,pppo"], 2, ["unknown algo 'pppo'; did you mean 'ppo'?"]),
+    (["-m", "algo.gamma=0.5,1.5"], 2, ["algo.gamma=1.5 is out of range"]),
+    (["-m", "env=cartpole,pendulum"], 2, ["dqn needs a Discrete action space"]),
+    (["-m", "outputs=a,b"], 2, ["outputs can't be swept"]),
+    (["-m", "--cfg", "job"], 2, ["-m runs a sweep"]),
+    # commands
+    (["evaluate"], 2, ["unknown command 'evaluate'; did you mean 'eval'?"]),
+    (["lss"], 2, ["did you mean 'ls'?"]),
+    (["frobnicate"], 2, ["unknown command 'frobnicate'; commands: train, eval"]),
+    (["eval"], 2, ["required: RUN"]),
+    (["eval", "nope"], 4, ["no run at nope"]),
+    (["eval", "latest"], 4, ["no run in outputs yet"]),
+    (["eval", "latest", "--episodes", "0"], 2, ["0 is out of range"]),
+    (["eval", "latest", "--episodes", "x"], 2, ["expected an integer"]),
+    (["resume", "nope"], 4, ["no run at nope"]),
+    (["resume", "a", "b"], 2, ["'b' has no value"]),
+    (["configs", "algos"], 2, ["unknown part 'algos'; did you mean 'algo'?"]),
+]
+
+
+@pytest.mark.parametrize(("arguments", "code", "words"), WRONG, ids=lambda value: " ".join(map(str, value))[:60] if isinstance(value, list) else None)
+def test_wrong_input_is_one_line(
+    arguments: list[str], code: int, words: list[str], rlrun: Any, workplace: Path
+) -> None:
+    (workplace / "file").touch()
+    answer = rlrun(*arguments)
+    assert (answer.code, answer.out) == (code, ""), answer.err
+    assert len(answer.errors) == 1
+    assert all(word in answer.errors[0] for word in words), answer.errors
+    assert leftovers(workplace) == ["file"]
+
+
+def test_all_problems_are_reported_at_once(rlrun: Any) -> None:
+    answer = rlrun("alog=dqn", "+algo.gama=1", "algo.gamma=2", "seed=x")
+    assert answer.code == 2
+    assert [line.split()[0] for line in answer.errors] == ["unknown", "seed:", "unknown", "algo.gamma=2"]
+
+
+def test_all_problems_of_a_sweep_are_reported_once_each(rlrun: Any, workplace: Path) -> None:
+    answer = rlrun("-m", "algo.gamma=0.5,1.5,2.5", "seed=1,2", "algo.tau=0")
+    assert answer.code == 2
+    assert sorted(line.partition(" ")[0] for line in answer.errors) == ["algo.gamma=1.5", "algo.gamma=2.5", "algo.tau=0"]
+    assert leftovers(workplace) == []
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"seed: 1\n\tname: x\n", ["line 2"]),
+        (b"name: a\nname: b\n", ["name"]),
+        (b"name: \xff\xfe\n", ["UTF-8"]),
+        (b"name: !!python/object/apply:os.system [true]\n", ["tag"]),
+        (b"a: &a [x, x]\nb: &b [*a, *a]\nc: [*b, *b]\n", ["alias"]),
+    ],
+)
+def test_own_config_that_is_not_plain_yaml(content: bytes, words: list[str], rlrun: Any, workplace: Path) -> None:
+    (workplace / "mine" / "env").mkdir(parents=True)
+    (workplace / "mine" / "env" / "bad.yaml").write_bytes(content)
+    answer = rlrun("--config-dir", "mine", "env=bad")
+    assert answer.code == 2
+    assert len(answer.errors) == 1
+    assert "bad.yaml" in answer.errors[0] and all(word in answer.errors[0] for word in words), answer.errors
+
+
+def test_config_folder_inside_a_run_is_refused(rlrun: Any, workplace: Path) -> None:
+    (workplace / "run" / "configs").mkdir(parents=True)
+    (workplace / "run" / "run.json").write_text("{}")
+    answer = rlrun("--config-dir", "run/configs")
+    assert answer.code == 2 and "is inside a run" in answer.errors[0]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["--help"], ["train", "--help"], ["ls"], ["configs"], ["--cfg", "job"], ["algo.gama=1"], ["env=pendulum"], ["-m", "seed=1,1"]],
+)
+def test_quick_answers_import_no_torch(arguments: list[str], workplace: Path) -> None:
+    done = subprocess.run(
+        command(*arguments, after="print('torch' in sys.modules, 'gymnasium' in sys.modules)"),
+        capture_output=True, text=True, timeout=60, cwd=workplace,
+    )  # fmt: skip
+    torch, gymnasium = done.stdout.splitlines()[-1].split()
+    assert torch == "False"
+    assert gymnasium == "False" or arguments[0] in ("env=pendulum", "-m", "--cfg", "algo.gama=1")
+
+
+def test_missing_cuda_is_an_unavailable_device(rlrun: Any, workplace: Path) -> None:
+    import torch
+
+    if torch.cuda.is_available():
+        pytest.skip("this machine has a CUDA device")
+    answer = rlrun("device=cuda")
+    assert answer.code == 3 and "use device=cpu" in answer.errors[0]
+    assert leftovers(workplace) == []
+
+
+def test_internal_error_is_one_line_and_70(rlrun: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(arguments: list[str]) -> int:
+        raise ZeroDivisionError("by\nzero")
+
+    monkeypatch.setattr("rlrun.cli.ls.main", fail)
+    answer = rlrun("ls")
+    assert answer.code == 70
+    assert len(answer.errors) == 1 and "internal error: ZeroDivisionError: by zero" in answer.errors[0]
+    monkeypatch.setenv("RLRUN_DEBUG", "1")
+    with pytest.raises(ZeroDivisionError):
+        rlrun("ls")
+
+
+def test_closed_output_is_no_error(workplace: Path) -> None:
+    reader = subprocess.Popen(command("configs", "root"), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert reader.stdout is not None and reader.stderr is not None
+    reader.stdout.close()
+    assert reader.wait(timeout=60) == 0
+    assert reader.stderr.read() == ""
+    reader.stderr.close()
+
+
+# --- help and configs ------------------------------------------------------------------------------------------------
+
+
+def test_help_names_commands_and_examples(rlrun: Any) -> None:
+    answer = rlrun("--help")
+    assert answer.code == 0
+    assert all(name in answer.out for name in COMMANDS)
+    assert answer.out.count("\n  rlrun ") == 2
+    assert rlrun("help").out == answer.out
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_has_help(name: str, rlrun: Any) -> None:
+    answer = rlrun(name, "--help")
+    assert answer.code == 0 and f"usage: rlrun {name}" in answer.out
+    assert rlrun("help", name).out == answer.out
+
+
+def test_version(rlrun: Any) -> None:
+    answer = rlrun("--version")
+    assert answer.code == 0 and re.fullmatch(r"rlrun \d+\.\d+\.\d+\n", answer.out)
+
+
+def test_configs_lists_groups_and_tuned_pairs(rlrun: Any) -> None:
+    answer = rlrun("configs")
+    assert re.search(r"^  cartpole .*\[tuned for dqn, ppo\]$", answer.out, re.MULTILINE)
+    groups = json.loads(rlrun("configs", "--json").out)
+    assert {"algo", "env", "network", "hardware", "experiment", "tuned"} <= set(groups)
+    assert all(line for choices in groups.values() for line in choices.values())
+
+
+def test_configs_explains_every_setting(rlrun: Any) -> None:
+    sections = json.loads(rlrun("configs", "algo", "--json").out)
+    gamma = next(row for row in sections["PPOConfig"] if row["key"] == "algo.gamma")
+    assert gamma == {
+        "key": "algo.gamma",
+        "allowed": "a number in [0, 1]",
+        "default": 0.99,
+        "unit": "",
+        "per_agent": True,
+        "meaning": "Discount factor.",
+    }
+    assert "algo.n_step" in rlrun("configs", "dqn").out
+    assert "total_frames" in rlrun("configs", "root").out
+
+
+def test_hydra_information_is_reachable(rlrun: Any) -> None:
+    answer = rlrun("--info", "defaults")
+    assert answer.code == 0 and "tuned/dqn_cartpole" in answer.out
+    part = rlrun("--cfg", "job", "--package", "network", "network=large")
+    assert part.code == 0 and "256" in part.out and "gamma" not in part.out
+
+
+# --- training --------------------------------------------------------------------------------------------------------
+
+
+def only_run(workplace: Path) -> Run:
+    (manifest,) = (path for path in workplace.rglob("run.json") if "sweeps" not in path.parts)
+    return Run.open(manifest.parent)
+
+
+def test_train_eval_list_resume(rlrun: Any, workplace: Path) -> None:
+    trained = rlrun(*TINY, "seed=3", "name=mine")
+    assert trained.code == 0, trained.err
+    run = only_run(workplace)
+    where = str(run.directory.relative_to(workplace))
+    assert run.manifest["status"] == "finished" and run.manifest["frames"] == 600
+    assert run.manifest["tuned"] == "tuned/dqn_cartpole"
+    assert run.manifest["overrides"] == [*TINY, "seed=3", "name=mine"]
+    assert f"rlrun resume {where} total_frames=1200" in trained.out and "tuned/dqn_cartpole" in trained.out
+    assert leftovers(workplace)[0] == "outputs"
+
+    evaluated = rlrun("eval", "latest", "--episodes", "3", "--seed", "7", "--json", "--returns")
+    result = json.loads(evaluated.out)
+    assert list(result) == [
+        "return_mean", "return_std", "return_iqm", "return_min", "return_max", "episodes", "checkpoint", "returns",
+    ]  # fmt: skip
+    assert len(result["returns"]) == result["episodes"] == 3
+    assert result["return_min"] <= result["return_iqm"] <= result["return_max"]
+    assert rlrun("eval", "latest", "--episodes", "3", "--seed", "7", "--json", "--returns").out == evaluated.out
+    assert "mean" in rlrun("eval", where, "--episodes", "2", "--checkpoint", "last").out
+    assert rlrun("eval", where, "--checkpoint", "12345").code == 4
+
+    assert f"{run.directory.name}  finished" in rlrun("ls").out
+    (listed,) = json.loads(rlrun("ls", "--json").out)
+    assert listed["seed"] == 3 and listed["directory"] == where
+
+    complete = rlrun("resume", "latest")
+    assert complete.code == 0 and "already complete (600/600 frames)" in complete.out
+    extended = rlrun("resume", where, "total_frames=9e2", "evaluation.episodes=1")
+    assert extended.code == 0, extended.err
+    assert "learning_rate_schedule=linear now runs to the new end" in extended.out
+    run = Run.open(run.directory)
+    assert (run.manifest["frames"], run.config.total_frames, run.config.evaluation.episodes) == (900, 900, 1)
+
+
+def test_resume_changes_only_what_may_change(rlrun: Any, workplace: Path) -> None:
+    assert rlrun("-q", *TINY).code == 0
+    before = only_run(workplace).config
+    answer = rlrun("resume", "latest", "algo.gamma=0.5", "seed=1", "total_frames=900")
+    assert answer.code == 4
+    assert answer.errors == [
+        "algo.gamma: 0.99 -> 0.5 can't change on resume; start a new run for it",
+        "seed: 0 -> 1 can't change on resume; start a new run for it",
+    ]
+    assert rlrun("resume", "latest", "total_frames=500").code == 4
+    assert "did you mean 'total_frames'" in rlrun("resume", "latest", "total_frame=500").errors[0]
+    assert rlrun("resume", "latest", "stop.return=!!python/name:os.system").code == 2
+    assert rlrun("resume", "latest", "total_frames=-1").code == 2
+    assert only_run(workplace).config == before
+
+
+def test_resume_exactly_or_not_at_all(rlrun: Any, workplace: Path) -> None:
+    assert rlrun("-q", *TINY).code == 0
+    run = only_run(workplace)
+    assert rlrun("-q", "resume", "latest", "total_frames=700", "--require-exact").code == 2  # -q belongs behind the command
+    assert rlrun("resume", "-q", "latest", "total_frames=700", "--require-exact").code == 0
+    run.update(**Run.open(run.directory).manifest | {"versions": {"torch": "0.0"}})
+    answer = rlrun("resume", "latest", "total_frames=800", "--require-exact")
+    assert answer.code == 4 and "other versions than it began with" in answer.errors[0]
+
+
+def test_resume_of_a_run_in_use(rlrun: Any, workplace: Path) -> None:
+    assert rlrun("-q", *TINY).code == 0
+    run = only_run(workplace)
+    with run.lock():
+        answer = rlrun("resume", "latest", "total_frames=700")
+    assert answer.code == 8 and f"in use by pid {os.getpid()}" in answer.errors[0]
+    assert Run.open(run.directory).config.total_frames == 600
+
+
+def test_quiet_prints_the_directory_only(rlrun: Any, workplace: Path) -> None:
+    answer = rlrun("-q", *TINY)
+    assert answer.out == f"{only_run(workplace).directory.relative_to(workplace)}\n"
+
+
+def test_ppo_on_a_mujoco_environment(rlrun: Any, workplace: Path) -> None:
+    answer = rlrun("algo=ppo", "env=reacher", "total_frames=512", "evaluation.episodes=1")
+    assert answer.code == 0, answer.err
+    assert "return" in answer.out
+    assert only_run(workplace).manifest["evaluation"]["episodes"] == 1
+
+
+def test_divergence_ends_with_6_and_is_recorded(rlrun: Any, workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def train(runs: Sequence[Run], view: Any, resume: bool = False) -> list[Outcome]:
+        runs[0].update(status="failed")
+        return [Outcome(runs[0], "failed", DivergedError("loss is nan at frame 12"))]
+
+    monkeypatch.setattr("rlrun.training.train", train)
+    answer = rlrun()
+    assert answer.code == 6 and answer.errors == ["loss is nan at frame 12"]
+    assert str(only_run(workplace).directory.name) in answer.out
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_signal_saves_and_says_how_to_continue(number: int, code: int, workplace: Path) -> None:
+    training = subprocess.Popen(
+        command("total_frames=50000000", "evaluation.episodes=0"), stdout=subprocess.PIPE, text=True, cwd=workplace
+    )
+    deadline = time.monotonic() + 60
+    while not list(workplace.rglob("timing.jsonl")) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    time.sleep(0.3)
+    training.send_signal(number)
+    out, _ = training.communicate(timeout=60)
+    assert training.returncode == code
+    run = only_run(workplace)
+    assert run.manifest["status"] == "stopped"
+    assert re.search(rf"stopped at frame [\d,]+, checkpoint saved; continue with: rlrun resume .*{run.directory.name}", out)
+
+
+# --- sweeps ----------------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Outcome:
+    """As rlrun.training.Outcome."""
+
+    run: Run
+    status: str
+    error: Any = None
+    signal: int | None = None
+
+
+@pytest.fixture
+def stub_training(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[Run], Outcome]], None]:
+    """Replaces training by a function of the run, in tests of the command line around it."""
+
+    def replace(outcome_of: Callable[[Run], Outcome]) -> None:
+        def train(runs: Sequence[Run], view: Any, resume: bool = False) -> list[Outcome]:
+            return [outcome_of(run) for run in runs]
+
+        monkeypatch.setattr("rlrun.training.train", train)
+
+    return replace
+
+
+def finished(run: Run) -> Outcome:
+    run.update(status="finished", frames=run.config.total_frames, evaluation={"return_mean": 10.0 * run.config.seed})
+    return Outcome(run, "finished")
+
+
+def test_sweep_of_algorithms_and_seeds(rlrun: Any, workplace: Path) -> None:
+    answer = rlrun("-m", "algo=dqn,ppo", "seed=1,2", "total_frames=1100", "evaluation.episodes=1")
+    assert answer.code == 0, answer.err
+    (directory,) = (workplace / "outputs" / "sweeps").iterdir()
+    assert directory.name.endswith("_dqn-ppo_cartpole")
+    sweep = json.loads((directory / "sweep.json").read_text())
+    assert [job["status"] for job in sweep["jobs"]] == ["finished"] * 4
+    for job in sweep["jobs"]:
+        run = Run.open(directory / job["directory"])
+        assert run.manifest["sweep"] == directory.name and run.manifest["overrides"] == job["overrides"]
+        assert run.manifest["status"] == "finished" and list(run.checkpoints.iterdir())
+    lines = answer.out.splitlines()
+    table = lines[next(number for number, line in enumerate(lines) if line.startswith("#")) :]
+    assert table[0].split() == ["#", "algo", "seed", "status", "return", "best", "frames", "run"]
+    assert [line.split()[1:4] for line in table[1:5]] == [
+        [algo, seed, "finished"] for algo in ("dqn", "ppo") for seed in ("1", "2")
+    ]
+    assert not list(workplace.rglob("multirun.yaml"))
+
+
+def test_failed_job_does_not_stop_the_others(rlrun: Any, workplace: Path, stub_training: Any) -> None:
+    def outcome(run: Run) -> Outcome:
+        if run.config.seed == 1:
+            return Outcome(run, "failed", DivergedError("loss is nan"))
+        if run.config.seed == 2:
+            raise ValueError("a bug")
+        return finished(run)
+
+    stub_training(outcome)
+    answer = rlrun("-m", "seed=1,2,3", "total_frames=2000")
+    assert answer.code == 9
+    assert answer.errors == [
+        "1 of 3 jobs ok, 2 failed",
+        "#1 seed=1 total_frames=2000: loss is nan",
+        "#2 seed=2 total_frames=2000: internal error: ValueError('a bug')",
+    ]
+    (listing,) = workplace.rglob("sweep.json")
+    assert [job["status"] for job in json.loads(listing.read_text())["jobs"]] == ["failed", "failed", "finished"]
+    assert re.search(r"^3 +3 +finished +30.0", answer.out, re.MULTILINE)
+
+
+def test_interrupted_sweep_says_how_to_continue(rlrun: Any, workplace: Path, stub_training: Any) -> None:
+    stub_training(lambda run: finished(run) if run.config.seed == 1 else Outcome(run, "stopped", signal=signal.SIGINT))
+    answer = rlrun("-m", "seed=1,2,3", "total_frames=2000")
+    assert answer.code == 130
+    assert "interrupted: 1 done, 1 resumable, 1 not started; continue with:" in answer.out
+    assert re.search(r"^  rlrun resume outputs/sweeps/.*_s2$", answer.out, re.MULTILINE)
+    assert re.search(r"^  rlrun seed=3 total_frames=2000$", answer.out, re.MULTILINE)
+
+
+def test_sweep_in_hydras_other_words(rlrun: Any, workplace: Path, stub_training: Any) -> None:
+    stub_training(finished)
+    assert rlrun("hydra.mode=MULTIRUN", "seed=range(1,3)", "algo=choice(dqn,ppo)").code == 0
+    assert len(list(workplace.rglob("run.json"))) == 4
+    assert rlrun("-m", "network=glob([s-z]*)", "name=globbed").code == 0
+    assert [path.parent.name.split("_", 1)[1] for path in workplace.rglob("*globbed*/run.json")] == ["globbed_s0"]
+
+
+def test_same_second_sweeps_do_not_share_a_folder(rlrun: Any, workplace: Path, stub_training: Any) -> None:
+    stub_training(finished)
+    for _ in range(3):
+        assert rlrun("-q", "-m", "seed=1,2").code == 0
+    assert len(list((workplace / "outputs" / "sweeps").iterdir())) == 3
+
+
+def test_multiplying_out_varies_the_last_key_fastest() -> None:
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+
+    from rlrun.sweeps.plugins import multiply_out
+
+    jobs = multiply_out(OverridesParser.create().parse_overrides(["++a=1,2", "b=x", "c=range(0,2)"]))
+    assert jobs == [[f"++a={a}", "b=x", f"c={c}"] for a in (1, 2) for c in (0, 1)]
+
+
+def test_a_job_remembers_what_was_typed(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from rlrun.cli import main
+
+    jobs: list[sweeps.Job] = []
+    monkeypatch.setattr("rlrun.sweeps.check_jobs", jobs.extend)
+    monkeypatch.setattr("rlrun.sweeps.create_run", lambda job: (_ for _ in ()).throw(KeyboardInterrupt))
+    assert main(["env=acrobot", "++algo.gamma=0.9"]) == 130
+    assert jobs[0].overrides == ("env=acrobot", "algo.gamma=0.9") and jobs[0].tuned == "tuned/dqn_acrobot"
+    assert main(["env=acrobot", "tuned=none"]) == 130
+    assert jobs[1].tuned is None
+
+
+# --- views -----------------------------------------------------------------------------------------------------------
+
+
+def test_sparkline_spans_its_values() -> None:
+    assert live.sparkline([0, 1, 2, float("nan"), 7]) == "▁▂▃█"
+    assert live.sparkline([3.0]) == "▁"
+    assert live.sparkline([]) == ""
+
+
+def test_terminal_view_shows_progress_and_best(rlrun: Any, workplace: Path) -> None:
+    from rich.console import Console
+
+    assert rlrun("-q", *TINY).code == 0
+    console = Console(force_terminal=True, width=100, record=True)
+    view = live.TerminalView(console)
+    view.start([only_run(workplace)], {"device": "cpu"})
+    for frames in range(100, 400, 100):
+        view.progress(frames, 600, 1234.0, [{"frames": frames, "return_mean": float(frames), "loss": 0.5}])
+    view.evaluated(0, 300, {"return_mean": 123.4, "return_std": 1.0, "episodes": 2}, best=True)
+    view.note("a [bold]notice[/bold]\x1b[2J")
+    view.finish()
+    view.finish()
+    text = console.export_text()
+    assert "300 frames: return 123.4 ± 1.0 over 2 episodes  (best so far)" in text
+    assert "a [bold]notice[/bold][2J" in text
+    assert all(word in text for word in ("CartPole-v1", "tuned/dqn_cartpole", "300/600", "1,234/s", "▁▄█", "123.4 at 300"))
+
+
+def test_table_in_a_pipe_is_plain_and_safe(capsys: pytest.CaptureFixture[str]) -> None:
+    print_table(("name", "value"), [("a\x1b[31m", "1"), ("bb", "22")])
+    assert capsys.readouterr().out == "name   value\na[31m  1\nbb     22\n"
