@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any, Protocol
 
 import numpy as np
@@ -20,7 +21,9 @@ from rlrun.envs import BoxActions, DiscreteActions, MultiDiscreteActions, Spaces
 Array = np.ndarray[Any, Any]
 HALF_LOG_TWO_PI = 0.5 * math.log(2 * math.pi)
 SMALLEST_STD = 0.01
-STD_BIAS = math.log(math.expm1(1.0 - SMALLEST_STD))  # so that an output of 0 means a standard deviation of 1, as in TorchRL
+STD_BIAS = math.log(
+    math.expm1(1.0 - SMALLEST_STD)
+)  # so that an output of 0 means a standard deviation of 1, as in TorchRL
 
 
 class Distribution(Protocol):
@@ -51,9 +54,15 @@ class Distribution(Protocol):
         ...
 
     def gradient(
-        self, outputs: Array, log_std: Array | None, action: Array, noise: Array | None, d_log_prob: Array, d_entropy: Array
+        self,
+        outputs: Array,
+        log_std: Array | None,
+        action: Array,
+        noise: Array | None,
+        d_log_prob: Array,
+        d_entropy: Array,
     ) -> tuple[Array, Array | None]:
-        """Gradients of the outputs [A, B, X] and of the free parameter [A, B, K], from those of log-probability [A, B] and entropy [A, 1]."""
+        """Gradients of outputs [A, B, X] and free parameter [A, B, K], from those of log-probability [A, B] and entropy [A, 1]."""
         ...
 
 
@@ -66,7 +75,7 @@ class Categorical:
         self.outputs = self.stored = sum(choices)
         self.multiple = multiple
         starts = np.cumsum([0, *choices])
-        self.segments = [slice(int(start), int(stop)) for start, stop in zip(starts, starts[1:], strict=False)]
+        self.segments = [slice(int(start), int(stop)) for start, stop in pairwise(starts)]
 
     def noise(self, shape: tuple[int, ...], random: np.random.Generator) -> Array:
         return random.gumbel(size=(*shape, self.outputs)).astype(np.float32)
@@ -94,7 +103,13 @@ class Categorical:
         return log_prob, entropy
 
     def gradient(
-        self, outputs: Array, log_std: Array | None, action: Array, noise: Array | None, d_log_prob: Array, d_entropy: Array
+        self,
+        outputs: Array,
+        log_std: Array | None,
+        action: Array,
+        noise: Array | None,
+        d_log_prob: Array,
+        d_entropy: Array,
     ) -> tuple[Array, Array | None]:
         result = np.empty_like(outputs)
         for segment in self.segments:
@@ -102,7 +117,9 @@ class Categorical:
             p = np.exp(log_p)
             entropy = -(p * log_p).sum(-1, keepdims=True)
             # d log p(a) / d z = [a] - p,   d H / d z = -p (log p + H)
-            result[..., segment] = d_log_prob[..., None] * (action[..., segment] - p) - d_entropy[..., None] * (p * (log_p + entropy))
+            result[..., segment] = d_log_prob[..., None] * (action[..., segment] - p) - d_entropy[..., None] * (
+                p * (log_p + entropy)
+            )
         return result, None
 
 
@@ -152,7 +169,13 @@ class Normal:
         return log_prob, entropy
 
     def gradient(
-        self, outputs: Array, log_std: Array | None, action: Array, noise: Array | None, d_log_prob: Array, d_entropy: Array
+        self,
+        outputs: Array,
+        log_std: Array | None,
+        action: Array,
+        noise: Array | None,
+        d_log_prob: Array,
+        d_entropy: Array,
     ) -> tuple[Array, Array | None]:
         mean, std = self._mean_and_std(np, outputs, log_std)
         z = (action - mean) / std

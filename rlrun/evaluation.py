@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -59,11 +60,13 @@ def evaluate(
                 lengths[episode.agent][episode.env].append(episode.length)
                 missing -= 1
         if len(environments.failures) > failed:
-            collected = sum(len(r) for a, rs in enumerate(returns) if a not in environments.failures and a not in skip for r in rs)
+            collected = sum(
+                len(r) for a, rs in enumerate(returns) if a not in environments.failures and a not in skip for r in rs
+            )
             missing = episodes * (len(seeds) - len({*skip, *environments.failures})) - collected
     environments.close()
     return [
-        environments.failures.get(agent) or summary(sum(returns[agent], [])) | {"lengths": sum(lengths[agent], [])}
+        environments.failures.get(agent) or summary([*chain(*returns[agent])]) | {"lengths": [*chain(*lengths[agent])]}
         for agent in range(len(seeds))
     ]
 

@@ -24,7 +24,9 @@ from torch import Tensor
 from rlrun.config import NetworkConfig
 from rlrun.seeding import Stream, generator
 
-warnings.filterwarnings("ignore", "grad and param do not obey the gradient layout contract")  # gradients lie in rows, as they should
+warnings.filterwarnings(
+    "ignore", "grad and param do not obey the gradient layout contract"
+)  # gradients lie in rows, as they should
 ALIGNMENT = 16
 Rows = TypeVar("Rows", Tensor, "np.ndarray[Any, Any]")
 

@@ -39,7 +39,11 @@ class Moments:
         return np.where(variance > SMALLEST_VARIANCE, 1 / np.sqrt(np.maximum(variance, SMALLEST_VARIANCE)), 1.0)
 
     def capture(self, agent: int) -> dict[str, Any]:
-        return {"count": float(self.count[agent]), "mean": self.mean[agent].copy(), "squares": self.squares[agent].copy()}
+        return {
+            "count": float(self.count[agent]),
+            "mean": self.mean[agent].copy(),
+            "squares": self.squares[agent].copy(),
+        }
 
     def restore(self, agent: int, tree: dict[str, Any]) -> None:
         self.count[agent], self.mean[agent], self.squares[agent] = tree["count"], tree["mean"], tree["squares"]

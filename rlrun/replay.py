@@ -31,7 +31,9 @@ class Replay:
     def __init__(self, agents: int, capacity: int, num_envs: int, observation_size: int) -> None:
         assert capacity % num_envs == 0  # so that the transitions of one environment lie num_envs rows apart
         self.capacity, self.num_envs, self.observation_size = capacity, num_envs, observation_size
-        self.rows = np.zeros((agents, capacity, 2 * observation_size + 1), np.float32)  # observation, next observation, action
+        self.rows = np.zeros(
+            (agents, capacity, 2 * observation_size + 1), np.float32
+        )  # observation, next observation, action
         self.outcomes = np.zeros((agents, capacity, 3), np.float32)  # reward, terminated, done
         self.written = 0
         self._first_row = (np.arange(agents) * capacity)[:, None]
@@ -40,7 +42,13 @@ class Replay:
         return min(self.written, self.capacity)
 
     def add(
-        self, observation: Array, next_observation: Array, action: Array, reward: Array, terminated: Array, truncated: Array
+        self,
+        observation: Array,
+        next_observation: Array,
+        action: Array,
+        reward: Array,
+        terminated: Array,
+        truncated: Array,
     ) -> None:
         """Store one step of every environment: observations [A, N, O], the others [A, N]."""
         size, start = self.observation_size, self.written % self.capacity
@@ -82,7 +90,9 @@ class Replay:
         Returns the slot of the last transition summed, the sums, and what the value after it counts, each [A, B].
         """
         newest = (self.written - 1) % self.capacity
-        following = (newest - slots) % self.capacity // self.num_envs  # transitions of the same environment collected since
+        following = (
+            (newest - slots) % self.capacity // self.num_envs
+        )  # transitions of the same environment collected since
         slots_n = slots[..., None] + np.arange(n_step) * self.num_envs
         slots_n[slots_n >= self.capacity] -= self.capacity
         outcome = self._take(self.outcomes, slots_n.reshape(len(slots), -1)).reshape(*slots_n.shape, 3)
@@ -101,7 +111,11 @@ class Replay:
 
     def capture(self, agent: int) -> dict[str, Any]:
         size = len(self)
-        return {"rows": self.rows[agent, :size].copy(), "outcomes": self.outcomes[agent, :size].copy(), "written": self.written}
+        return {
+            "rows": self.rows[agent, :size].copy(),
+            "outcomes": self.outcomes[agent, :size].copy(),
+            "written": self.written,
+        }
 
     def restore(self, agent: int, tree: dict[str, Any]) -> None:
         self.written = tree["written"]

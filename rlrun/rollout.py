@@ -136,7 +136,7 @@ class Environments:
                 rewards[index] = reward = float(reward)
                 over = bool(terminated or truncated)
             # An environment that calls sys.exit() is broken too, and must not end the other agents' training.
-            except (Exception, SystemExit) as error:  # noqa: BLE001 - recorded as this agent's failure
+            except (Exception, SystemExit) as error:
                 self._fail(index // self._num_envs, f"{_said(error)} (action {actions[index]})", error)
                 continue
             returns[index] += reward
@@ -158,7 +158,7 @@ class Environments:
                     f"observation of shape {observation.shape} or not finite, its space says {self._shape}"
                 )
             self._frames[index] = observation
-        except (Exception, SystemExit) as error:  # noqa: BLE001 - recorded as this agent's failure
+        except (Exception, SystemExit) as error:
             self._fail(index // self._num_envs, f"{_said(error)} (in reset)", error)
 
     def _reset_agent(self, agent: int, sequence: np.random.SeedSequence) -> None:

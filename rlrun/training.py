@@ -6,13 +6,9 @@ What is due is a pure function of the frame count, so that a resumed run does th
 from __future__ import annotations
 
 import contextlib
-import os
-import signal
-import threading
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from types import FrameType
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
@@ -23,9 +19,10 @@ from rlrun.config import RunConfig, signature
 from rlrun.envs import spaces
 from rlrun.errors import EnvironmentFailure, ResumeError, RlrunError, StorageError
 from rlrun.evaluation import evaluate
+from rlrun.interrupts import Interrupts
+from rlrun.member import Member
 from rlrun.metrics import Recorder
 from rlrun.reports.figures import draw
-from rlrun.rollout import Episode
 from rlrun.run import Run
 from rlrun.seeding import Stream, derive
 from rlrun.trainers import make_trainer
@@ -36,7 +33,9 @@ class View(Protocol):
     """Who watches. Called only between steps; never changes a bit of training."""
 
     def start(self, runs: Sequence[Run], header: Mapping[str, str]) -> None: ...
-    def progress(self, frames: int, total_frames: int, frames_per_second: float, latest: Sequence[Mapping[str, Any]]) -> None: ...
+    def progress(
+        self, frames: int, total_frames: int, frames_per_second: float, latest: Sequence[Mapping[str, Any]]
+    ) -> None: ...
     def evaluated(self, member: int, frames: int, result: Mapping[str, Any], best: bool) -> None: ...
     def note(self, line: str) -> None: ...
     def finish(self) -> None: ...
@@ -50,90 +49,6 @@ class Outcome:
     status: str  # finished, stopped or failed
     error: RlrunError | None = None
     signal: int | None = None
-
-
-@dataclass
-class Member:
-    """One run of the population, beside its slice of the trainer's state."""
-
-    run: Run
-    folder: CheckpointFolder
-    recorder: Recorder | None = None
-    handled: int = 0  # frames up to which all that was due is done
-    saved: int = -1  # frames of the checkpoint this process saved last
-    seconds: float = 0.0  # of training, evaluation and checkpoints excluded
-    episodes: int = 0
-    recent: list[tuple[float, int]] = field(default_factory=list)  # return and length of episodes since the last metrics row
-    best: dict[str, Any] | None = None
-    evaluation: dict[str, Any] | None = None
-
-    def capture(self) -> dict[str, Any]:
-        return {
-            "handled": self.handled,
-            "seconds": self.seconds,
-            "episodes": self.episodes,
-            "recent": [list(pair) for pair in self.recent],
-            "best": self.best,
-            "evaluation": self.evaluation,
-        }
-
-    def restore(self, tree: Mapping[str, Any]) -> None:
-        self.handled, self.seconds, self.episodes = tree["handled"], tree["seconds"], tree["episodes"]
-        self.recent = [(pair[0], pair[1]) for pair in tree["recent"]]
-        self.best, self.evaluation = tree["best"], tree["evaluation"]
-
-    @property
-    def files(self) -> Recorder:
-        assert self.recorder is not None
-        return self.recorder
-
-    def record(self, frames: int, episode: Episode) -> None:
-        self.episodes += 1
-        self.recent.append((episode.return_, episode.length))
-        self.files.episode(frames, episode.return_, episode.length)
-
-    def log(self, frames: int, numbers: Mapping[str, float | None]) -> dict[str, Any]:
-        """Write a row of metrics and one of timing; returns the former."""
-        row: dict[str, Any] = {"type": "train", "frames": frames, "episodes": self.episodes}
-        if self.recent:
-            returns, lengths = zip(*self.recent, strict=True)
-            row |= {"return_mean": sum(returns) / len(returns), "length_mean": sum(lengths) / len(lengths), "length_max": max(lengths)}
-            self.recent = []
-        row |= numbers
-        self.files.metrics(row)
-        self.files.timing({"frames": frames, "seconds": self.seconds, "unix_time": time.time()})
-        self.files.flush()
-        return row
-
-    def evaluated(self, frames: int, result: Mapping[str, Any]) -> bool:
-        """Note an evaluation; true if it is the best so far. Of equals the newest wins; what is not finite never does."""
-        numbers = {key: value for key, value in result.items() if key not in ("returns", "lengths")}
-        lengths = result["lengths"]
-        steps = {"length_mean": sum(lengths) / len(lengths), "length_max": max(lengths)}
-        self.files.metrics({"type": "evaluation", "frames": frames, **numbers, **steps})
-        self.evaluation = numbers | {"checkpoint": f"step_{frames:012d}.ckpt", "frames": frames}
-        mean = result["return_mean"]
-        best = bool(np.isfinite(mean)) and (self.best is None or mean >= self.best["return_mean"])
-        if best:
-            self.best = self.evaluation | {"checkpoint": "best.ckpt"}
-        return best
-
-    def describe(self, frames: int, **fields: Any) -> None:
-        """Bring run.json up to date."""
-        self.run.update(
-            frames=frames,
-            frames_per_second=frames / self.seconds if self.seconds else None,
-            seconds=self.seconds,
-            episodes=self.episodes,
-            evaluation=self.evaluation,
-            best=self.best,
-            **fields,
-        )
-
-    def close(self) -> None:
-        if self.recorder is not None:
-            self.recorder.close()
-            self.recorder = None
 
 
 def train(runs: Sequence[Run], view: View, resume: bool = False) -> list[Outcome]:
@@ -157,34 +72,6 @@ def train(runs: Sequence[Run], view: View, resume: bool = False) -> list[Outcome
     return outcomes
 
 
-class Interrupts:
-    """Turns the first SIGINT, SIGTERM or SIGHUP into a flag; the second ends the process at once."""
-
-    SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-
-    def __init__(self) -> None:
-        self.signal: int | None = None
-
-    def __call__(self) -> bool:
-        return self.signal is not None
-
-    def __enter__(self) -> Interrupts:
-        self._main = threading.current_thread() is threading.main_thread()
-        if self._main:
-            self._before = {number: signal.signal(number, self._handle) for number in self.SIGNALS}
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._main:
-            for number, handler in self._before.items():
-                signal.signal(number, handler)
-
-    def _handle(self, number: int, _: FrameType | None) -> None:
-        if self.signal is not None:
-            os._exit(128 + number)
-        self.signal = number
-
-
 class Loop:
     """One population from start to end."""
 
@@ -193,7 +80,9 @@ class Loop:
         self.config: RunConfig = runs[0].config
         self.hardware = hardware.configure(self.config)
         self.inexact = envstate.exactness(self.config.env, self.config.seed)
-        self.trainer = make_trainer([run.config for run in runs], spaces(self.config.env), self.hardware, self.inexact is None)
+        self.trainer = make_trainer(
+            [run.config for run in runs], spaces(self.config.env), self.hardware, self.inexact is None
+        )
         self.members = [Member(run, CheckpointFolder(run.checkpoints, run.config.checkpoint.keep)) for run in runs]
         self.active = list(range(len(runs)))
         self.outcomes: dict[int, Outcome] = {}
@@ -302,7 +191,9 @@ class Loop:
             self.members[agent].handled = frames
         if due(before, frames, config.checkpoint.every_frames):
             self._save(self.active)
-        ended = [agent for agent in self.active if frames >= config.total_frames or self._has_enough(self.members[agent])]
+        ended = [
+            agent for agent in self.active if frames >= config.total_frames or self._has_enough(self.members[agent])
+        ]
         if ended and self._close_books(ended):
             for agent in ended:
                 self._end(agent, "finished")
@@ -336,7 +227,9 @@ class Loop:
             return True
         seeds = [derive(member.run.config.seed, Stream.EVALUATION, frames) for member in self.members]
         skip = {*range(len(self.members))} - {*agents}
-        results = evaluate(policy, config.env, seeds, config.evaluation.episodes, skip=skip, interrupted=self.interrupts)
+        results = evaluate(
+            policy, config.env, seeds, config.evaluation.episodes, skip=skip, interrupted=self.interrupts
+        )
         if results is None:
             return False
         for agent in agents:
@@ -372,12 +265,19 @@ class Loop:
             member.describe(frames)
 
     def _header(self, member: Member) -> dict[str, Any]:
-        return {"frames": self.trainer.frames, "run": member.run.directory.name, "signature": signature(member.run.config)}
+        return {
+            "frames": self.trainer.frames,
+            "run": member.run.directory.name,
+            "signature": signature(member.run.config),
+        }
 
     def _policy_tree(self, agent: int) -> dict[str, Any]:
         """What it takes to act: weights and normaliser."""
         policy = self.trainer.policy
-        return {"parameters_AP": policy.rows_AP[agent].numpy(force=True).copy(), "normalizer": policy.normalizer.capture(agent)}
+        return {
+            "parameters_AP": policy.rows_AP[agent].numpy(force=True).copy(),
+            "normalizer": policy.normalizer.capture(agent),
+        }
 
     def _stop(self) -> None:
         """Save and leave, because of a signal."""
@@ -394,7 +294,9 @@ class Loop:
         member = self.members[agent]
         self.active.remove(agent)
         self.trainer.state.environments.retire(agent)
-        self.outcomes[agent] = Outcome(member.run, status, error, self.interrupts.signal if status == "stopped" else None)
+        self.outcomes[agent] = Outcome(
+            member.run, status, error, self.interrupts.signal if status == "stopped" else None
+        )
         member.close()
         member.describe(self.trainer.frames, status=status, failure=str(error) if error else None)
 

@@ -167,3 +167,21 @@ def assert_same_bits(left: Any, right: Any, where: str = "") -> None:
         assert (left.dtype, left.shape, left.tobytes()) == (right.dtype, right.shape, right.tobytes()), where
     else:
         assert repr(left) == repr(right), where
+
+
+VALUES: dict[str, dict[float, float]] = {
+    "Constant": {0.0: 1.0},
+    "Observation": {-1.0: -1.0, 1.0: 1.0},
+    "Delayed": {0.0: 0.5, 1.0: 1.0},
+    "Action": {0.0: 1.0},
+    "ActionObservation": {-1.0: 1.0, 1.0: 1.0},
+}
+"""What each observation of a probe is worth to a perfect learner with gamma 1/2."""
+
+CHOICES: dict[str, dict[float, int]] = {"Action": {0.0: 1}, "ActionObservation": {-1.0: 0, 1.0: 1}}
+"""The best of two actions for each observation, where it matters."""
+
+
+def probe_observations(what: str) -> np.ndarray:
+    """The observations of a probe as one agent's batch [1, B, 1]."""
+    return np.array(list(VALUES[what]), np.float32)[None, :, None]

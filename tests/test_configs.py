@@ -1,4 +1,4 @@
-"""The config groups: every choice composes, precedence is as promised, and the files do not drift from the dataclasses."""
+"""The config groups: every choice composes, precedence is as promised, and files agree with the dataclasses."""
 
 from __future__ import annotations
 
@@ -218,7 +218,9 @@ def test_name_of_an_id_is_safe_in_paths(compose: Compose) -> None:
 
 def test_own_config_folder(compose: Compose, workplace: Path) -> None:
     (workplace / "mine" / "env").mkdir(parents=True)
-    (workplace / "mine" / "env" / "short.yaml").write_text("# A short episode.\nid: CartPole-v1\nname: short\ntime_limit: 20\n")
+    (workplace / "mine" / "env" / "short.yaml").write_text(
+        "# A short episode.\nid: CartPole-v1\nname: short\ntime_limit: 20\n"
+    )
     (workplace / "mine" / "tuned").mkdir()
     (workplace / "mine" / "tuned" / "dqn_short.yaml").write_text("# @package _global_\n# Mine.\ntotal_frames: 4321\n")
     config = compose("--config-dir", "mine", "env=short")

@@ -8,6 +8,7 @@ import os
 import sys
 from collections.abc import Sequence
 
+from rlrun import __version__
 from rlrun.errors import RlrunError, UsageError
 
 COMMANDS = {
@@ -67,9 +68,7 @@ def _dispatch(arguments: list[str]) -> int:
         print(HELP.format(commands=commands))
         return 0
     if first == "--version":
-        from importlib.metadata import version
-
-        print(f"rlrun {version('rlrun')}")
+        print(f"rlrun {__version__}")
         return 0
     if first in COMMANDS:
         return _run(first, arguments[1:])

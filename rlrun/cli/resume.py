@@ -23,6 +23,9 @@ _MAY_CHANGE = ("total_frames", "stop.", "evaluation.", "checkpoint.", "logging."
 def main(arguments: list[str]) -> int:
     """Continue a run."""
     options = _parser().parse_intermixed_args(arguments)
+    for override in options.overrides:
+        if "=" not in override:
+            raise UsageError(f"'{override}' has no value; write {override}=VALUE")
     run = Run.open(find(options.run, options.outputs))
     config = _changed(run, options.overrides)
     extended = config != run.config and config.total_frames > run.manifest["frames"]
@@ -63,9 +66,7 @@ def _changed(run: Run, overrides: Sequence[str]) -> RunConfig:
     known = _leaves(values)
     forbidden = []
     for override in overrides:
-        key, equals, text = override.partition("=")
-        if not equals:
-            raise UsageError(f"'{override}' has no value; write {override}=VALUE")
+        key, _, text = override.partition("=")
         if key not in known:
             raise UsageError(f"unknown key '{key}'{nearest(key, known)}")
         value = _scalar(key, text)

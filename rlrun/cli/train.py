@@ -14,14 +14,12 @@ import hydra
 import yaml
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
-from omegaconf import DictConfig
-from omegaconf.errors import OmegaConfBaseException
 
 from rlrun import sweeps
 from rlrun.cli.arguments import Parser
 from rlrun.cli.groups import configs_directory, find_groups
 from rlrun.cli.overrides import check_overrides, is_multirun
-from rlrun.config import to_mapping
+from rlrun.config import composition_errors, to_mapping
 from rlrun.errors import ResumeError, UsageError
 from rlrun.plain import read_yaml, to_yaml
 
@@ -58,7 +56,7 @@ class _Application:
         self._quiet, self._show_config = options.quiet, options.cfg == "job"
         sweeps.register(self.run_sweep)
 
-    def run(self, composed: DictConfig) -> None:
+    def run(self, composed: Any) -> None:
         """Train one run, or print its config."""
         job = sweeps.make_job(composed, HydraConfig.get())
         if self._show_config:
@@ -142,17 +140,18 @@ def _call_hydra(arguments: Sequence[str], application: _Application) -> None:
         UsageError: Hydra could not compose; and what the application raises.
     """
 
-    def run(composed: DictConfig) -> None:
+    def run(composed: Any) -> None:
         try:
             application.run(composed)
         except Exception as error:  # Hydra would print a line of its own before passing it on
             failures.append(error)
 
     failures: list[Exception] = []
+    composing: tuple[type[Exception], ...] = (HydraException, yaml.YAMLError, *composition_errors())
     with _as_hydra_expects(arguments):
         try:
             hydra.main(version_base="1.3", config_path=str(configs_directory()), config_name="config")(run)()
-        except (HydraException, OmegaConfBaseException, yaml.YAMLError) as error:
+        except composing as error:
             raise UsageError(_first_line(error)) from error
     if failures:
         raise failures[0]

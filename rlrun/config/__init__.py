@@ -1,6 +1,13 @@
 """From composed values to a checked, frozen ``RunConfig``. No code above this package sees a DictConfig."""
 
-from rlrun.config.conversion import from_dictconfig, from_mapping, signature, to_mapping
+from rlrun.config.conversion import (
+    composition_errors,
+    from_dictconfig,
+    from_mapping,
+    signature,
+    to_mapping,
+    typed_overrides,
+)
 from rlrun.config.schema import (
     ALGORITHMS,
     AlgoConfig,
@@ -31,8 +38,10 @@ __all__ = [
     "PlotConfig",
     "RunConfig",
     "StopConfig",
+    "composition_errors",
     "from_dictconfig",
     "from_mapping",
     "signature",
     "to_mapping",
+    "typed_overrides",
 ]

@@ -44,14 +44,31 @@ def from_dictconfig(composed: Any) -> RunConfig:
     from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
     try:
-        values = OmegaConf.to_container(composed, resolve=True, throw_on_missing=True)
+        own = OmegaConf.masked_copy(composed, [key for key in composed if key != "hydra"])
+        values = OmegaConf.to_container(own, resolve=True, throw_on_missing=True)
     except MissingMandatoryValue as error:
         raise UsageError(f"{error.full_key} is missing; write {error.full_key}=VALUE") from error
     except (OmegaConfBaseException, RecursionError) as error:
         key = getattr(error, "full_key", None) or "config"
         raise UsageError(f"{key}: {str(error).splitlines()[0]}") from error
     assert isinstance(values, dict)
-    return from_mapping({str(key): value for key, value in values.items() if key != "hydra"})
+    return from_mapping({str(key): value for key, value in values.items()})
+
+
+def typed_overrides(hydra: Any) -> tuple[str, ...]:
+    """The overrides of a job as they were typed, from Hydra's own part of the config. Interpolations stay text."""
+    from omegaconf import OmegaConf
+
+    overrides = OmegaConf.to_container(hydra.overrides.task, resolve=False)
+    assert isinstance(overrides, list)
+    return tuple(str(override).lstrip("+") for override in overrides)
+
+
+def composition_errors() -> tuple[type[Exception], ...]:
+    """What OmegaConf raises where values do not fit together."""
+    from omegaconf.errors import OmegaConfBaseException
+
+    return (OmegaConfBaseException,)
 
 
 def to_mapping(config: Any) -> dict[str, Any]:

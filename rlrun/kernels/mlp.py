@@ -55,7 +55,9 @@ class MLPKernel:
             np.matmul(x, self.head_weights[0], out=outputs)
             outputs += self.head_biases[0]
             return outputs
-        for head, weight, bias, (start, stop) in zip(self.heads, self.head_weights, self.head_biases, self.columns, strict=True):
+        for head, weight, bias, (start, stop) in zip(
+            self.heads, self.head_weights, self.head_biases, self.columns, strict=True
+        ):
             outputs[..., start:stop] = np.matmul(x[..., head.start : head.stop], weight) + bias
         return outputs
 

@@ -38,7 +38,8 @@ def running_mean(values: np.ndarray[Any, Any], window: int) -> np.ndarray[Any, A
     if len(values) < window:
         return np.empty(0)
     totals = np.cumsum(np.concatenate([[0.0], values]))
-    return (totals[window:] - totals[:-window]) / window
+    means: np.ndarray[Any, Any] = (totals[window:] - totals[:-window]) / window
+    return means
 
 
 def _durations(directory: Path) -> Figure:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from rlrun import envs
-from rlrun.config import DQNConfig, RunConfig, from_dictconfig, to_mapping
+from rlrun.config import DQNConfig, RunConfig, from_dictconfig, to_mapping, typed_overrides
 from rlrun.errors import StorageError, UsageError
 from rlrun.plain import reason_of
 
@@ -36,8 +36,7 @@ def make_job(composed: Any, hydra: Any) -> Job:
     Raises:
         UsageError: one line for each problem of the config.
     """
-    overrides = tuple(str(override).lstrip("+") for override in hydra.overrides.task)
-    return Job(from_dictconfig(composed), overrides, _tuned(hydra.runtime))
+    return Job(from_dictconfig(composed), typed_overrides(hydra), _tuned(hydra.runtime))
 
 
 def _tuned(runtime: Any) -> str | None:

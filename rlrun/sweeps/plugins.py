@@ -22,7 +22,6 @@ from hydra.core.utils import JobReturn
 from hydra.plugins.launcher import Launcher
 from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
-from omegaconf import DictConfig, OmegaConf
 
 from rlrun.errors import UsageError
 from rlrun.sweeps.jobs import Job, check_jobs, make_job
@@ -59,7 +58,7 @@ class RlrunSweeper(Sweeper):
 
     __module__ = _NAMESPACE
 
-    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
+    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: Any) -> None:
         """Called by Hydra before ``sweep``."""
         self._config_loader = hydra_context.config_loader
         self._launcher = Plugins.instance().instantiate_launcher(
@@ -78,7 +77,7 @@ class RlrunLauncher(Launcher):
     __module__ = _NAMESPACE
     run_jobs: RunJobs
 
-    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
+    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: Any) -> None:
         """Called by Hydra before ``launch``."""
         self._config_loader, self._config = hydra_context.config_loader, config
 
@@ -88,11 +87,8 @@ class RlrunLauncher(Launcher):
         problems: dict[str, None] = {}  # in order, each once
         for overrides in job_overrides:
             composed = self._config_loader.load_sweep_config(self._config, list(overrides))
-            hydra = composed.hydra
-            OmegaConf.set_struct(composed, False)
-            del composed["hydra"]
             try:
-                jobs.append(make_job(composed, hydra))
+                jobs.append(make_job(composed, composed.hydra))
             except UsageError as error:
                 problems |= dict.fromkeys(str(error).splitlines())
         if problems:

@@ -24,6 +24,10 @@ def make_policy(config: RunConfig, spaces: Spaces, agents: int, hardware: Hardwa
     """An untrained greedy policy of ``agents`` agents, to load weights into."""
     match config.algo:
         case DQNConfig():
-            return dqn.QPolicy(config, spaces, dqn.layout(config, spaces).initial_rows([0] * agents).to(hardware.device), hardware)
+            return dqn.QPolicy(
+                config, spaces, dqn.layout(config, spaces).initial_rows([0] * agents).to(hardware.device), hardware
+            )
         case PPOConfig():
-            return ppo.PPOPolicy(config, spaces, ppo.layout(config, spaces).initial_rows([0] * agents).to(hardware.device), hardware)
+            return ppo.PPOPolicy(
+                config, spaces, ppo.layout(config, spaces).initial_rows([0] * agents).to(hardware.device), hardware
+            )

@@ -69,7 +69,9 @@ class Policy(Protocol):
 class Stack:
     """One network of the layout for each agent. The one place that chooses between NumPy kernels and PyTorch."""
 
-    def __init__(self, layout: Layout, name: str, rows_AP: Tensor, gradients_AP: Tensor | None, hardware: Hardware) -> None:
+    def __init__(
+        self, layout: Layout, name: str, rows_AP: Tensor, gradients_AP: Tensor | None, hardware: Hardware
+    ) -> None:
         self.network, self.device = layout.networks[name], hardware.device
         self.views = layout.views(name, rows_AP)
         gradients = layout.views(name, gradients_AP) if gradients_AP is not None else None
@@ -77,7 +79,9 @@ class Stack:
         self.kernel: MLPKernel | None = None
         if isinstance(self.network, MLP) and hardware.uses_kernels(self.network.config):
             shared = {name: view.numpy() for name, view in self.views.items()}
-            shared_gradients = {name: view.numpy() for name, view in gradients.items()} if gradients is not None else None
+            shared_gradients = (
+                {name: view.numpy() for name, view in gradients.items()} if gradients is not None else None
+            )
             self.kernel = MLPKernel(self.network, shared, shared_gradients)
 
     def __call__(self, x_ABI: Array) -> Array:
@@ -178,10 +182,14 @@ def note_divergence(losses_A: Array, frames: int, failures: dict[int, RlrunError
     """Record every agent whose loss is no longer finite."""
     if not np.isfinite(losses_A).all():
         for agent in np.flatnonzero(~np.isfinite(losses_A)).tolist():
-            failures.setdefault(agent, DivergedError(f"diverged at frame {frames}: the {what} is not finite; lower algo.learning_rate"))
+            failures.setdefault(
+                agent, DivergedError(f"diverged at frame {frames}: the {what} is not finite; lower algo.learning_rate")
+            )
 
 
-def observe_random_steps(normalizer: ObservationNormalizer, config: RunConfig, spaces: Spaces, seeds: Sequence[int]) -> None:
+def observe_random_steps(
+    normalizer: ObservationNormalizer, config: RunConfig, spaces: Spaces, seeds: Sequence[int]
+) -> None:
     """Begin the observation statistics with ``env.observation_norm_steps`` random steps in an environment of their own."""
     steps = config.env.observation_norm_steps
     if not normalizer.enabled or steps == 0:

@@ -93,27 +93,27 @@ class Exploration:
         self.configs, self.actions = configs, actions
         self.random = Generators([config.seed for config in configs], Stream.ACTIONS)
         self.before = [dict(random.bit_generator.state) for random in self.random]  # the generators' states at the block's start
+        shape = (BLOCK, len(configs), _algo(configs[0]).num_envs)
+        self.is_random, self.random_actions = np.zeros(shape, bool), np.zeros(shape, np.int64)
         self.block = -1
 
     def at(self, step: int) -> tuple[str, Array, Array]:
         """("none" | "some" | "all" are random, which of [A, N] are, the random actions [A, N])."""
         block, offset = divmod(step, BLOCK)
         if block != self.block:
-            self._draw(block)
+            self.block = block
+            for agent in range(len(self.configs)):
+                self._draw(agent)
         return self.kinds[offset], self.is_random[offset], self.random_actions[offset]
 
-    def _draw(self, block: int) -> None:
-        self.block = block
-        flags, actions = [], []
-        for agent, (config, random) in enumerate(zip(self.configs, self.random, strict=True)):
-            algo = config.algo
-            assert isinstance(algo, DQNConfig)
-            self.before[agent] = dict(random.bit_generator.state)
-            steps = np.arange(block * BLOCK, (block + 1) * BLOCK)
-            chance = epsilon(algo, steps * algo.num_envs * config.env.frame_skip)
-            flags.append(random.random((BLOCK, algo.num_envs)) < chance[:, None])
-            actions.append(random.integers(self.actions, size=(BLOCK, algo.num_envs)))
-        self.is_random, self.random_actions = np.stack(flags, 1), np.stack(actions, 1)
+    def _draw(self, agent: int) -> None:
+        """Draw the block of one agent."""
+        config, algo, random = self.configs[agent], _algo(self.configs[agent]), self.random[agent]
+        self.before[agent] = dict(random.bit_generator.state)
+        steps = np.arange(self.block * BLOCK, (self.block + 1) * BLOCK)
+        chance = epsilon(algo, steps * algo.num_envs * config.env.frame_skip)
+        self.is_random[:, agent] = random.random((BLOCK, algo.num_envs)) < chance[:, None]
+        self.random_actions[:, agent] = random.integers(self.actions, size=(BLOCK, algo.num_envs))
         share = self.is_random.mean((1, 2))
         self.kinds = np.select([share == 1, share > 0], ["all", "some"], "none").tolist()
 
@@ -121,14 +121,19 @@ class Exploration:
         return {"block": self.block, "before": self.before[agent]}
 
     def restore(self, agent: int, tree: dict[str, Any]) -> None:
-        self.random[agent].bit_generator.state = self.before[agent] = tree["before"]
-        self.block = -1  # drawn again from that state by the next ``at``
+        """Draw the block again, also if it has been used up: the next one follows it."""
+        self.random[agent].bit_generator.state = tree["before"]
+        self.block = tree["block"]
+        if self.block >= 0:
+            self._draw(agent)
 
 
 class QPolicy:
     """The greedy policy of a Q-network."""
 
-    def __init__(self, config: RunConfig, spaces: Spaces, rows_AP: Tensor, hardware: Hardware, gradients_AP: Tensor | None = None) -> None:
+    def __init__(
+        self, config: RunConfig, spaces: Spaces, rows_AP: Tensor, hardware: Hardware, gradients_AP: Tensor | None = None
+    ) -> None:
         self.rows_AP = rows_AP
         self.dueling = _algo(config).dueling
         self.q = Stack(layout(config, spaces), "q", rows_AP, gradients_AP, hardware)
@@ -173,7 +178,9 @@ class DQNTrainer:
         self.gamma_A1 = column(per_agent(configs, "gamma"))
         self.tau_A1 = torch.tensor(per_agent(configs, "tau"), device=hardware.device)[:, None]
         self.learning_rate: list[float] = per_agent(configs, "learning_rate")
-        self.weight_decay: list[float] = per_agent(configs, "weight_decay") if algo.optimizer == "adamw" else [0.0] * agents
+        self.weight_decay: list[float] = (
+            per_agent(configs, "weight_decay") if algo.optimizer == "adamw" else [0.0] * agents
+        )
         self.value_limits: list[float | None] = per_agent(configs, "clip_gradient_value")
         self.norm_limits: list[float | None] = per_agent(configs, "max_gradient_norm")
         self._index = np.arange(agents)[:, None], np.arange(algo.batch_size)[None, :]
@@ -206,7 +213,12 @@ class DQNTrainer:
         environments.step(action)
         state.steps += 1
         state.replay.add(
-            self.observation, environments.next_observation, action, environments.reward, environments.terminated, environments.truncated
+            self.observation,
+            environments.next_observation,
+            action,
+            environments.reward,
+            environments.terminated,
+            environments.truncated,
         )
         if state.normalizer.running:
             state.normalizer.update(self.observation)
@@ -278,7 +290,10 @@ class DQNTrainer:
         return losses_A.numpy(force=True), chosen_AB.mean(1).numpy(force=True)
 
     def metrics(self, agent: int) -> dict[str, float | None]:
-        algo, factor = _algo(self.configs[agent]), optim.schedule(self.algo.learning_rate_schedule, self.frames, self.config.total_frames)
+        algo, factor = (
+            _algo(self.configs[agent]),
+            optim.schedule(self.algo.learning_rate_schedule, self.frames, self.config.total_frames),
+        )
         return self.state.means.take(agent) | {
             "epsilon": float(epsilon(algo, np.array(self.frames))),
             "learning_rate": algo.learning_rate * factor,

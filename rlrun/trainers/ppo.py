@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -29,6 +28,14 @@ from rlrun.normalization import ObservationNormalizer, RewardNormalizer
 from rlrun.rollout import Environments, Episode
 from rlrun.seeding import Generators, Stream
 from rlrun.trainers.base import Array, Means, Stack, column, note_divergence, observe_random_steps, per_agent
+from rlrun.trainers.ppo_losses import (
+    clipped_objective,
+    clipped_objective_slope,
+    critic_loss,
+    critic_loss_slope,
+    explained_variance,
+    normalized,
+)
 from rlrun.trainers.rollouts import Columns, Measures, Rollout
 
 
@@ -47,59 +54,12 @@ class State:
     means: Means
 
 
-def clipped_objective(xp: Any, log_ratio_AB: Any, advantage_AB: Any, clip_A1: Any) -> Any:
-    """min(r A, clip(r, 1 - e, 1 + e) A), to be maximised (equation 7)."""
-    ratio_AB = xp.exp(log_ratio_AB)
-    clipped_AB = xp.minimum(xp.maximum(ratio_AB, 1 - clip_A1), 1 + clip_A1)
-    return xp.minimum(ratio_AB * advantage_AB, clipped_AB * advantage_AB)
-
-
-def clipped_objective_slope(log_ratio_AB: Array, advantage_AB: Array, clip_A1: Array) -> Array:
-    """d clipped_objective / d log_ratio, by hand: r A where the minimum is the unclipped term, else 0."""
-    ratio_AB = np.exp(log_ratio_AB)
-    unclipped_AB = ratio_AB * advantage_AB
-    clipped_AB = np.minimum(np.maximum(ratio_AB, 1 - clip_A1), 1 + clip_A1) * advantage_AB
-    slope: Array = unclipped_AB * (unclipped_AB <= clipped_AB)
-    return slope
-
-
-def critic_loss(xp: Any, value_AB: Any, target_AB: Any, old_value_AB: Any, clip_A1: Any | None, kind: str) -> Any:
-    """Loss of each value [A, B]. With clipping, the larger of it and that of a value kept near the old one."""
-    loss_AB = _error_loss(xp, value_AB - target_AB, kind)
-    if clip_A1 is None:
-        return loss_AB
-    kept_AB = old_value_AB + xp.minimum(xp.maximum(value_AB - old_value_AB, -clip_A1), clip_A1)
-    return xp.maximum(loss_AB, _error_loss(xp, kept_AB - target_AB, kind))
-
-
-def critic_loss_slope(value_AB: Array, target_AB: Array, old_value_AB: Array, clip_A1: Array | None, kind: str) -> Array:
-    """d critic_loss / d value, by hand."""
-    error_AB = value_AB - target_AB
-    slope_AB = _error_slope(error_AB, kind)
-    if clip_A1 is None:
-        return slope_AB
-    moved_AB = value_AB - old_value_AB
-    kept_error_AB = old_value_AB + np.minimum(np.maximum(moved_AB, -clip_A1), clip_A1) - target_AB
-    kept_slope_AB = _error_slope(kept_error_AB, kind) * (np.abs(moved_AB) < clip_A1)
-    return np.where(_error_loss(np, error_AB, kind) >= _error_loss(np, kept_error_AB, kind), slope_AB, kept_slope_AB)
-
-
-def _error_loss(xp: Any, error_AB: Any, kind: str) -> Any:
-    if kind == "mse":
-        return error_AB * error_AB
-    size_AB = abs(error_AB)
-    return xp.where(size_AB < 1, 0.5 * error_AB * error_AB, size_AB - 0.5)
-
-
-def _error_slope(error_AB: Array, kind: str) -> Array:
-    slope: Array = 2 * error_AB if kind == "mse" else np.minimum(np.maximum(error_AB, -1), 1)
-    return slope
-
-
 class PPOPolicy:
     """The policy's mode: its most probable choice, or its mean."""
 
-    def __init__(self, config: RunConfig, spaces: Spaces, rows_AP: Tensor, hardware: Hardware, gradients_AP: Tensor | None = None) -> None:
+    def __init__(
+        self, config: RunConfig, spaces: Spaces, rows_AP: Tensor, hardware: Hardware, gradients_AP: Tensor | None = None
+    ) -> None:
         self.rows_AP = rows_AP
         self.distribution = _distribution(config, spaces)
         self.actor = Stack(layout(config, spaces), "actor", rows_AP, gradients_AP, hardware)
@@ -135,7 +95,9 @@ class PPOTrainer:
             shuffling=Generators(seeds, Stream.MINIBATCHES),
             means=Means(agents),
         )
-        self.rollout = Rollout(agents, algo.rollout_steps, algo.num_envs, spaces.observation_size, self.distribution.stored)
+        self.rollout = Rollout(
+            agents, algo.rollout_steps, algo.num_envs, spaces.observation_size, self.distribution.stored
+        )
         self.gradient_rows = list(self.gradients_AP)
         self.gamma: list[float] = per_agent(configs, "gamma")
         self.gae_lambda: list[float] = per_agent(configs, "gae_lambda")
@@ -188,9 +150,13 @@ class PPOTrainer:
     def _finish_rollout(self) -> None:
         """Normalise rewards and observations; old log-probabilities, values and advantages in one batch each."""
         rollout, env = self.rollout, self.config.env
-        self.state.means.add("reward_mean", np.array([reward_TN.mean(dtype=np.float64) for reward_TN in rollout.reward]))
+        self.state.means.add(
+            "reward_mean", np.array([reward_TN.mean(dtype=np.float64) for reward_TN in rollout.reward])
+        )
         if env.reward_norm:
-            rollout.reward[:] = self.state.reward_normalizer(rollout.reward, rollout.terminated | rollout.truncated, self.gamma)
+            rollout.reward[:] = self.state.reward_normalizer(
+                rollout.reward, rollout.terminated | rollout.truncated, self.gamma
+            )
             if env.reward_clip is not None:
                 np.clip(rollout.reward, -env.reward_clip, env.reward_clip, out=rollout.reward)
         self.columns = rollout.columns(self.policy.normalizer)
@@ -237,7 +203,11 @@ class PPOTrainer:
                 optim.clip_norms(self.gradient_rows, self.norm_limits)
                 self.state.optimizer.step(rates, self.no_decay, active)
             measures.end_epoch(active)
-            active = [a for a in active if (limit := self.target_kl[a]) is None or measures.epoch_mean("approximate_kl", a) <= limit]
+            active = [
+                a
+                for a in active
+                if (limit := self.target_kl[a]) is None or measures.epoch_mean("approximate_kl", a) <= limit
+            ]
             if not active:
                 break
         for name, mean_A in measures.means().items():
@@ -265,7 +235,9 @@ class PPOTrainer:
         )
         self.gradients_AP.zero_()
         log_std = self.log_std.leaf if self.log_std is not None else None
-        log_prob_AB, entropy_AB = self.distribution.log_prob_and_entropy(torch, self.actor.forward(t.observation), log_std, t.action, noise)
+        log_prob_AB, entropy_AB = self.distribution.log_prob_and_entropy(
+            torch, self.actor.forward(t.observation), log_std, t.action, noise
+        )
         value_AB = self.critic.forward(t.observation)[..., 0]
         log_ratio_AB = log_prob_AB - t.log_prob
         objective_A = clipped_objective(torch, log_ratio_AB, t.advantage, clip).mean(1)
@@ -273,7 +245,9 @@ class PPOTrainer:
         entropy_A = entropy_AB.mean(1)
         loss_A = critic_coef * critic_A - objective_A - entropy_coef * entropy_A
         loss_A.sum().backward()
-        log_ratio, objective, critic, entropy = (x.numpy(force=True) for x in (log_ratio_AB, objective_A, critic_A, entropy_A))
+        log_ratio, objective, critic, entropy = (
+            x.numpy(force=True) for x in (log_ratio_AB, objective_A, critic_A, entropy_A)
+        )
         return self._measured(log_ratio, objective, critic, entropy, clip_A1)
 
     def _learn_by_hand(
@@ -299,7 +273,9 @@ class PPOTrainer:
         objective_A = clipped_objective(np, log_ratio_AB, batch.advantage, clip_A1).sum(1) / size
         return self._measured(log_ratio_AB, objective_A, critic_A, entropy_AB.sum(1) / size, clip_A1)
 
-    def _measured(self, log_ratio_AB: Array, objective_A: Array, critic_A: Array, entropy_A: Array, clip_A1: Array) -> dict[str, Array]:
+    def _measured(
+        self, log_ratio_AB: Array, objective_A: Array, critic_A: Array, entropy_A: Array, clip_A1: Array
+    ) -> dict[str, Array]:
         """What is recorded of a minibatch. KL: the mean of r - 1 - log r (Schulman 2020, "Approximating KL Divergence")."""
         ratio_AB = np.exp(log_ratio_AB)
         size = ratio_AB.shape[1]
@@ -340,24 +316,6 @@ class LogStd:
         """[A, 1, K]; on the CPU a view that follows the parameters."""
         array: Array = self._view.numpy(force=True)
         return array
-
-
-def normalized(advantage_AM: Array) -> Array:
-    """(x - mean) / standard deviation, for each agent."""
-    size = advantage_AM.shape[1]
-    rows = np.ascontiguousarray(advantage_AM)
-    centred = rows - rows.sum(1, keepdims=True) / np.float32(size)
-    std = np.sqrt((centred * centred).sum(1, keepdims=True) / np.float32(size - 1))
-    result: Array = centred / (std + np.float32(1e-8))
-    return result
-
-
-def explained_variance(value_AM: Array, target_AM: Array) -> Array:
-    """1 - Var(target - value) / Var(target) of each agent [A]; 0 where the targets do not vary."""
-    error, target = (target_AM - value_AM).astype(np.float64), target_AM.astype(np.float64)
-    spread = np.array([row.var() for row in target])
-    left = np.array([row.var() for row in error])
-    return np.where(spread > 0, 1 - left / np.maximum(spread, 1e-12), 0.0)
 
 
 def layout(config: RunConfig, spaces: Spaces) -> Layout:

@@ -28,7 +28,9 @@ class Columns:
         self.target = rows[..., -2]
         self.old_value = rows[..., -1]
 
-    def minibatches(self, size: int, shuffling: Sequence[np.random.Generator], active: Sequence[int]) -> Iterator[Columns]:
+    def minibatches(
+        self, size: int, shuffling: Sequence[np.random.Generator], active: Sequence[int]
+    ) -> Iterator[Columns]:
         """Disjoint minibatches in an order drawn by each active agent; what does not fill one is left out."""
         agents, transitions, width = self.rows.shape
         order = np.tile(np.arange(transitions), (agents, 1))
@@ -62,7 +64,9 @@ class Rollout:
         """The transitions with normalised observations; log-probabilities, advantages and values are still to be filled in."""
         agents, transitions, observation_size = self.observation_AMO.shape
         action = self.action.reshape(agents, transitions, -1)
-        columns = Columns(np.zeros((agents, transitions, observation_size + action.shape[-1] + 4), np.float32), observation_size)
+        columns = Columns(
+            np.zeros((agents, transitions, observation_size + action.shape[-1] + 4), np.float32), observation_size
+        )
         columns.observation[:] = normalize(self.observation_AMO)
         columns.action[:] = action
         return columns

@@ -1,0 +1,1 @@
+"""Side-by-side benchmarks. They install nothing: ``pip install -e '.[bench]'`` brings the peers."""

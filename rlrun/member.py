@@ -1,0 +1,105 @@
+"""One run of a population, beside its slice of the trainer's state: its files, its counts, its best."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from rlrun.checkpoint import CheckpointFolder
+from rlrun.metrics import Recorder
+from rlrun.rollout import Episode
+from rlrun.run import Run
+
+
+@dataclass
+class Member:
+    """One run of the population, beside its slice of the trainer's state."""
+
+    run: Run
+    folder: CheckpointFolder
+    recorder: Recorder | None = None
+    handled: int = 0  # frames up to which all that was due is done
+    saved: int = -1  # frames of the checkpoint this process saved last
+    seconds: float = 0.0  # of training, evaluation and checkpoints excluded
+    episodes: int = 0
+    recent: list[tuple[float, int]] = field(
+        default_factory=list
+    )  # return and length of episodes since the last metrics row
+    best: dict[str, Any] | None = None
+    evaluation: dict[str, Any] | None = None
+
+    def capture(self) -> dict[str, Any]:
+        return {
+            "handled": self.handled,
+            "seconds": self.seconds,
+            "episodes": self.episodes,
+            "recent": [list(pair) for pair in self.recent],
+            "best": self.best,
+            "evaluation": self.evaluation,
+        }
+
+    def restore(self, tree: Mapping[str, Any]) -> None:
+        self.handled, self.seconds, self.episodes = tree["handled"], tree["seconds"], tree["episodes"]
+        self.recent = [(pair[0], pair[1]) for pair in tree["recent"]]
+        self.best, self.evaluation = tree["best"], tree["evaluation"]
+
+    @property
+    def files(self) -> Recorder:
+        assert self.recorder is not None
+        return self.recorder
+
+    def record(self, frames: int, episode: Episode) -> None:
+        self.episodes += 1
+        self.recent.append((episode.return_, episode.length))
+        self.files.episode(frames, episode.return_, episode.length)
+
+    def log(self, frames: int, numbers: Mapping[str, float | None]) -> dict[str, Any]:
+        """Write a row of metrics and one of timing; returns the former."""
+        row: dict[str, Any] = {"type": "train", "frames": frames, "episodes": self.episodes}
+        if self.recent:
+            returns, lengths = zip(*self.recent, strict=True)
+            row |= {
+                "return_mean": sum(returns) / len(returns),
+                "length_mean": sum(lengths) / len(lengths),
+                "length_max": max(lengths),
+            }
+            self.recent = []
+        row |= numbers
+        self.files.metrics(row)
+        self.files.timing({"frames": frames, "seconds": self.seconds, "unix_time": time.time()})
+        self.files.flush()
+        return row
+
+    def evaluated(self, frames: int, result: Mapping[str, Any]) -> bool:
+        """Note an evaluation; true if it is the best so far. Of equals the newest wins; what is not finite never does."""
+        numbers = {key: value for key, value in result.items() if key not in ("returns", "lengths")}
+        lengths = result["lengths"]
+        steps = {"length_mean": sum(lengths) / len(lengths), "length_max": max(lengths)}
+        self.files.metrics({"type": "evaluation", "frames": frames, **numbers, **steps})
+        self.evaluation = numbers | {"checkpoint": f"step_{frames:012d}.ckpt", "frames": frames}
+        mean = result["return_mean"]
+        best = bool(np.isfinite(mean)) and (self.best is None or mean >= self.best["return_mean"])
+        if best:
+            self.best = self.evaluation | {"checkpoint": "best.ckpt"}
+        return best
+
+    def describe(self, frames: int, **fields: Any) -> None:
+        """Bring run.json up to date."""
+        self.run.update(
+            frames=frames,
+            frames_per_second=frames / self.seconds if self.seconds else None,
+            seconds=self.seconds,
+            episodes=self.episodes,
+            evaluation=self.evaluation,
+            best=self.best,
+            **fields,
+        )
+
+    def close(self) -> None:
+        if self.recorder is not None:
+            self.recorder.close()
+            self.recorder = None
