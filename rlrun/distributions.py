@@ -211,7 +211,8 @@ def _log_softmax(xp: Any, z: Any) -> Any:
 
 
 def _softplus(xp: Any, x: Any) -> Any:
-    return xp.logaddexp(x, xp.zeros_like(x))
+    """log(1 + e^x). Not by logaddexp: torch's rounds the end of an array differently, so bits would depend on its length."""
+    return xp.maximum(x, xp.zeros_like(x)) + xp.log1p(xp.exp(-abs(x)))
 
 
 def _log_tanh_slope(xp: Any, u: Any) -> Any:

@@ -45,25 +45,21 @@ def evaluate(
     returns: list[list[list[float]]] = [[[] for _ in range(envs)] for _ in seeds]
     lengths: list[list[list[int]]] = [[[] for _ in range(envs)] for _ in seeds]
     environments = Environments(config, envs, seeds, exact=False)
-    missing = episodes * (len(seeds) - len(skip))
+    missing = {agent: episodes for agent in range(len(seeds)) if agent not in skip}
     for agent in skip:
         environments.retire(agent)
-    while missing > 0:
+    while missing.keys() - environments.failures.keys():
         if interrupted():
             environments.close()
             return None
-        failed = len(environments.failures)
         environments.step(policy.act(environments.observation))
         for episode in environments.finished:
             if len(returns[episode.agent][episode.env]) < quota[episode.env]:
                 returns[episode.agent][episode.env].append(episode.return_)
                 lengths[episode.agent][episode.env].append(episode.length)
-                missing -= 1
-        if len(environments.failures) > failed:
-            collected = sum(
-                len(r) for a, rs in enumerate(returns) if a not in environments.failures and a not in skip for r in rs
-            )
-            missing = episodes * (len(seeds) - len({*skip, *environments.failures})) - collected
+                missing[episode.agent] -= 1
+                if missing[episode.agent] == 0:
+                    del missing[episode.agent]
     environments.close()
     return [
         environments.failures.get(agent) or summary([*chain(*returns[agent])]) | {"lengths": [*chain(*lengths[agent])]}

@@ -24,6 +24,7 @@ class Member:
     recorder: Recorder | None = None
     handled: int = 0  # frames up to which all that was due is done
     saved: int = -1  # frames of the checkpoint this process saved last
+    logged: int = 0  # frames of the newest row of metrics
     seconds: float = 0.0  # of training, evaluation and checkpoints excluded
     episodes: int = 0
     recent: list[tuple[float, int]] = field(
@@ -35,6 +36,7 @@ class Member:
     def capture(self) -> dict[str, Any]:
         return {
             "handled": self.handled,
+            "logged": self.logged,
             "seconds": self.seconds,
             "episodes": self.episodes,
             "recent": [list(pair) for pair in self.recent],
@@ -43,7 +45,8 @@ class Member:
         }
 
     def restore(self, tree: Mapping[str, Any]) -> None:
-        self.handled, self.seconds, self.episodes = tree["handled"], tree["seconds"], tree["episodes"]
+        self.handled, self.logged = tree["handled"], tree["logged"]
+        self.seconds, self.episodes = tree["seconds"], tree["episodes"]
         self.recent = [(pair[0], pair[1]) for pair in tree["recent"]]
         self.best, self.evaluation = tree["best"], tree["evaluation"]
 
@@ -69,6 +72,7 @@ class Member:
             }
             self.recent = []
         row |= numbers
+        self.logged = frames
         self.files.metrics(row)
         self.files.timing({"frames": frames, "seconds": self.seconds, "unix_time": time.time()})
         self.files.flush()

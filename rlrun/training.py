@@ -94,10 +94,12 @@ class Loop:
 
     def run(self, resume: bool) -> list[Outcome]:
         """Train until every member has ended."""
+        reached = set()
         for agent, member in enumerate(self.members):
             offsets = self._restore(agent, member) if resume else None
+            reached.add((self.trainer.frames, member.handled))
             member.recorder = Recorder(member.run.directory, offsets)
-        if len({member.handled for member in self.members}) > 1:
+        if len(reached) > 1:
             raise ResumeError("the runs' newest checkpoints are not of the same frame; resume them one by one")
         self._begin(resume)
         try:
@@ -195,7 +197,8 @@ class Loop:
             agent for agent in self.active if frames >= config.total_frames or self._has_enough(self.members[agent])
         ]
         if ended and self._close_books(ended):
-            for agent in ended:
+            self._drop_failed()
+            for agent in [agent for agent in ended if agent in self.active]:
                 self._end(agent, "finished")
 
     def _has_enough(self, member: Member) -> bool:
@@ -216,8 +219,9 @@ class Loop:
         unevaluated = [agent for agent in agents if (self.members[agent].evaluation or {}).get("frames") != frames]
         if unevaluated and not self._evaluate(unevaluated):
             return False
-        if frames % self.config.logging.every_frames:
-            self._log(agents)
+        unlogged = [agent for agent in agents if self.members[agent].logged != frames]
+        if unlogged:
+            self._log(unlogged)
         return True
 
     def _evaluate(self, agents: Sequence[int]) -> bool:

@@ -28,9 +28,10 @@ LAYERS = (
         "run",
         "checkpoint",
         "metrics",
+        "interrupts",
     },
     {"trainers"},
-    {"training", "evaluation", "reports", "figures"},
+    {"training", "member", "evaluation", "reports"},
     {"sweeps", "cli"},
 )
 LEVEL = {module: level for level, modules in enumerate(LAYERS) for module in modules}
@@ -46,9 +47,9 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 
 
 def module_of(path: Path) -> str:
-    """``rlrun/config/checks.py`` belongs to ``config``; ``rlrun/__init__.py`` to ``rlrun``."""
+    """``rlrun/config/checks.py`` belongs to ``config``; ``rlrun/__init__.py`` to ``rlrun``; ``__main__`` is the cli."""
     parts = path.relative_to(PACKAGE).with_suffix("").parts
-    return "rlrun" if parts[0] == "__init__" else parts[0]
+    return {"__init__": "rlrun", "__main__": "cli"}.get(parts[0], parts[0])
 
 
 def imports(tree: ast.AST) -> Iterator[str]:

@@ -199,7 +199,7 @@ class PPOTrainer:
             if algo.recompute_advantage and epoch > 0:
                 self._estimate_advantages()
             for minibatch in self.columns.minibatches(algo.minibatch_size, self.state.shuffling, active):
-                measures.add(active, self._learn(minibatch, clip_A1))
+                measures.add(active, self._learn(minibatch, clip_A1, active))
                 optim.clip_norms(self.gradient_rows, self.norm_limits)
                 self.state.optimizer.step(rates, self.no_decay, active)
             measures.end_epoch(active)
@@ -214,14 +214,15 @@ class PPOTrainer:
             self.state.means.add(name, mean_A)
         note_divergence(measures.means()["loss"], self.frames, self.failures, "loss")
 
-    def _learn(self, batch: Columns, clip_A1: Array) -> dict[str, Array]:
+    def _learn(self, batch: Columns, clip_A1: Array, active: Sequence[int]) -> dict[str, Array]:
         """One minibatch: leaves the gradients in their rows and returns what to record of each agent [A]."""
         if self.algo.normalize_advantage == "minibatch":
             batch.advantage[:] = normalized(batch.advantage)
         noise_ABK = None
         if isinstance(self.distribution, Normal) and self.distribution.squash:
-            shape = batch.action.shape[1:2]
-            noise_ABK = np.stack([self.distribution.noise(shape, random) for random in self.state.acting])
+            noise_ABK = np.zeros(batch.action.shape, np.float32)
+            for agent in active:  # who sits out must not draw: alone it would not either
+                noise_ABK[agent] = self.distribution.noise(batch.action.shape[1:2], self.state.acting[agent])
         if self.actor.kernel is not None and self.critic.kernel is not None:
             return self._learn_by_hand(self.actor.kernel, self.critic.kernel, batch, clip_A1, noise_ABK)
         return self._learn_plainly(batch, clip_A1, noise_ABK)

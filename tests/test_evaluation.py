@@ -1,0 +1,168 @@
+"""Evaluation: fixed shares of episodes, its own seeds, nothing of training touched."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import gymnasium
+import numpy as np
+import probes
+import pytest
+from gymnasium.spaces import Box, Discrete
+from support import DQN, PPO, RUNNING_NORMS, Folder, assert_same_bits, config_of, trainer_of
+
+from rlrun.config import EnvConfig
+from rlrun.errors import EnvironmentFailure, ResumeError
+from rlrun.evaluation import evaluate, evaluate_run, load_policy, summary
+from rlrun.normalization import ObservationNormalizer
+from rlrun.trainers.base import capture
+
+probes.register()
+
+
+class Counting(gymnasium.Env[np.ndarray, Any]):
+    """Episode k of an environment, from 1, has length k and return 10 k if ``made`` is even, else length 50 and return 50."""
+
+    observation_space, action_space = Box(-1, 1, (1,), np.float32), Discrete(2)
+    made = 0
+
+    def __init__(self) -> None:
+        self.slow = Counting.made % 2 == 1
+        Counting.made += 1
+        self.episode = self.count = 0
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[np.ndarray, dict[str, Any]]:
+        super().reset(seed=seed)
+        self.episode, self.count = self.episode + 1, 0
+        return np.zeros(1, np.float32), {}
+
+    def step(self, action: Any) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
+        self.count += 1
+        over = self.count == (50 if self.slow else self.episode)
+        return np.zeros(1, np.float32), 1.0 if self.slow else 10.0, over, False, {}
+
+
+class FailingReset(Counting):
+    """Can't begin."""
+
+    def reset(self, **_: Any) -> Any:
+        raise RuntimeError("no episode today")
+
+
+for identifier, entry_point in (("Counting-v0", Counting), ("FailingReset-v0", FailingReset)):
+    if identifier not in gymnasium.registry:
+        gymnasium.register(identifier, entry_point)
+
+
+class Still:
+    """A policy that always takes action 0 and counts how often it was asked."""
+
+    def __init__(self, agents: int) -> None:
+        self.asked = 0
+        self.rows_AP: Any = np.zeros((agents, 1))
+        self.normalizer = ObservationNormalizer(EnvConfig(), agents, 1)
+
+    def act(self, observation: np.ndarray) -> np.ndarray:
+        self.asked += 1
+        return np.zeros(observation.shape[:2], np.int64)
+
+
+@pytest.fixture(autouse=True)
+def reset_count() -> None:
+    Counting.made = 0
+
+
+def evaluated(*arguments: Any, **named: Any) -> list[Any]:
+    results = evaluate(*arguments, **named)
+    assert results is not None
+    return results
+
+
+def test_every_environment_plays_a_fixed_share() -> None:
+    """7 episodes in 5 environments: 2 2 1 1 1, however fast each ends them."""
+    (result,) = evaluated(Still(1), EnvConfig(id="Counting-v0"), [0], 7)
+    assert result["returns"] == [10, 20, 50, 50, 10, 50, 10]
+    assert result["lengths"] == [1, 2, 50, 50, 1, 50, 1]
+    assert result["episodes"] == 7
+
+
+def test_fewer_episodes_than_environments() -> None:
+    (result,) = evaluated(Still(1), EnvConfig(id="Counting-v0"), [0], 2)
+    assert result["returns"] == [10, 50]
+
+
+def test_agents_in_skip_have_no_episodes() -> None:
+    policy = Still(3)
+    results = evaluated(policy, EnvConfig(id="Counting-v0"), [0, 1, 2], 1, skip={0, 2})
+    assert [result["episodes"] for result in results] == [0, 1, 0]
+    assert policy.asked == 50
+
+
+@pytest.mark.parametrize("identifier", ["ProbeNaN-v0", "FailingReset-v0"])
+def test_a_failing_environment_is_a_result(identifier: str) -> None:
+    results = evaluated(Still(2), EnvConfig(id=identifier), [0, 1], 3)
+    assert all(isinstance(result, EnvironmentFailure) for result in results)
+
+
+def test_an_interruption_ends_it_without_a_result() -> None:
+    policy = Still(1)
+    assert evaluate(policy, EnvConfig(id="Counting-v0"), [0], 5, interrupted=lambda: policy.asked == 3) is None
+    assert policy.asked == 3
+
+
+def test_summary() -> None:
+    result = summary([4.0, 1.0, 2.0, 3.0, 100.0])
+    assert result == {
+        "return_mean": 22.0, "return_std": pytest.approx(np.std([4, 1, 2, 3, 100])), "return_iqm": 3.0,
+        "return_min": 1.0, "return_max": 100.0, "episodes": 5, "returns": [4.0, 1.0, 2.0, 3.0, 100.0],
+    }  # fmt: skip
+    assert summary([7.0])["return_iqm"] == 7.0
+
+
+@pytest.mark.parametrize("settings", [DQN, {**PPO, "env": {"id": "Pendulum-v1", **RUNNING_NORMS}}], ids=["dqn", "ppo"])
+def test_nothing_of_training_is_touched(settings: dict[str, Any]) -> None:
+    config = config_of(settings)
+    trainer, undisturbed = trainer_of(config), trainer_of(config)
+    for _ in range(3):
+        trainer.step()
+        evaluated(trainer.policy, config.env, [1], 2)
+        undisturbed.step()
+        assert_same_bits(capture(trainer.state, 0), capture(undisturbed.state, 0))
+
+
+def test_an_agents_result_does_not_depend_on_the_others() -> None:
+    configs = [config_of(DQN, {"seed": seed}) for seed in range(3)]
+    together = evaluated(trainer_of(*configs).policy, configs[0].env, [7, 8, 9], 6)
+    alone = evaluated(trainer_of(configs[1]).policy, configs[0].env, [8], 6)
+    skipping = evaluated(trainer_of(*configs).policy, configs[0].env, [7, 8, 9], 6, skip=[0])
+    assert together[1] == alone[0] == skipping[1] != together[0]
+
+
+def test_evaluation_of_a_finished_run(tmp_path: Path) -> None:
+    env = {"id": "Pendulum-v1", "time_limit": 20, **RUNNING_NORMS}
+    every = {"evaluation": {"every_frames": 64, "episodes": 2}, "checkpoint": {"every_frames": 64, "keep": 9}}
+    run = Folder(tmp_path).trained(PPO, {"env": env, "total_frames": 192}, every)
+    result = evaluate_run(run, 4, 5, "last")
+    assert result["checkpoint"] == "step_000000000192.ckpt" and len(result["returns"]) == 4
+    assert result == evaluate_run(run, 4, 5, "192")
+    assert result["returns"] != evaluate_run(run, 4, 6, "last")["returns"]
+    assert evaluate_run(run, 4, 5, "64")["returns"] != result["returns"]
+    assert evaluate_run(run, 4, 5, "best")["checkpoint"] == "best.ckpt"
+    policy, _ = load_policy(run, "last")
+    assert policy.normalizer.moments.count.tolist() == [192]
+    with pytest.raises(ResumeError, match="there is: best, 64, 128, 192"):
+        evaluate_run(run, 4, 5, "100")
+
+
+def test_a_checkpoint_of_another_network_is_refused(tmp_path: Path) -> None:
+    folder = Folder(tmp_path)
+    run = folder.trained(PPO, {"total_frames": 64, "evaluation": {"episodes": 0}})
+    other = folder.run(PPO, {"network": {"hidden": [8]}})
+    (other.checkpoints / "step_000000000064.ckpt").write_bytes(
+        (run.checkpoints / "step_000000000064.ckpt").read_bytes()
+    )
+    with pytest.raises(ResumeError, match="does not fit the config"):
+        load_policy(other, "last")
