@@ -94,13 +94,14 @@ class Loop:
 
     def run(self, resume: bool) -> list[Outcome]:
         """Train until every member has ended."""
-        reached = set()
+        offsets, reached = [], set()
         for agent, member in enumerate(self.members):
-            offsets = self._restore(agent, member) if resume else None
+            offsets.append(self._restore(agent, member) if resume else None)
             reached.add((self.trainer.frames, member.handled))
-            member.recorder = Recorder(member.run.directory, offsets)
         if len(reached) > 1:
             raise ResumeError("the runs' newest checkpoints are not of the same frame; resume them one by one")
+        for member, offset in zip(self.members, offsets, strict=True):  # only now: it cuts the files back
+            member.recorder = Recorder(member.run.directory, offset)
         self._begin(resume)
         try:
             while self.active:

@@ -12,8 +12,8 @@ from unittest import mock
 import numpy as np
 
 from rlrun import envs, hardware, training
-from rlrun.checkpoint import CheckpointFolder, load
-from rlrun.config import RunConfig, from_mapping
+from rlrun.checkpoint import CheckpointFolder
+from rlrun.config import RunConfig, from_mapping, to_mapping
 from rlrun.run import Run
 from rlrun.trainers import make_trainer
 from rlrun.trainers.base import Trainer
@@ -104,14 +104,8 @@ class Folder:
 def resumed(run: Run, **changes: Any) -> Outcome:
     """Continue a run from its directory, with root settings changed."""
     opened = Run.open(run.directory)
-    opened.config = from_mapping(merged(_mapping(opened.config), changes))
+    opened.config = from_mapping(merged(to_mapping(opened.config), changes))
     return train([opened], Silent(), resume=True)[0]
-
-
-def _mapping(config: RunConfig) -> dict[str, Any]:
-    from rlrun.config import to_mapping
-
-    return to_mapping(config)
 
 
 @contextlib.contextmanager
@@ -140,11 +134,6 @@ def last_tree(run: Run) -> dict[str, Any]:
     _, _, tree = CheckpointFolder(run.checkpoints, 1).newest(lambda line: None)
     del tree["loop"]["seconds"], tree["offsets"]["timing.jsonl"]
     return tree
-
-
-def best_tree(run: Run) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Header and content of best.ckpt."""
-    return load(run.checkpoints / "best.ckpt")
 
 
 def recorded(run: Run) -> tuple[bytes, bytes]:

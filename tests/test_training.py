@@ -1,0 +1,411 @@
+"""The loop: what is due when, exact resume, ends of a run, and that watching changes nothing."""
+
+from __future__ import annotations
+
+import json
+import math
+import signal
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import numpy as np
+import probes
+import pytest
+from support import (
+    DQN,
+    PPO,
+    RUNNING_NORMS,
+    Folder,
+    Silent,
+    assert_same_bits,
+    config_of,
+    last_tree,
+    merged,
+    recorded,
+    resumed,
+    signal_at,
+    trainer_of,
+)
+
+from rlrun import training
+from rlrun.checkpoint import CheckpointFolder, load
+from rlrun.errors import DivergedError, EnvironmentFailure, LockedError, ResumeError
+from rlrun.evaluation import evaluate
+from rlrun.member import Member
+from rlrun.metrics import Recorder, read_episodes, read_rows
+from rlrun.run import Run
+from rlrun.training import due, next_multiple, train
+
+probes.register()
+
+CARTPOLE: dict[str, Any] = merged(
+    DQN,
+    {
+        "total_frames": 400, "evaluation": {"every_frames": 150, "episodes": 2}, "logging": {"every_frames": 90},
+        "checkpoint": {"every_frames": 130, "keep": 2},
+    },
+)  # fmt: skip
+HALFCHEETAH = merged(
+    PPO,
+    {
+        "env": {"id": "HalfCheetah-v5", "time_limit": 50}, "total_frames": 320, "logging": {"every_frames": 64},
+        "evaluation": {"every_frames": 128, "episodes": 1}, "checkpoint": {"every_frames": 128},
+    },
+)  # fmt: skip
+HOPPER = merged(HALFCHEETAH, {"env": {"id": "Hopper-v5", **RUNNING_NORMS}})
+STACKED = merged(CARTPOLE, {"env": {"frame_stack": 3, "frame_skip": 2}, "algo": {"n_step": 3, "num_envs": 2}})
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Folder:
+    return Folder(tmp_path / "outputs")
+
+
+def assert_same_run(left: Run, right: Run) -> None:
+    assert recorded(left) == recorded(right)
+    assert_same_bits(last_tree(left), last_tree(right))
+
+
+# --- what is due -----------------------------------------------------------------------------------------------------
+
+
+def test_due_and_next_multiple() -> None:
+    assert [due(before, after, 10) for before, after in ((0, 9), (0, 10), (9, 10), (10, 11), (5, 35))] == [
+        False, True, True, False, True,
+    ]  # fmt: skip
+    assert not due(0, 100, 0)
+    assert [next_multiple(frames, 10) for frames in (0, 9, 10)] == [10, 10, 20]
+
+
+def test_everything_happens_at_its_frames(folder: Folder) -> None:
+    run, view = folder.run(CARTPOLE), Silent()
+    train([run], view)
+    rows = read_rows(run.directory / "metrics.jsonl")
+    assert [row["frames"] for row in rows if row["type"] == "train"] == [90, 180, 270, 360, 400]
+    assert [row["frames"] for row in rows if row["type"] == "evaluation"] == [150, 300, 400]
+    assert [frames for _, frames, _ in view.evaluations] == [150, 300, 400]
+    names = sorted(path.name for path in run.checkpoints.glob("*.ckpt"))
+    assert names == ["best.ckpt", "step_000000000390.ckpt", "step_000000000400.ckpt"]
+    timing = read_rows(run.directory / "timing.jsonl")
+    assert [row["frames"] for row in timing] == [90, 180, 270, 360, 400]
+    episodes = read_episodes(run.directory)
+    assert rows[-1]["episodes"] == len(episodes["return"]) and episodes["length"].sum() <= 400
+    seen = [row["return_mean"] for row in rows if row["type"] == "train"]
+    within = episodes["return"][episodes["frames"] <= 90]
+    assert seen[0] == pytest.approx(within.mean())
+
+
+def test_no_row_is_written_twice_where_rollouts_step_over_the_cadence(folder: Folder) -> None:
+    run = folder.trained(PPO, {"total_frames": 192, "logging": {"every_frames": 50}, "evaluation": {"episodes": 0}})
+    rows = read_rows(run.directory / "metrics.jsonl")
+    assert [row["frames"] for row in rows] == [64, 128, 192]
+    assert all("loss" in row for row in rows)
+
+
+def test_the_manifest_of_a_finished_run(folder: Folder) -> None:
+    run = folder.trained(CARTPOLE)
+    manifest = json.loads((run.directory / "run.json").read_text())
+    assert (manifest["status"], manifest["frames"], manifest["failure"]) == ("finished", 400, None)
+    assert manifest["frames_per_second"] > 0 and manifest["seconds"] > 0
+    assert manifest["frames_per_second"] == pytest.approx(400 / manifest["seconds"])
+    assert (manifest["exact"], manifest["device"], manifest["implementation"]) == (True, "cpu", "numpy")
+    evaluation = manifest["evaluation"]
+    wanted = {"return_mean", "return_std", "return_iqm", "return_min", "return_max", "episodes", "checkpoint"}
+    assert set(evaluation) == wanted | {"frames"}
+    assert (evaluation["episodes"], evaluation["checkpoint"]) == (2, "step_000000000400.ckpt")
+    assert (run.checkpoints / evaluation["checkpoint"]).is_file()
+    rows = [row for row in read_rows(run.directory / "metrics.jsonl") if row["type"] == "evaluation"]
+    assert evaluation["return_mean"] == rows[-1]["return_mean"]
+    assert manifest["best"]["return_mean"] == max(row["return_mean"] for row in rows)
+
+
+# --- exact resume ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("settings", "stops"),
+    [(CARTPOLE, (1, 137, 150, 390, 399)), (HALFCHEETAH, (192,)), (HOPPER, (128, 192)), (STACKED, (213,))],
+    ids=["cartpole", "halfcheetah", "hopper", "stacked"],
+)
+def test_a_stopped_and_resumed_run_equals_the_uninterrupted_one(
+    settings: dict[str, Any], stops: tuple[int, ...], folder: Folder
+) -> None:
+    whole = folder.trained(settings)
+    for at in stops:
+        run = folder.stopped_and_resumed(at, settings)
+        assert_same_run(run, whole)
+        manifest = Run.open(run.directory).manifest
+        assert (manifest["resumed"], manifest["exact"], manifest["best"]) == (1, True, whole.manifest["best"])
+
+
+def test_two_stops(folder: Folder) -> None:
+    run = folder.run(CARTPOLE)
+    with signal_at(101):
+        train([run], Silent())
+    with signal_at(333):
+        assert resumed(run).status == "stopped"
+    assert resumed(run).status == "finished"
+    assert_same_run(run, folder.trained(CARTPOLE))
+
+
+def test_a_killed_run_goes_on_from_its_newest_checkpoint(folder: Folder) -> None:
+    """What was written after the checkpoint is cut off and written again."""
+    run = folder.trained(CARTPOLE)
+    before = recorded(run)
+    (run.checkpoints / "step_000000000400.ckpt").unlink()  # the newest is of frame 390
+    assert resumed(run).status == "finished"
+    assert recorded(run) == before
+    assert_same_run(run, folder.trained(CARTPOLE))
+
+
+@pytest.mark.parametrize("settings", [CARTPOLE, HOPPER], ids=["dqn", "ppo"])
+def test_an_extended_run_equals_the_long_one(settings: dict[str, Any], folder: Folder) -> None:
+    """Off-cadence rows and evaluations at the first end are cut off. Schedules must not depend on the end."""
+    constant = merged(settings, {"algo": {"learning_rate_schedule": "constant"}})
+    shorter = 235 if settings is CARTPOLE else 192
+    run = folder.trained(constant, {"total_frames": shorter})
+    outcome = resumed(run, total_frames=settings["total_frames"])
+    assert (outcome.status, outcome.run.manifest["frames"]) == ("finished", settings["total_frames"])
+    assert_same_run(run, folder.trained(constant))
+
+
+def test_a_signal_during_an_evaluation_makes_the_resumed_run_do_it_again(folder: Folder) -> None:
+    calls = 0
+
+    def evaluating(*arguments: Any, **named: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        if calls == 2:
+            signal.raise_signal(signal.SIGINT)
+        return evaluate(*arguments, **named)
+
+    run = folder.run(CARTPOLE)
+    with mock.patch.object(training, "evaluate", evaluating):
+        (outcome,) = train([run], Silent())
+    assert (outcome.status, outcome.signal) == ("stopped", signal.SIGINT)
+    assert Run.open(run.directory).manifest["frames"] == 300
+    rows = read_rows(run.directory / "metrics.jsonl")
+    assert [row["frames"] for row in rows if row["type"] == "evaluation"] == [150]
+    assert resumed(run).status == "finished"
+    assert_same_run(run, folder.trained(CARTPOLE))
+
+
+def test_a_signal_during_the_last_evaluation(folder: Folder) -> None:
+    def evaluating(*arguments: Any, **named: Any) -> Any:
+        signal.raise_signal(signal.SIGTERM)
+        return evaluate(*arguments, **named)
+
+    settings = merged(CARTPOLE, {"evaluation": {"every_frames": 0}})
+    run = folder.run(settings)
+    with mock.patch.object(training, "evaluate", evaluating):
+        assert train([run], Silent())[0].status == "stopped"
+    assert resumed(run).status == "finished"
+    assert_same_run(run, folder.trained(settings))
+
+
+def test_signal_handlers_are_restored(folder: Folder) -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    with signal_at(50):
+        train([folder.run(CARTPOLE)], Silent())
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_there_must_be_a_checkpoint_to_resume_from(folder: Folder) -> None:
+    with pytest.raises(ResumeError, match="no checkpoint"):
+        train([folder.run(CARTPOLE)], Silent(), resume=True)
+
+
+def test_a_population_resumes_together_and_only_from_one_frame(folder: Folder) -> None:
+    def runs() -> list[Run]:
+        return [folder.run(CARTPOLE, {"seed": seed}) for seed in (1, 2)]
+
+    whole, stopped = runs(), runs()
+    train(whole, Silent())
+    with signal_at(203):
+        assert [outcome.status for outcome in train(stopped, Silent())] == ["stopped"] * 2
+    (stopped[1].checkpoints / "step_000000000203.ckpt").rename(stopped[1].directory / "aside")
+    again = [Run.open(run.directory) for run in stopped]
+    with pytest.raises(ResumeError, match="not of the same frame"):
+        train(again, Silent(), resume=True)
+    (stopped[1].directory / "aside").rename(stopped[1].checkpoints / "step_000000000203.ckpt")
+    with signal_at(307):
+        train([again[0]], Silent(), resume=True)
+    with pytest.raises(ResumeError, match="not of the same frame"):
+        train([Run.open(run.directory) for run in stopped], Silent(), resume=True)
+    for run, expected in zip(stopped, whole, strict=True):
+        assert resumed(run).status == "finished"
+        assert_same_run(run, expected)
+
+
+def test_checkpoints_of_different_frames_are_told_apart_when_both_wait_for_an_evaluation(folder: Folder) -> None:
+    """An interrupted evaluation leaves frames and handled frames apart; the frames alone must agree."""
+    runs = [folder.run(CARTPOLE, {"seed": seed, "evaluation": {"every_frames": 130}}) for seed in (1, 2)]
+    for run, at in zip(runs, (130, 260), strict=True):
+        with signal_at(at):
+            train([run], Silent())
+        _, header, tree = CheckpointFolder(run.checkpoints, 9).newest(lambda line: None)
+        assert header["frames"] == at
+        tree["loop"]["handled"] = 90
+        CheckpointFolder(run.checkpoints, 9).save(at, header, tree)
+    with pytest.raises(ResumeError, match="not of the same frame"):
+        train([Run.open(run.directory) for run in runs], Silent(), resume=True)
+
+
+# --- watching changes nothing ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("settings", [CARTPOLE, HOPPER], ids=["dqn", "ppo"])
+def test_evaluation_checkpoints_and_logging_do_not_change_training(settings: dict[str, Any], folder: Folder) -> None:
+    def trained(*changes: dict[str, Any]) -> tuple[dict[str, Any], bytes]:
+        run = folder.trained(settings, *changes)
+        tree = last_tree(run)["training"]
+        del tree["means"]  # of the numbers since the last row
+        return tree, recorded(run)[1]
+
+    expected = trained()
+    for change in (
+        {"evaluation": {"episodes": 0}},
+        {"evaluation": {"every_frames": 64, "episodes": 3}},
+        {"checkpoint": {"every_frames": 0, "keep": 1}},
+        {"logging": {"every_frames": 1}},
+    ):
+        assert_same_bits(trained(change), expected)
+
+
+def test_a_run_of_one_and_a_member_leave_the_same_files(folder: Folder) -> None:
+    runs = [folder.run(CARTPOLE, {"seed": seed, "algo": {"learning_rate": 1e-3 * seed}}) for seed in (1, 2, 3)]
+    train(runs, Silent())
+    assert_same_run(runs[1], folder.trained(CARTPOLE, {"seed": 2, "algo": {"learning_rate": 2e-3}}))
+
+
+# --- ends ------------------------------------------------------------------------------------------------------------
+
+
+def test_stop_after_episodes(folder: Folder) -> None:
+    run = folder.trained(CARTPOLE, {"stop": {"episodes": 4}, "total_frames": 10_000})
+    episodes = read_episodes(run.directory)
+    assert len(episodes["return"]) == 4
+    assert Run.open(run.directory).manifest["frames"] == episodes["frames"][-1] < 10_000
+    assert run.manifest["episodes"] == 4
+
+
+def test_stop_at_a_return(folder: Folder) -> None:
+    run = folder.trained(CARTPOLE, {"stop": {"return": 1.0}, "total_frames": 10_000})
+    assert run.manifest["frames"] == 150 and run.manifest["evaluation"]["return_mean"] >= 1
+
+
+def test_stop_after_seconds(folder: Folder) -> None:
+    run = folder.trained(CARTPOLE, {"stop": {"seconds": 1e-9}, "total_frames": 10_000})
+    assert run.manifest["frames"] == 90
+
+
+def test_members_stop_by_themselves(folder: Folder) -> None:
+    settings = merged(CARTPOLE, {"stop": {"episodes": 6}})
+    runs = [folder.run(settings, {"seed": seed}) for seed in (1, 2, 3)]
+    outcomes = train(runs, Silent())
+    assert [outcome.status for outcome in outcomes] == ["finished"] * 3
+    frames = [run.manifest["frames"] for run in runs]
+    assert len(set(frames)) == 3
+    for seed, run in zip((1, 2, 3), runs, strict=True):
+        alone = folder.trained(settings, {"seed": seed})
+        assert recorded(run)[1] == recorded(alone)[1]
+        assert_same_bits(last_tree(run)["training"], last_tree(alone)["training"])
+
+
+def test_the_best_checkpoint_is_kept_with_its_normaliser(folder: Folder) -> None:
+    scores = iter([5.0, 7.0, 6.0, 7.0, 1.0])
+
+    def evaluating(policy: Any, config: Any, seeds: Any, *_: Any, **__: Any) -> Any:
+        score = next(scores)
+        return [{"return_mean": score, "returns": [score], "lengths": [1], "episodes": 1}]
+
+    every, view = {"evaluation": {"every_frames": 64}, "checkpoint": {"every_frames": 64, "keep": 9}}, Silent()
+    run = folder.run(HOPPER, every)
+    with mock.patch.object(training, "evaluate", evaluating):
+        train([run], view)
+    assert [best for _, _, best in view.evaluations] == [True, True, False, True, False]  # of equals the newest
+    header, tree = load(run.checkpoints / "best.ckpt")
+    assert header["frames"] == 256 == run.manifest["best"]["frames"]
+    _, there = load(run.checkpoints / "step_000000000256.ckpt")
+    for name in ("parameters_AP", "normalizer"):
+        assert_same_bits(tree["training"][name], there["training"][name])
+    assert tree["training"]["normalizer"]["count"] == 256
+
+
+@pytest.mark.parametrize("score", [math.nan, math.inf])
+def test_the_best_is_never_what_is_not_finite(score: float, folder: Folder) -> None:
+    run = folder.run(CARTPOLE)
+    member = Member(run, CheckpointFolder(run.checkpoints, 1), Recorder(run.directory, None))
+    assert not member.evaluated(10, {"return_mean": score, "lengths": [1]}) and member.best is None
+    assert member.evaluated(20, {"return_mean": -5.0, "lengths": [1]})
+    assert not member.evaluated(30, {"return_mean": score, "lengths": [1]})
+    assert member.best is not None and member.best["frames"] == 20
+    member.close()
+
+
+def test_a_failing_environment_fails_its_run(folder: Folder) -> None:
+    run = folder.run(DQN, {"env": {"id": "ProbeNaN-v0"}})
+    (outcome,) = train([run], Silent())
+    assert outcome.status == "failed" and isinstance(outcome.error, EnvironmentFailure)
+    manifest = Run.open(run.directory).manifest
+    assert (manifest["status"], manifest["frames"]) == ("failed", 5) and "reward nan" in manifest["failure"]
+
+
+def test_an_environment_that_fails_in_the_last_evaluation_fails_its_run(folder: Folder) -> None:
+    def evaluating(*_: Any, **__: Any) -> Any:
+        return [EnvironmentFailure("no more")]
+
+    run = folder.run(CARTPOLE, {"evaluation": {"every_frames": 0}})
+    with mock.patch.object(training, "evaluate", evaluating):
+        (outcome,) = train([run], Silent())
+    assert (outcome.status, str(outcome.error)) == ("failed", "no more")
+
+
+def test_a_diverging_member_is_marked_failed_and_the_others_do_not_notice(folder: Folder) -> None:
+    settings = merged(HALFCHEETAH, {"algo": {"learning_rate_schedule": "constant"}, "checkpoint": {"every_frames": 64}})
+    runs = [folder.run(settings, {"algo": {"learning_rate": rate}}) for rate in (1e-3, 10.0, 2e-3)]
+    outcomes = train(runs, Silent())
+    assert [outcome.status for outcome in outcomes] == ["finished", "failed", "finished"]
+    assert isinstance(outcomes[1].error, DivergedError)
+    failed = Run.open(runs[1].directory)
+    assert failed.manifest["status"] == "failed" and "diverged at frame" in failed.manifest["failure"]
+    parameters = last_tree(failed)["training"]["parameters_AP"]
+    assert np.isfinite(parameters).all()  # what it left can be looked at
+    without = [folder.run(settings, {"algo": {"learning_rate": rate}}) for rate in (1e-3, 2e-3)]
+    train(without, Silent())
+    for left, right in zip((runs[0], runs[2]), without, strict=True):
+        assert_same_run(left, right)
+
+
+def test_an_internal_error_is_recorded_and_raised(folder: Folder) -> None:
+    run = folder.run(CARTPOLE)
+    with mock.patch.object(training, "capture", side_effect=ZeroDivisionError("oh")), pytest.raises(ZeroDivisionError):
+        train([run], Silent())
+    manifest = Run.open(run.directory).manifest
+    assert manifest["status"] == "failed" and "ZeroDivisionError" in manifest["failure"]
+
+
+def test_a_run_in_use_is_locked(folder: Folder) -> None:
+    run = folder.run(CARTPOLE)
+    with run.lock(), pytest.raises(LockedError, match="in use by pid"):
+        train([run], Silent())
+    assert not (run.directory / "metrics.jsonl").exists()
+    assert train([run], Silent())[0].status == "finished"
+
+
+# --- golden metrics --------------------------------------------------------------------------------------------------
+
+GOLDEN: dict[str, dict[str, float]] = {}
+
+
+@pytest.mark.parametrize("name", ["dqn", "ppo"])
+def test_golden_metrics(name: str) -> None:
+    """Numbers of short runs, stored when the code was known to learn. A change here changes results: say so in the changelog."""
+    settings, steps = (DQN, 100) if name == "dqn" else (merged(PPO, {"env": {"id": "Pendulum-v1"}}), 2)
+    trainer = trainer_of(config_of(settings))
+    for _ in range(steps):
+        trainer.step()
+    row = trainer.metrics(0)
+    row["parameters"] = float(trainer.state.parameters_AP.double().norm())
+    assert row == pytest.approx(GOLDEN[name], rel=1e-3)
