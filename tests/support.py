@@ -53,6 +53,24 @@ def trainer_of(*configs: RunConfig) -> Any:
     return make_trainer(configs, envs.spaces(configs[0].env), hardware.configure(configs[0]), exact=True)
 
 
+CARTPOLE: dict[str, Any] = merged(
+    DQN,
+    {
+        "total_frames": 400, "evaluation": {"every_frames": 150, "episodes": 2}, "logging": {"every_frames": 90},
+        "checkpoint": {"every_frames": 130, "keep": 2},
+    },
+)  # fmt: skip
+HALFCHEETAH = merged(
+    PPO,
+    {
+        "env": {"id": "HalfCheetah-v5", "time_limit": 50}, "total_frames": 320, "logging": {"every_frames": 64},
+        "evaluation": {"every_frames": 128, "episodes": 1}, "checkpoint": {"every_frames": 128},
+    },
+)  # fmt: skip
+HOPPER = merged(HALFCHEETAH, {"env": {"id": "Hopper-v5", **RUNNING_NORMS}})
+STACKED = merged(CARTPOLE, {"env": {"frame_stack": 3, "frame_skip": 2}, "algo": {"n_step": 3, "num_envs": 2}})
+
+
 class Silent:
     """A view that keeps what it was told."""
 
@@ -156,6 +174,11 @@ def assert_same_bits(left: Any, right: Any, where: str = "") -> None:
         assert (left.dtype, left.shape, left.tobytes()) == (right.dtype, right.shape, right.tobytes()), where
     else:
         assert repr(left) == repr(right), where
+
+
+def assert_same_run(left: Run, right: Run) -> None:
+    assert recorded(left) == recorded(right)
+    assert_same_bits(last_tree(left), last_tree(right))
 
 
 VALUES: dict[str, dict[float, float]] = {

@@ -28,7 +28,8 @@ class Counting(gymnasium.Env[np.ndarray, Any]):
     made = 0
 
     def __init__(self) -> None:
-        self.slow = Counting.made % 2 == 1
+        self.number = Counting.made
+        self.slow = self.number % 2 == 1
         Counting.made += 1
         self.episode = self.count = 0
 
@@ -46,10 +47,12 @@ class Counting(gymnasium.Env[np.ndarray, Any]):
 
 
 class FailingReset(Counting):
-    """Can't begin."""
+    """Can't begin, from the third one made on."""
 
-    def reset(self, **_: Any) -> Any:
-        raise RuntimeError("no episode today")
+    def reset(self, **arguments: Any) -> Any:
+        if self.number >= 2:
+            raise RuntimeError("no episode today")
+        return super().reset(**arguments)
 
 
 for identifier, entry_point in (("Counting-v0", Counting), ("FailingReset-v0", FailingReset)):
@@ -101,10 +104,14 @@ def test_agents_in_skip_have_no_episodes() -> None:
     assert policy.asked == 50
 
 
-@pytest.mark.parametrize("identifier", ["ProbeNaN-v0", "FailingReset-v0"])
-def test_a_failing_environment_is_a_result(identifier: str) -> None:
-    results = evaluated(Still(2), EnvConfig(id=identifier), [0, 1], 3)
+def test_a_failing_environment_is_a_result() -> None:
+    results = evaluated(Still(2), EnvConfig(id="ProbeNaN-v0"), [0, 1], 3)
     assert all(isinstance(result, EnvironmentFailure) for result in results)
+
+
+def test_an_agent_whose_environment_can_not_begin_holds_up_nobody() -> None:
+    first, second = evaluated(Still(2), EnvConfig(id="FailingReset-v0"), [0, 1], 2)
+    assert first["returns"] == [10, 50] and "no episode today" in str(second)
 
 
 def test_an_interruption_ends_it_without_a_result() -> None:

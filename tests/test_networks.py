@@ -16,7 +16,9 @@ from rlrun.networks import ALIGNMENT, MLP, Layout, Parameter, build, build_dueli
 
 def layout_of(**settings: Any) -> Layout:
     config = NetworkConfig(**({"hidden": (7, 5)} | settings))
-    return Layout({"actor": build(config, 3, 2, gain=0.01), "critic": build(config, 3, 1, 1.0), "std": Parameter(2, -0.5)})
+    return Layout(
+        {"actor": build(config, 3, 2, gain=0.01), "critic": build(config, 3, 1, 1.0), "std": Parameter(2, -0.5)}
+    )
 
 
 def sequential(config: NetworkConfig, inputs: int, outputs: int, views: dict[str, Tensor], agent: int) -> nn.Sequential:
@@ -115,7 +117,9 @@ def test_forward_equals_torch_sequential(activation: str, layer_norm: bool, outp
     y = network.forward(views, x)
     assert y.shape == (3, 6, outputs)
     for agent in range(3):
-        torch.testing.assert_close(y[agent], sequential(config, 4, outputs, views, agent)(x[agent]), rtol=1e-5, atol=1e-6)
+        torch.testing.assert_close(
+            y[agent], sequential(config, 4, outputs, views, agent)(x[agent]), rtol=1e-5, atol=1e-6
+        )
 
 
 def test_layer_norm_begins_as_the_identity() -> None:

@@ -65,9 +65,7 @@ def test_reward_normaliser_by_hand() -> None:
     normalizer = RewardNormalizer(agents=1, num_envs=1)
     rewards = np.array([[[4.0], [2.0], [8.0]]], np.float32)
     done = np.array([[[False], [True], [False]]])
-    np.testing.assert_allclose(
-        normalizer(rewards, done, [0.5]).ravel(), np.array([4, 2, 8]) / 1.8856181, rtol=1e-6
-    )
+    np.testing.assert_allclose(normalizer(rewards, done, [0.5]).ravel(), np.array([4, 2, 8]) / 1.8856181, rtol=1e-6)
     assert rewards[0, 0, 0] == 4
     assert normalizer(np.zeros((1, 1, 1), np.float32), np.zeros((1, 1, 1), bool), [0.5]).tolist() == [[[0.0]]]
     assert normalizer.returns.tolist() == [[4.0]]

@@ -11,6 +11,7 @@ from gymnasium.spaces import Box, Discrete
 from support import DQN, PPO, RUNNING_NORMS, assert_same_bits, config_of, trainer_of
 
 from rlrun.config import RunConfig
+from rlrun.errors import DivergedError
 from rlrun.seeding import Stream
 from rlrun.trainers.base import capture
 
@@ -46,7 +47,12 @@ def members(settings: list[dict[str, Any]], kernels: str) -> list[RunConfig]:
     for k in range(MEMBERS):
         algo: dict[str, Any] = {"learning_rate": 1e-3 * (1 + k), "gamma": 0.99 - 0.01 * k}
         if settings[0] is DQN:
-            algo |= {"tau": 0.01 * (1 + k), "epsilon_end": 0.01 * k, "epsilon_frames": 50 + 20 * k, "weight_decay": 0.1 * k}
+            algo |= {
+                "tau": 0.01 * (1 + k),
+                "epsilon_end": 0.01 * k,
+                "epsilon_frames": 50 + 20 * k,
+                "weight_decay": 0.1 * k,
+            }
         else:
             algo |= {"entropy_coef": 0.001 * k, "clip_range": 0.1 + 0.02 * k, "critic_coef": 0.3 + 0.1 * k}
         configs.append(config_of(*settings, {"seed": 100 + 7 * k, "algo": algo, "hardware": {"kernels": kernels}}))
@@ -145,3 +151,10 @@ def test_a_learning_rate_of_ten_diverges_and_is_told() -> None:
     assert list(trainer.failures) == [1] and "lower algo.learning_rate" in str(trainer.failures[1])
     alone = after([configs[0]], 3)
     assert_same_bits(capture(alone.state, 0), capture(trainer.state, 0))
+
+
+def test_weights_that_the_last_update_broke_are_divergence() -> None:
+    trainer = trainer_of(config_of(PPO, {"algo": {"minibatch_size": 64, "epochs": 1}, "env": {"id": "Pendulum-v1"}}))
+    trainer.state.optimizer.step = lambda *_: trainer.state.parameters_AP.fill_(float("nan"))
+    trainer.step()
+    assert isinstance(trainer.failures[0], DivergedError)

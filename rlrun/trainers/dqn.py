@@ -92,7 +92,9 @@ class Exploration:
     def __init__(self, configs: Sequence[RunConfig], actions: int) -> None:
         self.configs, self.actions = configs, actions
         self.random = Generators([config.seed for config in configs], Stream.ACTIONS)
-        self.before = [dict(random.bit_generator.state) for random in self.random]  # the generators' states at the block's start
+        self.before = [
+            dict(random.bit_generator.state) for random in self.random
+        ]  # the generators' states at the block's start
         shape = (BLOCK, len(configs), _algo(configs[0]).num_envs)
         self.is_random, self.random_actions = np.zeros(shape, bool), np.zeros(shape, np.int64)
         self.block = -1
@@ -225,7 +227,7 @@ class DQNTrainer:
         if environments.finished:
             self.episodes += [(self.frames, episode) for episode in environments.finished]
         if environments.failures:
-            self.failures.update(environments.failures)
+            self.failures = environments.failures | self.failures  # an agent's first failure is the one to tell
 
     def _update(self) -> None:
         """One gradient step on a batch of each agent, then the target network moves."""

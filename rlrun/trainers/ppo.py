@@ -145,7 +145,7 @@ class PPOTrainer:
             rollout.truncated[:, t] = environments.truncated
             if environments.finished:
                 self.episodes += [(before + (t + 1) * frames_a_step, episode) for episode in environments.finished]
-        self.failures.update(environments.failures)
+        self.failures = environments.failures | self.failures  # an agent's first failure is the one to tell
 
     def _finish_rollout(self) -> None:
         """Normalise rewards and observations; old log-probabilities, values and advantages in one batch each."""
@@ -213,6 +213,8 @@ class PPOTrainer:
         for name, mean_A in measures.means().items():
             self.state.means.add(name, mean_A)
         note_divergence(measures.means()["loss"], self.frames, self.failures, "loss")
+        # Before wild actions make the environment fail and take the blame:
+        note_divergence(self.state.parameters_AP.sum(1).numpy(force=True), self.frames, self.failures, "sum of weights")
 
     def _learn(self, batch: Columns, clip_A1: Array, active: Sequence[int]) -> dict[str, Array]:
         """One minibatch: leaves the gradients in their rows and returns what to record of each agent [A]."""

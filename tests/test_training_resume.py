@@ -1,0 +1,165 @@
+"""Exact resume: a run that was stopped, killed or extended equals the uninterrupted one, bit for bit."""
+
+from __future__ import annotations
+
+import signal
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import pytest
+from support import (
+    CARTPOLE,
+    HALFCHEETAH,
+    HOPPER,
+    STACKED,
+    Folder,
+    Silent,
+    assert_same_run,
+    merged,
+    recorded,
+    resumed,
+    signal_at,
+)
+
+from rlrun import training
+from rlrun.checkpoint import CheckpointFolder
+from rlrun.errors import ResumeError
+from rlrun.evaluation import evaluate
+from rlrun.metrics import read_rows
+from rlrun.run import Run
+from rlrun.training import train
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Folder:
+    return Folder(tmp_path / "outputs")
+
+
+@pytest.mark.parametrize(
+    ("settings", "stops"),
+    [(CARTPOLE, (1, 137, 150, 390, 399)), (HALFCHEETAH, (192,)), (HOPPER, (128, 192)), (STACKED, (213,))],
+    ids=["cartpole", "halfcheetah", "hopper", "stacked"],
+)
+def test_a_stopped_and_resumed_run_equals_the_uninterrupted_one(
+    settings: dict[str, Any], stops: tuple[int, ...], folder: Folder
+) -> None:
+    whole = folder.trained(settings)
+    for at in stops:
+        run = folder.stopped_and_resumed(at, settings)
+        assert_same_run(run, whole)
+        manifest = Run.open(run.directory).manifest
+        assert (manifest["resumed"], manifest["exact"], manifest["best"]) == (1, True, whole.manifest["best"])
+
+
+def test_two_stops(folder: Folder) -> None:
+    run = folder.run(CARTPOLE)
+    with signal_at(101):
+        train([run], Silent())
+    with signal_at(333):
+        assert resumed(run).status == "stopped"
+    assert resumed(run).status == "finished"
+    assert_same_run(run, folder.trained(CARTPOLE))
+
+
+def test_a_killed_run_goes_on_from_its_newest_checkpoint(folder: Folder) -> None:
+    """What was written after the checkpoint is cut off and written again."""
+    run = folder.trained(CARTPOLE)
+    before = recorded(run)
+    (run.checkpoints / "step_000000000400.ckpt").unlink()  # the newest is of frame 390
+    assert resumed(run).status == "finished"
+    assert recorded(run) == before
+    assert_same_run(run, folder.trained(CARTPOLE))
+
+
+@pytest.mark.parametrize("settings", [CARTPOLE, HOPPER], ids=["dqn", "ppo"])
+def test_an_extended_run_equals_the_long_one(settings: dict[str, Any], folder: Folder) -> None:
+    """Off-cadence rows and evaluations at the first end are cut off. Schedules must not depend on the end."""
+    constant = merged(settings, {"algo": {"learning_rate_schedule": "constant"}})
+    shorter = 235 if settings is CARTPOLE else 192
+    run = folder.trained(constant, {"total_frames": shorter})
+    outcome = resumed(run, total_frames=settings["total_frames"])
+    assert (outcome.status, outcome.run.manifest["frames"]) == ("finished", settings["total_frames"])
+    assert_same_run(run, folder.trained(constant))
+
+
+def test_a_signal_during_an_evaluation_makes_the_resumed_run_do_it_again(folder: Folder) -> None:
+    calls = 0
+
+    def evaluating(*arguments: Any, **named: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        if calls == 2:
+            signal.raise_signal(signal.SIGINT)
+        return evaluate(*arguments, **named)
+
+    run = folder.run(CARTPOLE)
+    with mock.patch.object(training, "evaluate", evaluating):
+        (outcome,) = train([run], Silent())
+    assert (outcome.status, outcome.signal) == ("stopped", signal.SIGINT)
+    assert Run.open(run.directory).manifest["frames"] == 300
+    rows = read_rows(run.directory / "metrics.jsonl")
+    assert [row["frames"] for row in rows if row["type"] == "evaluation"] == [150]
+    assert resumed(run).status == "finished"
+    assert_same_run(run, folder.trained(CARTPOLE))
+
+
+def test_a_signal_during_the_last_evaluation(folder: Folder) -> None:
+    def evaluating(*arguments: Any, **named: Any) -> Any:
+        signal.raise_signal(signal.SIGTERM)
+        return evaluate(*arguments, **named)
+
+    settings = merged(CARTPOLE, {"evaluation": {"every_frames": 0}})
+    run = folder.run(settings)
+    with mock.patch.object(training, "evaluate", evaluating):
+        assert train([run], Silent())[0].status == "stopped"
+    assert resumed(run).status == "finished"
+    assert_same_run(run, folder.trained(settings))
+
+
+def test_signal_handlers_are_restored(folder: Folder) -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    with signal_at(50):
+        train([folder.run(CARTPOLE)], Silent())
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_there_must_be_a_checkpoint_to_resume_from(folder: Folder) -> None:
+    with pytest.raises(ResumeError, match="no checkpoint"):
+        train([folder.run(CARTPOLE)], Silent(), resume=True)
+
+
+def test_a_population_resumes_together_and_only_from_one_frame(folder: Folder) -> None:
+    def runs() -> list[Run]:
+        return [folder.run(CARTPOLE, {"seed": seed}) for seed in (1, 2)]
+
+    whole, stopped = runs(), runs()
+    train(whole, Silent())
+    with signal_at(203):
+        assert [outcome.status for outcome in train(stopped, Silent())] == ["stopped"] * 2
+    (stopped[1].checkpoints / "step_000000000203.ckpt").rename(stopped[1].directory / "aside")
+    again = [Run.open(run.directory) for run in stopped]
+    with pytest.raises(ResumeError, match="not of the same frame"):
+        train(again, Silent(), resume=True)
+    (stopped[1].directory / "aside").rename(stopped[1].checkpoints / "step_000000000203.ckpt")
+    with signal_at(307):
+        train([again[0]], Silent(), resume=True)
+    with pytest.raises(ResumeError, match="not of the same frame"):
+        train([Run.open(run.directory) for run in stopped], Silent(), resume=True)
+    for run, expected in zip(stopped, whole, strict=True):
+        assert resumed(run).status == "finished"
+        assert_same_run(run, expected)
+
+
+def test_checkpoints_of_different_frames_are_told_apart_when_both_wait_for_an_evaluation(folder: Folder) -> None:
+    """An interrupted evaluation leaves frames and handled frames apart; the frames alone must agree."""
+    runs = [folder.run(CARTPOLE, {"seed": seed, "evaluation": {"every_frames": 130}}) for seed in (1, 2)]
+    for run, at in zip(runs, (130, 260), strict=True):
+        with signal_at(at):
+            train([run], Silent())
+        _, header, tree = CheckpointFolder(run.checkpoints, 9).newest(lambda line: None)
+        assert header["frames"] == at
+        tree["loop"]["handled"] = 90
+        CheckpointFolder(run.checkpoints, 9).save(at, header, tree)
+    with pytest.raises(ResumeError, match="not of the same frame"):
+        train([Run.open(run.directory) for run in runs], Silent(), resume=True)
