@@ -40,52 +40,54 @@ CASES = {
 
 def run(names: list[str]) -> None:
     """Train and evaluate the cases, print a table, and store each in ``benchmarks/results/learning_<case>.json``."""
-    print("| case | seeds | IQM [95 % interval] | returns of the seeds |\n|---|---|---|---|")
+    print(
+        "| case | seeds | last weights: IQM [95 % interval] | of each seed | best weights: IQM | last 100 training episodes |"
+    )
+    print("|---|---|---|---|---|---|")
     RESULTS.mkdir(exist_ok=True)
     for name in names:
         result = measure(CASES[name])
         (RESULTS / f"learning_{name}.json").write_text(json.dumps(result, indent=1) + "\n")
-        low, high = result["interval"]
-        returns = " ".join(f"{value:.0f}" for value in result["returns"])
-        print(
-            f"| {name} | {len(result['returns'])} | {result['iqm']:.1f} [{low:.1f}, {high:.1f}] | {returns} |",
-            flush=True,
-        )
+        print(row(name, result), flush=True)
+
+
+def row(name: str, result: dict[str, Any]) -> str:
+    """One line of the table."""
+    last, best = result["last"], result["best"]
+    of_seeds, tails = (
+        " ".join(f"{value:.0f}" for value in values) for values in (last["returns"], result["training_tail"])
+    )
+    low, high = last["interval"]
+    return (
+        f"| {name} | {len(result['seeds'])} | **{last['iqm']:.1f}** [{low:.1f}, {high:.1f}] | {of_seeds} "
+        f"| {best['iqm']:.1f} | {tails} |"
+    )
 
 
 def measure(case: Case) -> dict[str, Any]:
-    """Train one run a seed and evaluate its last checkpoint."""
+    """Train one run a seed and evaluate its last and its best weights."""
     with tempfile.TemporaryDirectory() as outputs:
         seeds = range(case.first_seed, case.first_seed + case.seeds)
         rlrun("-q", "-m", *case.overrides, f"seed={','.join(map(str, seeds))}", f"outputs={outputs}")
         directories = sorted(path.parent for path in Path(outputs).glob("sweeps/*/*/run.json"))
         runs = [json.loads((directory / "run.json").read_text()) for directory in directories]
-        evaluations = [
-            json.loads(
-                rlrun(
-                    "eval",
-                    str(directory),
-                    f"--episodes={EPISODES}",
-                    f"--seed={EVALUATION_SEED}",
-                    "--checkpoint=last",
-                    "--json",
-                )
-            )
-            for directory in directories
-        ]
-        tails = [last_training_returns(directory) for directory in directories]
-    returns = np.array([evaluation["return_mean"] for evaluation in evaluations])
-    return {
-        "overrides": case.overrides,
-        "seeds": [run["seed"] for run in runs],
-        "frames": [run["frames"] for run in runs],
-        "frames_per_second": [run["frames_per_second"] for run in runs],
-        "returns": returns.tolist(),
-        "iqm": iqm(returns),
-        "interval": interval(returns),
-        "last_100_training_episodes": tails,
-        "versions": runs[0]["versions"],
-    }
+        return {
+            "overrides": case.overrides,
+            "seeds": [run["seed"] for run in runs],
+            "frames": [run["frames"] for run in runs],
+            "frames_per_second": [run["frames_per_second"] for run in runs],
+            "last": evaluated(directories, "last"),
+            "best": evaluated(directories, "best"),
+            "training_tail": [last_training_returns(directory) for directory in directories],
+            "versions": runs[0]["versions"],
+        }
+
+
+def evaluated(directories: list[Path], checkpoint: str) -> dict[str, Any]:
+    """Mean return of each run over fresh episodes, with IQM and interval over the runs."""
+    fixed = [f"--episodes={EPISODES}", f"--seed={EVALUATION_SEED}", f"--checkpoint={checkpoint}", "--json"]
+    returns = np.array([json.loads(rlrun("eval", str(directory), *fixed))["return_mean"] for directory in directories])
+    return {"returns": returns.tolist(), "iqm": iqm(returns), "interval": interval(returns)}
 
 
 def last_training_returns(directory: Path) -> float:
