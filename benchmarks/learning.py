@@ -26,15 +26,15 @@ class Case:
 
     overrides: tuple[str, ...]
     seeds: int
-    first_seed: int = 100
+    first_seed: int = 1000
 
 
 CASES = {
     "dqn_cartpole": Case(("algo=dqn", "env=cartpole"), 10),
     "ppo_cartpole": Case(("algo=ppo", "env=cartpole"), 10),
     "ppo_inverted_double_pendulum": Case(("algo=ppo", "env=inverted_double_pendulum"), 5),
-    "tutorial_dqn": Case(("experiment=tutorial_dqn",), 5, 0),
-    "tutorial_ppo": Case(("experiment=tutorial_ppo",), 5, 0),
+    "tutorial_dqn": Case(("experiment=tutorial_dqn",), 5),
+    "tutorial_ppo": Case(("experiment=tutorial_ppo",), 5),
 }
 
 

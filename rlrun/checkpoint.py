@@ -49,7 +49,7 @@ _DTYPES = {"bool", "float16", "float32", "float64", "complex64"} | {
 def save(path: Path, header: Tree, state: Tree) -> int:
     """Write a checkpoint to ``path`` in one atomic step; returns its size in bytes.
 
-    ``header`` is for small facts (frames, kind, config hash) that ``read_header`` gives without reading the rest.
+    ``header`` is for small facts: frames, config.
 
     Raises:
         TypeError: a value that could not come back exactly as it is (a tuple, a NumPy scalar, an object, ...).
@@ -79,20 +79,6 @@ def load(path: Path) -> tuple[Tree, Tree]:
     if reason is not None:
         raise ResumeError(f"{printable(path)} is {reason}")
     return _read(path)
-
-
-def read_header(path: Path) -> Tree:
-    """The header fields of a checkpoint, without reading or verifying the rest: for listings, not for decisions.
-
-    Raises:
-        ResumeError: as ``load``, as far as the first bytes tell.
-    """
-    with _open(path) as file:
-        beginning = file.read(len(MAGIC))
-        if beginning != MAGIC:
-            raise ResumeError(f"{printable(path)} is {_foreign(beginning + file.read(512))}")
-        fields: Tree = _read_preamble(path, file)["fields"]
-        return fields
 
 
 def find_damage(path: Path) -> str | None:
@@ -267,6 +253,14 @@ class CheckpointFolder:
         path = self.directory / _BEST_FILE
         self._write(path, header, state)
         return path
+
+    def best_evaluation(self) -> dict[str, Any] | None:
+        """The evaluation that ``best.ckpt`` won by, from its header; None if there is no such file or it is damaged."""
+        path = self.directory / _BEST_FILE
+        if not path.is_file() or find_damage(path) is not None:
+            return None
+        evaluation = _read(path)[0].get("evaluation")
+        return evaluation if isinstance(evaluation, dict) and isinstance(evaluation.get("return_mean"), float) else None
 
     def newest(self, notice: Callable[[str], None]) -> tuple[Path, Tree, Tree]:
         """Path, header and state of the newest undamaged checkpoint.

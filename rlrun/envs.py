@@ -63,10 +63,6 @@ class Spaces:
     observation_size: int
     """Numbers the agent sees each step: the flattened Box times ``frame_stack``."""
     action: Actions
-    max_episode_steps: int | None
-    """The registered time limit, in simulator steps."""
-    reward_threshold: float | None
-    """The return at which the environment counts as solved, where it is registered."""
 
 
 def make(config: EnvConfig) -> Environment:
@@ -113,8 +109,7 @@ def spaces(config: EnvConfig) -> Spaces:
         action = _actions(config.id, env.action_space)
     finally:
         env.close()
-    spec = _registered(config.id)
-    return Spaces(size * config.frame_stack, action, spec.max_episode_steps, spec.reward_threshold)
+    return Spaces(size * config.frame_stack, action)
 
 
 def step_limit(config: EnvConfig) -> int | None:
@@ -250,7 +245,8 @@ def _check_observation(identifier: str, space: Space[Any], observation: object) 
         raise EnvironmentFailure(f"{failure} type {type(observation).__name__}, expected a NumPy array")
     if observation.shape != space.shape:
         raise EnvironmentFailure(f"{failure} shape {observation.shape}, its space says {space.shape}")
-    if observation.dtype.kind not in "biuf":
+    whole = "biu"  # an environment may give another width of the kind its space has, but not another kind
+    if observation.dtype.kind not in (whole if np.dtype(space.dtype).kind in whole else "f"):
         raise EnvironmentFailure(f"{failure} dtype {observation.dtype}, its space says {space.dtype}")
     if not np.isfinite(observation).all():
         raise EnvironmentFailure(f"env {identifier} returned an observation that is not finite")

@@ -55,3 +55,32 @@ class SweepError(RlrunError):
     """A sweep ended with failed members."""
 
     exit_code = 9
+
+
+def as_storage_error(error: Exception) -> StorageError | None:
+    """What the user reads if ``error`` says that memory ran out, in Python, NumPy or PyTorch; else None."""
+    text = str(error)
+    # By name and text: this module imports no torch, and its CPU allocator raises a plain RuntimeError.
+    if not (
+        isinstance(error, MemoryError)
+        or type(error).__name__ == "OutOfMemoryError"
+        or (isinstance(error, RuntimeError) and "DefaultCPUAllocator" in text)
+    ):
+        return None
+    reason = text.splitlines()[0].rstrip(".") if text else "no reason given"
+    return StorageError(
+        f"out of memory: {reason}. Make smaller what is largest: algo.buffer_size (dqn), "
+        "algo.rollout_steps (ppo), algo.num_envs, algo.batch_size or network.hidden"
+    )
+
+
+def internal_error(error: Exception, advice: str) -> RlrunError:
+    """One line for an error that is no user's fault; ``advice`` says where its traceback is."""
+    return RlrunError(" ".join(f"internal error: {type(error).__name__}: {error} ({advice})".split()))
+
+
+def in_users_terms(error: Exception) -> RlrunError:
+    """``error`` as the line and exit code that the user gets."""
+    if isinstance(error, RlrunError):
+        return error
+    return as_storage_error(error) or internal_error(error, "RLRUN_DEBUG=1 shows the traceback")

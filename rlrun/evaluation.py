@@ -10,10 +10,13 @@ import numpy as np
 import torch
 
 from rlrun import hardware
+from rlrun.arrays import fitting
 from rlrun.checkpoint import CheckpointFolder, load
-from rlrun.config import EnvConfig
+from rlrun.config import EnvConfig, to_mapping
+from rlrun.config.resuming import forbidden_changes
 from rlrun.envs import spaces
 from rlrun.errors import EnvironmentFailure, ResumeError
+from rlrun.provenance import clean
 from rlrun.rollout import Environments
 from rlrun.run import Run
 from rlrun.seeding import Stream, derive
@@ -91,12 +94,16 @@ def load_policy(run: Run, checkpoint: str) -> tuple[Policy, str]:
         ResumeError: no such checkpoint, damaged, or not of this config.
     """
     path = CheckpointFolder(run.checkpoints, run.config.checkpoint.keep).resolve(checkpoint)
-    _, tree = load(path)
+    header, tree = load(path)
+    changed = forbidden_changes(header.get("config") or {}, clean(to_mapping(run.config)))
+    if changed:
+        raise ResumeError(f"{path.name} is not of this config: {'; '.join(changed)}")
     policy = make_policy(run.config, spaces(run.config.env), 1, hardware.configure(run.config))
     try:
-        policy.rows_AP[0] = torch.from_numpy(tree["training"]["parameters_AP"])
+        row_P = policy.rows_AP[0]
+        row_P.copy_(torch.from_numpy(fitting(tree["training"]["parameters_AP"], row_P.numpy(force=True))))
         policy.normalizer.restore(0, tree["training"]["normalizer"])
-    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise ResumeError(f"{path.name} does not fit the config of {run.directory.name} ({error})") from error
     return policy, path.name
 

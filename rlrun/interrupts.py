@@ -21,8 +21,9 @@ class Interrupts:
 
     def __enter__(self) -> Interrupts:
         self._main = threading.current_thread() is threading.main_thread()
-        if self._main:
-            self._before = {number: signal.signal(number, self._handle) for number in self.SIGNALS}
+        if self._main:  # what is ignored stays so: nohup, and shells that start in the background, rely on it
+            caught = [number for number in self.SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
+            self._before = {number: signal.signal(number, self._handle) for number in caught}
         return self
 
     def __exit__(self, *_: object) -> None:

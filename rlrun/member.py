@@ -26,10 +26,11 @@ class Member:
     saved: int = -1  # frames of the checkpoint this process saved last
     logged: int = 0  # frames of the newest row of metrics
     seconds: float = 0.0  # of training, evaluation and checkpoints excluded
+    began: float = field(default_factory=time.monotonic)
+    wall_seconds_before: float = 0.0  # of earlier processes
     episodes: int = 0
-    recent: list[tuple[float, int]] = field(
-        default_factory=list
-    )  # return and length of episodes since the last metrics row
+    recent: list[tuple[float, int]] = field(default_factory=list)  # return and length of episodes since the last row
+    moved: list[str] = field(default_factory=list)  # settings changed on resume that change the bits
     best: dict[str, Any] | None = None
     evaluation: dict[str, Any] | None = None
 
@@ -38,6 +39,7 @@ class Member:
             "handled": self.handled,
             "logged": self.logged,
             "seconds": self.seconds,
+            "wall_seconds": self.wall_seconds,
             "episodes": self.episodes,
             "recent": [list(pair) for pair in self.recent],
             "best": self.best,
@@ -46,9 +48,19 @@ class Member:
 
     def restore(self, tree: Mapping[str, Any]) -> None:
         self.handled, self.logged = tree["handled"], tree["logged"]
-        self.seconds, self.episodes = tree["seconds"], tree["episodes"]
+        self.seconds, self.wall_seconds_before, self.episodes = tree["seconds"], tree["wall_seconds"], tree["episodes"]
         self.recent = [(pair[0], pair[1]) for pair in tree["recent"]]
         self.best, self.evaluation = tree["best"], tree["evaluation"]
+        kept = (
+            self.folder.best_evaluation()
+        )  # may be newer than the checkpoint, and is not to be replaced by a worse one
+        if kept is not None and (self.best is None or kept["return_mean"] >= self.best["return_mean"]):
+            self.best = kept
+
+    @property
+    def wall_seconds(self) -> float:
+        """Wall-clock time of the run, over all its processes."""
+        return self.wall_seconds_before + time.monotonic() - self.began
 
     @property
     def files(self) -> Recorder:
@@ -84,9 +96,9 @@ class Member:
         lengths = result["lengths"]
         steps = {"length_mean": sum(lengths) / len(lengths), "length_max": max(lengths)}
         self.files.metrics({"type": "evaluation", "frames": frames, **numbers, **steps})
-        self.evaluation = numbers | {"checkpoint": f"step_{frames:012d}.ckpt", "frames": frames}
         mean = result["return_mean"]
         best = bool(np.isfinite(mean)) and (self.best is None or mean >= self.best["return_mean"])
+        self.evaluation = numbers | {"frames": frames}
         if best:
             self.best = self.evaluation | {"checkpoint": "best.ckpt"}
         return best
@@ -97,11 +109,20 @@ class Member:
             frames=frames,
             frames_per_second=frames / self.seconds if self.seconds else None,
             seconds=self.seconds,
+            wall_seconds=self.wall_seconds,
             episodes=self.episodes,
-            evaluation=self.evaluation,
+            evaluation=self.evaluation
+            and self.evaluation | {"checkpoint": self._evaluated_checkpoint(self.evaluation)},
             best=self.best,
             **fields,
         )
+
+    def _evaluated_checkpoint(self, evaluation: Mapping[str, Any]) -> str | None:
+        """The file that holds the evaluated weights, if one does."""
+        name = f"step_{evaluation['frames']:012d}.ckpt"
+        if (self.folder.directory / name).is_file():
+            return name
+        return "best.ckpt" if self.best is not None and self.best["frames"] == evaluation["frames"] else None
 
     def close(self) -> None:
         if self.recorder is not None:

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from rlrun.arrays import fitting
 from rlrun.config import EnvConfig
 
 Array = np.ndarray[Any, Any]
@@ -46,7 +47,9 @@ class Moments:
         }
 
     def restore(self, agent: int, tree: dict[str, Any]) -> None:
-        self.count[agent], self.mean[agent], self.squares[agent] = tree["count"], tree["mean"], tree["squares"]
+        self.count[agent] = tree["count"]
+        self.mean[agent] = fitting(tree["mean"], self.mean[agent])
+        self.squares[agent] = fitting(tree["squares"], self.squares[agent])
 
 
 class ObservationNormalizer:
@@ -109,9 +112,13 @@ class RewardNormalizer:
         normalized: Array = reward * self.moments.scale().astype(np.float32)[:, :, None]
         return normalized
 
+    def cut(self, agent: int) -> None:
+        """Begin new returns, because what follows begins new episodes."""
+        self.returns[agent] = 0
+
     def capture(self, agent: int) -> dict[str, Any]:
         return {"returns": self.returns[agent].copy(), "moments": self.moments.capture(agent)}
 
     def restore(self, agent: int, tree: dict[str, Any]) -> None:
-        self.returns[agent] = tree["returns"]
+        self.returns[agent] = fitting(tree["returns"], self.returns[agent])
         self.moments.restore(agent, tree["moments"])

@@ -12,6 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from rlrun.arrays import fitting
+
 BETA1, BETA2 = 0.9, 0.999
 
 
@@ -77,10 +79,10 @@ class Adam:
         }
 
     def restore(self, agent: int, tree: dict[str, Any]) -> None:
-        self.first_AP[agent] = torch.from_numpy(tree["first"])
-        self.second_AP[agent] = torch.from_numpy(tree["second"])
-        if self.largest_AP is not None:
-            self.largest_AP[agent] = torch.from_numpy(tree["largest"])
+        for name, moment_AP in (("first", self.first_AP), ("second", self.second_AP), ("largest", self.largest_AP)):
+            if moment_AP is not None:
+                row_P = moment_AP[agent]
+                row_P.copy_(torch.from_numpy(fitting(tree[name], row_P.numpy(force=True))))
         self.steps_A[agent] = tree["steps"]
 
 

@@ -9,6 +9,7 @@ import os
 import platform
 import re
 import subprocess
+from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -69,3 +70,12 @@ def machine() -> dict[str, Any]:
         models = re.findall(r"^model name\s*: (.*)$", Path("/proc/cpuinfo").read_text(encoding="utf-8"), re.MULTILINE)
         processor = models[0] if models else processor
     return {"host": platform.node(), "system": platform.platform(), "processor": processor, "cores": os.cpu_count()}
+
+
+def differences(manifest: Mapping[str, Any]) -> list[str]:
+    """Reasons why a run that continues here and now may differ from one that was never stopped."""
+    then = manifest.get("machine")
+    processor = then.get("processor") if isinstance(then, dict) else None
+    now = {"library versions": versions(), "processor": machine()["processor"]}
+    before = {"library versions": manifest.get("versions"), "processor": processor}
+    return [f"other {name} than it began with" for name in now if now[name] != before[name]]

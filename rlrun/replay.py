@@ -11,6 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from rlrun.arrays import fitting
+
 Array = np.ndarray[Any, Any]
 
 
@@ -119,5 +121,5 @@ class Replay:
 
     def restore(self, agent: int, tree: dict[str, Any]) -> None:
         self.written = tree["written"]
-        self.rows[agent, : len(self)] = tree["rows"]
-        self.outcomes[agent, : len(self)] = tree["outcomes"]
+        for name, stored in (("rows", self.rows), ("outcomes", self.outcomes)):
+            stored[agent, : len(self)] = fitting(tree[name], stored[agent, : len(self)])

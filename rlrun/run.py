@@ -220,7 +220,7 @@ def _no_run(wanted: str, directories: Iterable[Path]) -> ResumeError:
 
 
 def _first_manifest(directory: Path, config: RunConfig, now: datetime) -> dict[str, Any]:
-    empty = ("frames_per_second", "evaluation", "best", "failure", "exact", "tuned")
+    empty = ("frames_per_second", "evaluation", "best", "failure", "exact", "experiment", "tuned")
     return {
         "id": _identity(directory.absolute()),
         "status": "running",

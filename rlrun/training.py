@@ -6,6 +6,7 @@ What is due is a pure function of the frame count, so that a resumed run does th
 from __future__ import annotations
 
 import contextlib
+import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,13 +16,15 @@ import numpy as np
 
 from rlrun import envstate, hardware
 from rlrun.checkpoint import CheckpointFolder
-from rlrun.config import RunConfig, signature
+from rlrun.config import RunConfig, signature, to_mapping
+from rlrun.config.resuming import forbidden_changes, inexact_changes
 from rlrun.envs import spaces
-from rlrun.errors import EnvironmentFailure, ResumeError, RlrunError, StorageError
+from rlrun.errors import DivergedError, EnvironmentFailure, ResumeError, RlrunError, StorageError
 from rlrun.evaluation import evaluate
 from rlrun.interrupts import Interrupts
 from rlrun.member import Member
 from rlrun.metrics import Recorder
+from rlrun.provenance import clean, differences
 from rlrun.reports.figures import draw
 from rlrun.run import Run
 from rlrun.seeding import Stream, derive
@@ -51,8 +54,10 @@ class Outcome:
     signal: int | None = None
 
 
-def train(runs: Sequence[Run], view: View, resume: bool = False) -> list[Outcome]:
+def train(runs: Sequence[Run], view: View, resume: bool = False, interrupts: Interrupts | None = None) -> list[Outcome]:
     """Train runs of one signature as a population, each from its newest checkpoint if ``resume``.
+
+    ``interrupts``: already entered by a caller who wants signals to be caught from before on; else only while training.
 
     Raises:
         RlrunError: nothing could be started: locked, no such device, no checkpoint to resume from.
@@ -61,15 +66,22 @@ def train(runs: Sequence[Run], view: View, resume: bool = False) -> list[Outcome
     with contextlib.ExitStack() as stack:
         for run in runs:
             stack.enter_context(run.lock())
-        interrupts = stack.enter_context(Interrupts())
+        interrupts = interrupts or stack.enter_context(Interrupts())
         stack.enter_context(np.errstate(all="ignore"))  # what is not finite is found and named by the trainers
         loop = Loop(runs, view, interrupts)
         stack.callback(loop.close)
         outcomes = loop.run(resume)
+        _draw_figures(outcomes, view)
+    return outcomes
+
+
+def _draw_figures(outcomes: Sequence[Outcome], view: View) -> None:
     for outcome in outcomes:
         if outcome.run.config.plot.figures != "none" and outcome.status != "failed":
-            view.note(f"figure: {draw(outcome.run.config.plot.figures, outcome.run.directory)}")
-    return outcomes
+            try:
+                view.note(f"figure: {draw(outcome.run.config.plot.figures, outcome.run.directory)}")
+            except Exception as error:  # a picture is never worth a run
+                view.note(f"no figure: {type(error).__name__}: {error}")
 
 
 class Loop:
@@ -120,7 +132,12 @@ class Loop:
         return [self.outcomes[agent] for agent in range(len(self.members))]
 
     def _restore(self, agent: int, member: Member) -> dict[str, int]:
-        _, _, tree = member.folder.newest(self.view.note)
+        _, header, tree = member.folder.newest(self.view.note)
+        before, now = header.get("config") or {}, clean(to_mapping(member.run.config))
+        changed = forbidden_changes(before, now)
+        if changed:
+            raise ResumeError(f"the checkpoint is not of this config: {'; '.join(changed)}")
+        member.moved = inexact_changes(before, now)
         try:
             member.restore(tree["loop"])
             continued = restore(self.trainer.state, agent, tree["training"])
@@ -134,14 +151,24 @@ class Loop:
     def _begin(self, resume: bool) -> None:
         implementation = self.hardware.path(self.config.network)
         for member in self.members:
-            resumed = member.run.manifest.get("resumed", 0) + resume
-            exact = self.inexact is None and (member.run.manifest.get("exact", True) is not False or not resume)
+            before = member.run.manifest.get("resumed")
+            resumed = (before if isinstance(before, int) else 0) + resume
+            reasons = [self.inexact] if self.inexact else []
+            if resume:
+                earlier = member.run.manifest.get("inexact_because")
+                reasons += [
+                    *member.moved,
+                    *differences(member.run.manifest),
+                    *(earlier if isinstance(earlier, list) else []),
+                ]
+            for reason in dict.fromkeys(reasons) if resume else ():
+                self.view.note(f"{member.run.directory.name}: not exactly the run it would have been: {reason}")
             member.run.update(
                 status="running",
                 failure=None,
                 resumed=resumed,
-                exact=exact,
-                inexact_because=self.inexact,
+                exact=not reasons,
+                inexact_because=list(dict.fromkeys(reasons)),
                 device=str(self.hardware.device),
                 implementation=implementation,
             )
@@ -155,8 +182,13 @@ class Loop:
         trainer, interrupts, config = self.trainer, self.interrupts, self.config
         cadences = config.logging.every_frames, config.evaluation.every_frames, config.checkpoint.every_frames
         target = min(config.total_frames, *(next_multiple(trainer.frames, every) for every in cadences if every > 0))
+        limit = config.stop.seconds
+        left = math.inf if limit is None else limit - max(self.members[agent].wall_seconds for agent in self.active)
         started = time.perf_counter()
+        deadline = started + left
         while trainer.frames < target and not interrupts() and not trainer.failures.keys() & self.active:
+            if limit is not None and time.perf_counter() >= deadline:
+                break
             trainer.step()
             if trainer.episodes and self._record_episodes():
                 break
@@ -194,6 +226,7 @@ class Loop:
             self.members[agent].handled = frames
         if due(before, frames, config.checkpoint.every_frames):
             self._save(self.active)
+            self._drop_failed()
         ended = [
             agent for agent in self.active if frames >= config.total_frames or self._has_enough(self.members[agent])
         ]
@@ -206,7 +239,7 @@ class Loop:
         stop, evaluation = self.config.stop, member.evaluation
         return (
             (stop.episodes is not None and member.episodes >= stop.episodes)
-            or (stop.seconds is not None and member.seconds >= stop.seconds)
+            or (stop.seconds is not None and member.wall_seconds >= stop.seconds)
             or (stop.return_ is not None and evaluation is not None and evaluation["return_mean"] >= stop.return_)
         )
 
@@ -217,6 +250,8 @@ class Loop:
         """
         frames = self.trainer.frames
         self._save(agents)
+        self._drop_failed()
+        agents = [agent for agent in agents if agent in self.active]
         unevaluated = [agent for agent in agents if (self.members[agent].evaluation or {}).get("frames") != frames]
         if unevaluated and not self._evaluate(unevaluated):
             return False
@@ -244,7 +279,8 @@ class Loop:
                 continue
             best = member.evaluated(frames, result)
             if best:
-                member.folder.save_best(self._header(member), {"training": self._policy_tree(agent)})
+                header = self._header(member) | {"evaluation": member.best}
+                member.folder.save_best(header, {"training": self._policy_tree(agent)})
             member.describe(frames)
             self.view.evaluated(agent, frames, result, best)
         return True
@@ -258,23 +294,28 @@ class Loop:
         self._spent(started)
 
     def _save(self, agents: Sequence[int]) -> None:
-        """A checkpoint of each member, unless there is one of this frame."""
+        """A checkpoint of each member, unless there is one of this frame. What is broken is not saved: it fails."""
         frames = self.trainer.frames
         for member, agent in ((self.members[agent], agent) for agent in agents):
             if member.saved == frames:
                 continue
-            offsets = member.files.sync()
-            tree = {"training": capture(self.trainer.state, agent), "loop": member.capture(), "offsets": offsets}
+            try:
+                training = capture(self.trainer.state, agent)
+            except EnvironmentFailure as error:
+                self.trainer.failures.setdefault(agent, error)
+                continue
+            if not np.isfinite(training["parameters_AP"]).all():
+                self.trainer.failures.setdefault(
+                    agent, DivergedError(f"diverged by frame {frames}: weights not finite")
+                )
+                continue
+            tree = {"training": training, "loop": member.capture(), "offsets": member.files.sync()}
             member.folder.save(frames, self._header(member), tree)
             member.saved = frames
             member.describe(frames)
 
     def _header(self, member: Member) -> dict[str, Any]:
-        return {
-            "frames": self.trainer.frames,
-            "run": member.run.directory.name,
-            "signature": signature(member.run.config),
-        }
+        return {"frames": self.trainer.frames, "config": clean(to_mapping(member.run.config))}
 
     def _policy_tree(self, agent: int) -> dict[str, Any]:
         """What it takes to act: weights and normaliser."""
@@ -287,6 +328,7 @@ class Loop:
     def _stop(self) -> None:
         """Save and leave, because of a signal."""
         self._save(self.active)
+        self._drop_failed()
         for agent in list(self.active):
             self._end(agent, "stopped")
 
@@ -298,7 +340,7 @@ class Loop:
         """Record how a member ended and freeze it: its slice stays, but nothing of it is stepped or written any more."""
         member = self.members[agent]
         self.active.remove(agent)
-        self.trainer.state.environments.retire(agent)
+        self.trainer.retire(agent)
         self.outcomes[agent] = Outcome(
             member.run, status, error, self.interrupts.signal if status == "stopped" else None
         )
@@ -307,6 +349,9 @@ class Loop:
 
     def _end_all(self, error: RlrunError) -> None:
         """Every member fails with the error; what cannot be recorded any more (a full disk) is not."""
+        if isinstance(error, StorageError):
+            folder = self.members[self.active[0]].run.directory if self.active else None
+            error = StorageError(f"{error}. Every saved checkpoint is intact; make room, then: rlrun resume {folder}")
         for agent in list(self.active):
             with contextlib.suppress(StorageError):
                 self._end(agent, "failed", error)

@@ -148,9 +148,9 @@ def signal_at(frames: int) -> Iterator[None]:
 
 
 def last_tree(run: Run) -> dict[str, Any]:
-    """What the newest checkpoint holds, without what the clock put into it."""
+    """What the newest checkpoint holds, without what the clock put into it, and without the note of what best.ckpt holds."""
     _, _, tree = CheckpointFolder(run.checkpoints, 1).newest(lambda line: None)
-    del tree["loop"]["seconds"], tree["offsets"]["timing.jsonl"]
+    del tree["loop"]["seconds"], tree["loop"]["wall_seconds"], tree["loop"]["best"], tree["offsets"]["timing.jsonl"]
     return tree
 
 

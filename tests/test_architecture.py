@@ -12,7 +12,7 @@ PACKAGE = Path(__file__).parent.parent / "rlrun"
 CONFIGS = PACKAGE.parent / "configs"
 LAYERS = (
     {"errors"},
-    {"config", "plain", "seeding", "provenance"},
+    {"config", "plain", "seeding", "arrays", "provenance"},
     {
         "networks",
         "kernels",

@@ -20,6 +20,7 @@ from rlrun.config import (
     HardwareConfig,
     LoggingConfig,
     PlotConfig,
+    PPOConfig,
     RunConfig,
     StopConfig,
     from_mapping,
@@ -120,14 +121,17 @@ def test_experiment_composes(name: str, compose: Compose) -> None:
 def test_defaults_are_tuned_dqn_on_cartpole(compose: Compose) -> None:
     config = compose()
     assert (config.algo.name, config.env.id) == ("dqn", "CartPole-v1")
-    assert isinstance(config.algo, DQNConfig) and config.algo.n_step == 5 and config.algo.double
-    assert config.network.hidden == (64, 64) and config.network.activation == "relu"
+    tuned = read("tuned/dqn_cartpole.yaml")
+    assert config.algo == DQNConfig(**tuned["algo"]) != DQNConfig()
+    assert config.network.hidden == tuple(tuned["network"]["hidden"])
 
 
 def test_tuned_wins_over_groups_and_root(compose: Compose) -> None:
     tuned, plain = compose("algo=ppo"), compose("algo=ppo", "tuned=none")
-    assert (tuned.total_frames, tuned.algo.gamma) == (100_000, 0.98)
-    assert (plain.total_frames, plain.algo.gamma) == (50_000, 0.99)
+    values = read("tuned/ppo_cartpole.yaml")
+    assert (tuned.total_frames, tuned.algo) == (values["total_frames"], PPOConfig(**values["algo"]))
+    assert (plain.total_frames, plain.algo) == (50_000, PPOConfig())
+    assert tuned.total_frames != plain.total_frames and tuned.algo != plain.algo
 
 
 def test_network_typed_wins_over_tuned(compose: Compose) -> None:

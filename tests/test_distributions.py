@@ -190,6 +190,6 @@ def test_actions_as_environments_take_them() -> None:
     ],
 )
 def test_the_action_space_chooses(action: Actions, name: str, dependent: bool, expected: tuple[int, int, bool]) -> None:
-    distribution = make_distribution(Spaces(4, action, None, None), name, dependent)
+    distribution = make_distribution(Spaces(4, action), name, dependent)
     assert (distribution.outputs, distribution.stored, distribution.free_std) == expected
     assert getattr(distribution, "squash", False) == (name == "tanh_normal")

@@ -206,14 +206,12 @@ def test_unsupported_spaces(register: Any, observation: Space[Any], action: Spac
 def test_spaces_are_what_an_agent_needs(register: Callable[..., EnvConfig]) -> None:
     spaces = envs.spaces(EnvConfig(id="CartPole-v1", frame_stack=3))
     assert (spaces.observation_size, spaces.action) == (12, DiscreteActions(2))
-    assert (spaces.max_episode_steps, spaces.reward_threshold) == (500, 475.0)
     box = envs.spaces(EnvConfig(id="InvertedPendulum-v5")).action
     assert isinstance(box, BoxActions)
     assert (box.low.tolist(), box.high.tolist(), str(box.low.dtype)) == ([-3.0], [3.0], "float32")
     config = register(Blank, kwargs={"observation": Box(0, 255, (4, 4), np.uint8), "action": MultiDiscrete([2, 3])})
     spaces = envs.spaces(config)
     assert (spaces.observation_size, spaces.action) == (16, MultiDiscreteActions((2, 3)))
-    assert (spaces.max_episode_steps, spaces.reward_threshold) == (None, None)
 
 
 def test_the_step_limit_is_in_steps_of_the_agent() -> None:

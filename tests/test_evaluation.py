@@ -171,5 +171,5 @@ def test_a_checkpoint_of_another_network_is_refused(tmp_path: Path) -> None:
     (other.checkpoints / "step_000000000064.ckpt").write_bytes(
         (run.checkpoints / "step_000000000064.ckpt").read_bytes()
     )
-    with pytest.raises(ResumeError, match="does not fit the config"):
+    with pytest.raises(ResumeError, match=r"not of this config: network.hidden"):
         load_policy(other, "last")

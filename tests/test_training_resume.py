@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
+import numpy as np
 import pytest
 from support import (
     CARTPOLE,
@@ -23,7 +24,7 @@ from support import (
 )
 
 from rlrun import training
-from rlrun.checkpoint import CheckpointFolder
+from rlrun.checkpoint import CheckpointFolder, save
 from rlrun.errors import ResumeError
 from rlrun.evaluation import evaluate
 from rlrun.metrics import read_rows
@@ -163,3 +164,41 @@ def test_checkpoints_of_different_frames_are_told_apart_when_both_wait_for_an_ev
         CheckpointFolder(run.checkpoints, 9).save(at, header, tree)
     with pytest.raises(ResumeError, match="not of the same frame"):
         train([Run.open(run.directory) for run in runs], Silent(), resume=True)
+
+
+def test_a_checkpoint_of_another_config_is_refused(folder: Folder) -> None:
+    """Also settings that leave every shape as it is."""
+    run = folder.trained(CARTPOLE)
+    text = (run.directory / "config.yaml").read_text()
+    (run.directory / "config.yaml").write_text(text.replace("gamma: 0.99", "gamma: 0.5"))
+    with pytest.raises(ResumeError, match=r"algo.gamma: 0.99 -> 0.5"):
+        train([Run.open(run.directory)], Silent(), resume=True)
+
+
+@pytest.mark.parametrize(
+    ("place", "value"),
+    [
+        ("steps", "x"),
+        ("steps", 10**30),
+        ("parameters_AP", np.zeros(1, np.float32)),
+        ("environments", [1]),
+        ("target_AP", 3),
+    ],
+)
+def test_a_checkpoint_with_other_shapes_or_types_is_refused(place: str, value: Any, folder: Folder) -> None:
+    run = folder.trained(CARTPOLE)
+    path, header, tree = CheckpointFolder(run.checkpoints, 1).newest(lambda line: None)
+    tree["training"][place] = value
+    save(path, header, tree)
+    with pytest.raises(ResumeError, match=f"does not fit this config \\({place}"):
+        train([Run.open(run.directory)], Silent(), resume=True)
+
+
+def test_an_extended_run_keeps_the_best_of_its_first_end(folder: Folder) -> None:
+    """The evaluation at the first end is off cadence: cut from the metrics, but its weights are kept if they are the best."""
+    run = folder.trained(CARTPOLE, {"total_frames": 235})
+    best = CheckpointFolder(run.checkpoints, 1).best_evaluation()
+    assert best is not None and best == run.manifest["best"]
+    outcome = resumed(run, total_frames=400)
+    kept = CheckpointFolder(run.checkpoints, 1).best_evaluation()
+    assert kept is not None and kept == outcome.run.manifest["best"] and kept["return_mean"] >= best["return_mean"]

@@ -9,7 +9,8 @@ import sys
 from collections.abc import Sequence
 
 from rlrun import __version__
-from rlrun.errors import RlrunError, UsageError
+from rlrun.cli.output import deliver, silence
+from rlrun.errors import UsageError, in_users_terms
 
 COMMANDS = {
     "train": ("rlrun.cli.train", "train an agent; what rlrun does without a command"),
@@ -38,25 +39,24 @@ RLRUN_DEBUG=1 shows the traceback of an error."""
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command line and return its exit code; every error is one line on stderr for each problem."""
     arguments = list(sys.argv[1:] if argv is None else argv)
+    _open_closed_streams()
     try:
         code = _dispatch(arguments)
-        sys.stdout.flush()
+        deliver()  # what argparse and Hydra have printed
         return code
     except BrokenPipeError:  # the reader of our output has gone, as in `rlrun ls | head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        silence(sys.stdout)
         return 0
     except KeyboardInterrupt:
-        print("rlrun: interrupted", file=sys.stderr)
+        _say_error("interrupted", prefix="rlrun: ")
         return 130
-    except RlrunError as error:
-        _reraise_for_debugging()
-        for line in str(error).splitlines():
-            _say_error(line)
-        return error.exit_code
     except Exception as error:
-        _reraise_for_debugging()
-        _say_error(f"internal error: {type(error).__name__}: {error} (RLRUN_DEBUG=1 shows the traceback)")
-        return 70
+        if os.environ.get("RLRUN_DEBUG") == "1":
+            raise
+        problem = in_users_terms(error)
+        for line in str(problem).splitlines():
+            _say_error(line)
+        return problem.exit_code
 
 
 def _dispatch(arguments: list[str]) -> int:
@@ -65,10 +65,10 @@ def _dispatch(arguments: list[str]) -> int:
         return _dispatch([arguments[1], "--help"])
     if first in ("help", "--help", "-h"):
         commands = "\n".join(f"  {name:<9} {line}" for name, (_, line) in COMMANDS.items())
-        print(HELP.format(commands=commands))
+        deliver(HELP.format(commands=commands) + "\n")
         return 0
     if first == "--version":
-        print(f"rlrun {__version__}")
+        deliver(f"rlrun {__version__}\n")
         return 0
     if first in COMMANDS:
         return _run(first, arguments[1:])
@@ -96,12 +96,17 @@ def _unknown_command(word: str) -> str:
     return f"unknown command '{word}'; {hint}"
 
 
-def _reraise_for_debugging() -> None:
-    if os.environ.get("RLRUN_DEBUG") == "1":
-        raise
+def _open_closed_streams() -> None:
+    """A shell can start us without stdout or stderr (``>&-``). Then nobody reads what goes there."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115 open for good
 
 
-def _say_error(line: str) -> None:
-    """One line on stderr, whatever is in it."""
+def _say_error(line: str, prefix: str = "rlrun: error: ") -> None:
+    """One line on stderr, whatever is in it; lost if nobody can read it any more."""
     shown = "".join(letter if letter.isprintable() else " " for letter in line)
-    print(f"rlrun: error: {shown}", file=sys.stderr)
+    try:
+        print(f"{prefix}{shown}", file=sys.stderr, flush=True)
+    except OSError:
+        silence(sys.stderr)

@@ -11,7 +11,7 @@ from typing import Any
 
 from rlrun.cli.arguments import Parser
 from rlrun.cli.groups import configs_directory, description, find_groups
-from rlrun.cli.output import print_table, say
+from rlrun.cli.output import deliver_json, print_table, say
 from rlrun.config import ALGORITHMS, RunConfig
 from rlrun.config.settings import allowed, key_of, meaning_of, nearest
 from rlrun.errors import UsageError
@@ -54,7 +54,7 @@ def _show_groups(directories: list[Path], as_json: bool) -> None:
     found = find_groups(directories)
     groups = {group: {choice: description(file) for choice, file in files.items()} for group, files in found.items()}
     if as_json:
-        print(json.dumps(groups, indent=2))
+        deliver_json(groups)
         return
     tuned = groups.get("tuned", {})
     for group in ("algo", "env", "network", "hardware", "experiment", *sorted(groups)):
@@ -78,7 +78,7 @@ def _tuned_note(group: str, choice: str, tuned: dict[str, str]) -> str:
 def _show_settings(sections: list[Section], as_json: bool) -> None:
     settings = [(schema, list(_settings(prefix, schema))) for prefix, schema in sections]
     if as_json:
-        print(json.dumps({schema.__name__: rows for schema, rows in settings}, indent=2))
+        deliver_json({schema.__name__: rows for schema, rows in settings})
         return
     for schema, rows in settings:
         say((schema.__doc__ or "").strip())

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-import json
+import dataclasses
 
 from rlrun.cli.arguments import Parser, add_outputs, integer
-from rlrun.cli.output import say, shown_number, shown_path
+from rlrun.cli.output import deliver_json, say, shown_number, shown_path
+from rlrun.config import RunConfig, from_mapping, to_mapping
+from rlrun.errors import UnavailableError
 from rlrun.run import Run, find
+from rlrun.sweeps import check_device
 
 _KEYS = ("return_mean", "return_std", "return_iqm", "return_min", "return_max")
 
@@ -19,6 +22,7 @@ def main(arguments: list[str]) -> int:
     add("--episodes", type=integer(1, 100_000), default=100, metavar="N", help="default 100")
     add("--seed", type=integer(0, 2**32 - 1), default=0, metavar="S", help="default 0")
     add("--checkpoint", metavar="C", help="best, last or a number of frames; default best, if there is one")
+    add("--device", metavar="D", help="cpu, cuda, cuda:N or auto; default: the run's, if it exists here, else cpu")
     add("--returns", action="store_true", help="print the return of every episode, too")
     add("--json", action="store_true", help="print one JSON object")
     add_outputs(parser)
@@ -26,12 +30,15 @@ def main(arguments: list[str]) -> int:
     run = Run.open(find(options.run, options.outputs))
     checkpoint = options.checkpoint or ("best" if (run.checkpoints / "best.ckpt").is_file() else "last")
 
+    config = dataclasses.replace(run.config, device=_device(run.config, options.device))
+    run = dataclasses.replace(run, config=config)
+
     from rlrun.evaluation import evaluate_run  # imports torch
 
     result = evaluate_run(run, options.episodes, options.seed, checkpoint)
     keys = [*_KEYS, "episodes", "checkpoint", *(["returns"] if options.returns else [])]
     if options.json:
-        print(json.dumps({key: result[key] for key in keys}))
+        deliver_json({key: result[key] for key in keys}, indent=None)
         return 0
     say(f"{shown_path(run.directory)}: checkpoint {result['checkpoint']}, {result['episodes']} episodes")
     for key in _KEYS:
@@ -39,3 +46,16 @@ def main(arguments: list[str]) -> int:
     if options.returns:
         say("  " + " ".join(f"{value:g}" for value in result["returns"]))
     return 0
+
+
+def _device(config: RunConfig, wanted: str | None) -> str:
+    """The device to evaluate on. Raises UsageError for no device, UnavailableError for a ``wanted`` one not here."""
+    if wanted is not None:
+        config = from_mapping(to_mapping(config) | {"device": wanted})
+    try:
+        check_device(config)
+    except UnavailableError:
+        if wanted is not None:
+            raise
+        return "cpu"
+    return config.device

@@ -15,8 +15,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
-from rlrun.cli.output import say, shown_evaluation, shown_number
+from rlrun.cli.output import say, shown_evaluation, shown_number, unless_closed
 from rlrun.plain import printable
+from rlrun.sweeps import NOT_TUNED
 
 if TYPE_CHECKING:
     from rlrun.run import Run
@@ -113,8 +114,11 @@ class TerminalView(QuietView):
             Text.assemble((f"{printable(key)} ", "dim"), (printable(value), "bold"))
             for key, value in _header(runs, header).items()
         )
-        self._live.start()
-        self._draw(force=True)
+        with unless_closed():  # Live must not meet a dead terminal in its start, which would leave it half done
+            self._console.show_cursor(False)
+        with unless_closed():
+            self._live.start()
+            self._draw(force=True)
 
     def progress(
         self, frames: int, total_frames: int, frames_per_second: float, latest: Sequence[Mapping[str, Any]]
@@ -124,21 +128,26 @@ class TerminalView(QuietView):
         value = mean_return(latest)
         if value is not None:
             self._returns.append(value)
-        self._draw()
+        with unless_closed():
+            self._draw()
 
     def evaluated(self, member: int, frames: int, result: Mapping[str, Any], best: bool) -> None:
         if best:
             self._best[member] = f"{shown_evaluation(dict(result))} at {frames:,}"
-        self._console.print(Text(_evaluation_line(self._members, member, frames, result, best)))
-        self._draw(force=True)
+        with unless_closed():
+            self._console.print(Text(_evaluation_line(self._members, member, frames, result, best)))
+            self._draw(force=True)
 
     def note(self, line: str) -> None:
-        self._console.print(Text(printable(line), style="yellow"))
+        with unless_closed():
+            self._console.print(Text(printable(line), style="yellow"))
 
     def finish(self) -> None:
         if self._live.is_started:
-            self._draw(force=True)
-            self._live.stop()
+            with unless_closed():
+                self._draw(force=True)
+            with unless_closed():  # though the last picture failed: it gives stdout back
+                self._live.stop()
 
     def _draw(self, force: bool = False) -> None:
         now = time.monotonic()
@@ -166,9 +175,17 @@ def _header(runs: Sequence[Run], header: Mapping[str, str]) -> dict[str, str]:
         "algo": config.algo.name,
         "env": config.env.id,
         "seed": str(seeds[0]) if len(seeds) == 1 else f"{seeds[0]} and {len(seeds) - 1} more",
-        "settings": str(runs[0].manifest.get("tuned") or "not tuned for this pair"),
+        "settings": _origin(runs[0].manifest),
         **header,
     }
+
+
+def _origin(manifest: Mapping[str, Any]) -> str:
+    """Where the settings that were not typed came from."""
+    experiment, tuned = manifest.get("experiment"), manifest.get("tuned")
+    if tuned == NOT_TUNED:
+        return str(experiment or "tuned=none")
+    return " and ".join(str(source) for source in (experiment, tuned) if source) or "not tuned for this pair"
 
 
 def sparkline(values: Sequence[float] | deque[float]) -> str:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 from rlrun.cli.arguments import Parser, add_outputs
-from rlrun.cli.output import print_table, say, shown_evaluation
+from rlrun.cli.output import deliver_json, print_table, say, shown_evaluation, shown_number
 from rlrun.plain import printable
 from rlrun.run import list_runs
 
@@ -22,7 +21,7 @@ def main(arguments: list[str]) -> int:
     options = parser.parse_args(arguments)
     runs = list_runs(options.outputs)
     if options.json:
-        print(json.dumps(runs, indent=2))
+        deliver_json(runs)
     elif not runs:
         say(f"no run in {printable(options.outputs)} yet; start one with: rlrun")
     else:
@@ -39,8 +38,8 @@ def _row(run: dict[str, Any]) -> list[str]:
         run["status"],
         run["algo"],
         run["env"],
-        str(run["seed"]),
-        f"{run['frames']:,}/{run['total_frames']:,}",
+        shown_number(run["seed"], 0).replace(",", ""),
+        f"{shown_number(run['frames'], 0)}/{shown_number(run['total_frames'], 0)}",
         shown_evaluation(run["evaluation"]),
         shown_evaluation(run.get("best")),
     ]

@@ -3,22 +3,61 @@
 from __future__ import annotations
 
 import contextlib
+import json
+import math
 import os
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
-from rlrun.plain import printable
+from rlrun.errors import StorageError
+from rlrun.plain import printable, reason_of
+from rlrun.provenance import clean
+
+_LONGEST = 1e15  # numbers from here on are shown with an exponent
 
 
 def say(line: str = "") -> None:
-    """Print a line. A reader that has gone away does not stop the work."""
-    try:
+    """Print a line. That nobody can read it any more does not stop the work."""
+    with unless_closed():
         print(line, flush=True)
+
+
+@contextlib.contextmanager
+def unless_closed() -> Iterator[None]:
+    """Print here what may get lost: a reader that has gone, a closed terminal, a full disk silence all later output."""
+    try:
+        yield
+    except OSError:
+        silence(sys.stdout)
+
+
+def silence(stream: TextIO) -> None:
+    """Send what ``stream`` still holds, and all that will be written to it, nowhere."""
+    with open(os.devnull, "wb") as nowhere:
+        os.dup2(nowhere.fileno(), stream.fileno())
+
+
+def deliver(text: str = "") -> None:
+    """Print ``text``, and all printed before it, for a reader who must not take half of it for the whole.
+
+    Raises:
+        StorageError, BrokenPipeError: it can't be written.
+    """
+    try:
+        print(text, end="", flush=True)
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise
+    except OSError as error:
+        silence(sys.stdout)
+        raise StorageError(f"can't write the output: {reason_of(error)}") from error
+
+
+def deliver_json(value: Any, indent: int | None = 2) -> None:
+    """Print ``value``, without nan and infinity, which are no JSON. Raises what ``deliver`` raises."""
+    deliver(json.dumps(clean(value), indent=indent) + "\n")
 
 
 def shown_path(path: Path) -> str:
@@ -29,13 +68,22 @@ def shown_path(path: Path) -> str:
 
 
 def shown_number(value: Any, digits: int = 1) -> str:
-    """``1,234.5``, or ``-`` for what is not there."""
-    return f"{value:,.{digits}f}" if isinstance(value, int | float) and not isinstance(value, bool) else "-"
+    """``1,234.5``, ``-`` for what is not there, and ``?`` for what is no number: manifests may be anyone's."""
+    if value is None:
+        return "-"
+    try:
+        if isinstance(value, bool) or not math.isfinite(value):
+            return "?"
+    except (TypeError, OverflowError):
+        return "?"
+    return f"{value:,.{digits}f}" if abs(value) < _LONGEST else f"{value:.4g}"
 
 
 def shown_evaluation(evaluation: Any, key: str = "return_mean") -> str:
     """One number of an evaluation as run.json holds it, or ``-``."""
-    return shown_number(evaluation.get(key)) if isinstance(evaluation, dict) else "-"
+    if isinstance(evaluation, dict):
+        return shown_number(evaluation.get(key))
+    return "-" if evaluation is None else "?"
 
 
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:

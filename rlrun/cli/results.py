@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from rlrun.errors import RlrunError, SweepError
 from rlrun.run import Run
 from rlrun.sweeps import Result
 
+_UNFINISHED = ("stopped", "not started")
 _SIGNAL_BASE = 128  # the exit code of a process that a signal ended, as shells have it
 
 
@@ -44,8 +46,12 @@ def _summarise(run: Run, status: str, where: str) -> None:
     say(f"      rlrun resume {where} total_frames={2 * run.config.total_frames}")
 
 
-def finish_sweep(directory: Path, results: Sequence[Result], quiet: bool) -> int:
+def finish_sweep(
+    directory: Path, results: Sequence[Result], signal: int | None, config_flags: Sequence[str], quiet: bool
+) -> int:
     """Report on a sweep and return the exit code.
+
+    ``signal`` is what came from outside meanwhile; ``config_flags`` are the options a job needs besides its overrides.
 
     Raises:
         SweepError: jobs failed; one line for each.
@@ -53,30 +59,27 @@ def finish_sweep(directory: Path, results: Sequence[Result], quiet: bool) -> int
     if not quiet:
         _print_results(results)
     say(shown_path(directory))
-    stopped = next((result.signal for result in results if result.signal is not None), None)
-    if stopped is not None:
-        _say_how_to_continue(results)
-        return _SIGNAL_BASE + stopped
+    if signal is not None and any(result.status in _UNFINISHED for result in results):
+        _say_how_to_continue(results, config_flags)
+        return _SIGNAL_BASE + signal
     failed = [(number, result) for number, result in enumerate(results, 1) if result.status == "failed"]
     if failed:
         lines = [f"{len(results) - len(failed)} of {len(results)} jobs ok, {len(failed)} failed"]
         for number, result in failed:
-            reason = str(result.error) if isinstance(result.error, RlrunError) else f"internal error: {result.error!r}"
-            lines.append(f"#{number} {' '.join(result.job.overrides)}: {' '.join(reason.split())}")
+            lines.append(f"#{number} {' '.join(result.job.overrides)}: {' '.join(str(result.error).split())}")
         raise SweepError("\n".join(lines))
     return 0
 
 
-def _say_how_to_continue(results: Sequence[Result]) -> None:
-    done = sum(result.status in ("finished", "failed") for result in results)
-    waiting = sum(result.status == "not started" for result in results)
-    resumable = len(results) - done - waiting
-    say(f"interrupted: {done} done, {resumable} resumable, {waiting} not started; continue with:")
+def _say_how_to_continue(results: Sequence[Result], config_flags: Sequence[str]) -> None:
+    count = Counter(result.status for result in results)
+    done = len(results) - sum(count[status] for status in _UNFINISHED)
+    say(f"interrupted: {done} done, {count['stopped']} resumable, {count['not started']} not started; continue with:")
     for result in results:
-        if result.status == "not started":
-            say(f"  rlrun {shlex.join(result.job.overrides)}")
-        elif result.status not in ("finished", "failed") and result.run is not None:
+        if result.status == "stopped" and result.run is not None:
             say(f"  rlrun resume {shown_path(result.run.directory)}")
+        elif result.status == "not started":
+            say(f"  rlrun {shlex.join([*config_flags, *result.job.overrides])}")
 
 
 def _print_results(results: Sequence[Result]) -> None:

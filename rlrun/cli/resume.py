@@ -5,19 +5,25 @@ A run directory may come from anyone, so its config is data: it and the settings
 
 from __future__ import annotations
 
+import os
+import shlex
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from rlrun import envstate, provenance
 from rlrun.cli.arguments import Parser, add_outputs
 from rlrun.cli.output import say, shown_path
 from rlrun.config import PPOConfig, RunConfig, from_mapping, to_mapping
-from rlrun.config.settings import nearest
+from rlrun.config.resuming import forbidden_changes, inexact_changes, leaves
+from rlrun.config.settings import nearest, number
 from rlrun.errors import ResumeError, UsageError
+from rlrun.interrupts import Interrupts
 from rlrun.plain import parse_yaml, to_yaml, write_atomically
-from rlrun.run import Run, find
+from rlrun.run import Run, find, list_runs
 
-_MAY_CHANGE = ("total_frames", "stop.", "evaluation.", "checkpoint.", "logging.")
+_FIXED = ("name", "outputs")  # no matter to what is computed, but the run's directory is where and what it is
+_UNFINISHED = ("stopped", "interrupted")
 
 
 def main(arguments: list[str]) -> int:
@@ -26,23 +32,29 @@ def main(arguments: list[str]) -> int:
     for override in options.overrides:
         if "=" not in override:
             raise UsageError(f"'{override}' has no value; write {override}=VALUE")
+    _refuse_sweep(Path(os.path.abspath(options.run)))
     run = Run.open(find(options.run, options.outputs))
     config = _changed(run, options.overrides)
     extended = config != run.config and config.total_frames > run.manifest["frames"]
-    if run.manifest["status"] == "finished" and not extended:
-        say(_already_complete(run))
-        return 0
+    if run.manifest["status"] == "finished":
+        if not extended:
+            say(_already_complete(run))
+            return 0
+        _refuse_reached(run, config, options.overrides)
     if options.require_exact:
-        _require_exact(run)
-    with run.lock():  # only for as long as we write; another process may be training this run
-        if config != run.config:
-            _extend(run, config, options.quiet)
+        _require_exact(run, config)
 
     from rlrun.cli.live import choose_view
     from rlrun.cli.results import finish_run
-    from rlrun.sweeps import train_run
+    from rlrun.sweeps import check_device, train_run
 
-    outcome = train_run(run, choose_view(options.quiet), resume=True)
+    check_device(config)
+    with run.lock():  # only for as long as we write; another process may be training this run
+        if config != run.config:
+            _extend(run, config, options.quiet)
+    view = choose_view(options.quiet)
+    with Interrupts() as interrupts:
+        outcome = train_run(run, view, interrupts, resume=True)
     return finish_run(outcome.run, outcome.status, outcome.error, outcome.signal, options.quiet)
 
 
@@ -50,7 +62,8 @@ def _parser() -> Parser:
     parser = Parser(
         "resume",
         "Continue a run from its newest checkpoint.",
-        "total_frames may grow; stop.*, evaluation.*, checkpoint.* and logging.* may change; nothing else.",
+        "total_frames may grow; stop.*, evaluation.*, checkpoint.*, logging.* and plot.* may change;\n"
+        "device, hardware.device and hardware.threads too, but then the run is no longer exact; nothing else.",
     )
     parser.add_argument("run", metavar="RUN", help="a run's directory, the beginning of its name, or latest")
     parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="total_frames=200000, stop.return=475, ...")
@@ -63,33 +76,30 @@ def _parser() -> Parser:
 def _changed(run: Run, overrides: Sequence[str]) -> RunConfig:
     """The run's config with what was typed. Raises UsageError, or ResumeError for what may not change."""
     values = to_mapping(run.config)
-    known = _leaves(values)
-    forbidden = []
+    known = leaves(values)
+    typed = {}
     for override in overrides:
         key, _, text = override.partition("=")
         if key not in known:
             raise UsageError(f"unknown key '{key}'{nearest(key, known)}")
-        value = _scalar(key, text)
-        if value != known[key] and not key.startswith(_MAY_CHANGE):
-            forbidden.append(f"{key}: {known[key]} -> {text} can't change on resume; start a new run for it")
+        typed[key] = _scalar(key, text)
+    if "hardware.device" in typed:
+        typed.setdefault("device", typed["hardware.device"])  # as for a new run
+    for key, value in typed.items():
         *parents, last = key.split(".")
         target = values
         for parent in parents:
             target = target[parent]
         target[last] = value
-    if forbidden:
-        raise ResumeError("\n".join(forbidden))
     config = from_mapping(values)
+    after = to_mapping(config)
+    forbidden = forbidden_changes(to_mapping(run.config), after)
+    forbidden += [f"{key}: {known[key]} -> {after[key]}" for key in _FIXED if after[key] != known[key]]
+    if forbidden:
+        raise ResumeError("\n".join(f"{line} can't change on resume; start a new run for it" for line in forbidden))
     if config.total_frames < run.config.total_frames:
         raise ResumeError(f"total_frames: {run.config.total_frames} -> {config.total_frames} is less; it can only grow")
     return config
-
-
-def _leaves(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    leaves: dict[str, Any] = {}
-    for key, value in values.items():
-        leaves |= _leaves(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
-    return leaves
 
 
 def _scalar(key: str, text: str) -> Any:
@@ -108,13 +118,48 @@ def _already_complete(run: Run) -> str:
     return f"already complete ({frames}/{total} frames); extend with: rlrun resume {where} total_frames={2 * total}"
 
 
-def _require_exact(run: Run) -> None:
+def _refuse_sweep(directory: Path) -> None:
+    """Raises ResumeError for the directory of a sweep, with how to go on with each of its runs."""
+    if not (directory / "sweep.json").is_file():
+        return
+    found = [(run["status"], Path(run["directory"])) for run in list_runs(directory.parent)]
+    places = sorted(place for status, place in found if place.parent == directory and status in _UNFINISHED)
+    commands = "; ".join(f"rlrun resume {shown_path(place)}" for place in places)
+    advice = f"resume its unfinished runs one by one: {commands}" if commands else "none of its runs is unfinished"
+    raise ResumeError(f"{shown_path(directory)} is a sweep; {advice}")
+
+
+def _refuse_reached(run: Run, config: RunConfig, overrides: Sequence[str]) -> None:
+    """Raises ResumeError if a stop rule that ended the finished run would end it again at once."""
+    values, stop = run.manifest, config.stop
+    evaluation = values["evaluation"] or {}
+    limits = {"stop.return": stop.return_, "stop.episodes": stop.episodes}
+    measured = {"stop.return": evaluation.get("return_mean"), "stop.episodes": values.get("episodes")}
+    reached = [key for key, limit in limits.items() if limit is not None and _at_least(measured[key], limit)]
+    was_cut = values["frames"] < run.config.total_frames
+    if was_cut and not reached and stop.seconds is not None and _at_least(run.config.stop.seconds, stop.seconds):
+        limits["stop.seconds"], reached = stop.seconds, ["stop.seconds"]
+    if not reached:
+        return
+    shown = " and ".join(f"{key}={number(limits[key] or 0)}" for key in reached)
+    kept = [override for override in overrides if override.partition("=")[0] not in reached]
+    command = shlex.join([*kept, *(f"{key}=null" for key in reached)])
+    verb, them = ("was", "it") if len(reached) == 1 else ("were", "them")
+    raise ResumeError(f"{shown} {verb} reached; change {them} too: rlrun resume {shown_path(run.directory)} {command}")
+
+
+def _at_least(value: Any, limit: float) -> bool:
+    return isinstance(value, int | float) and value >= limit
+
+
+def _require_exact(run: Run, config: RunConfig) -> None:
     """Raises ResumeError with every reason why the continued run may differ from one that was never stopped."""
-    now = {"versions": provenance.versions(), "processor": provenance.machine()["processor"]}
-    then = {"versions": run.manifest.get("versions"), "processor": (run.manifest.get("machine") or {}).get("processor")}
-    reasons = [f"other {name} than it began with" for name in now if now[name] != then[name]]
+    reasons = provenance.differences(run.manifest)
+    reasons += inexact_changes(to_mapping(run.config), to_mapping(config))
     environment = envstate.exactness(run.config.env, run.config.seed)
     reasons += [environment] if environment else []
+    if run.manifest.get("exact") is False and not environment:
+        reasons.append("it was resumed inexactly before")
     if reasons:
         raise ResumeError(f"{shown_path(run.directory)} can't be resumed exactly: {'; '.join(reasons)}")
 

@@ -18,9 +18,11 @@ from hydra.errors import HydraException
 from rlrun import sweeps
 from rlrun.cli.arguments import Parser
 from rlrun.cli.groups import configs_directory, find_groups
+from rlrun.cli.output import deliver, say
 from rlrun.cli.overrides import check_overrides, is_multirun
 from rlrun.config import composition_errors, to_mapping
 from rlrun.errors import ResumeError, UsageError
+from rlrun.interrupts import Interrupts
 from rlrun.plain import read_yaml, to_yaml
 
 _EXAMPLES = """examples:
@@ -54,25 +56,27 @@ class _Application:
     def __init__(self, options: Namespace) -> None:
         self.exit_code = 0
         self._quiet, self._show_config = options.quiet, options.cfg == "job"
+        self._config_flags = _config_flags(options)
         sweeps.register(self.run_sweep)
 
     def run(self, composed: Any) -> None:
         """Train one run, or print its config."""
         job = sweeps.make_job(composed, HydraConfig.get())
         if self._show_config:
-            print(to_yaml(to_mapping(job.config)).decode(), end="")
+            deliver(to_yaml(to_mapping(job.config)).decode())
             return
         sweeps.check_jobs([job])
         from rlrun.cli.live import choose_view
         from rlrun.cli.results import finish_run
 
-        outcome = sweeps.train_run(sweeps.create_run(job), choose_view(self._quiet))
+        view = choose_view(self._quiet)
+        with Interrupts() as interrupts:  # before the run exists: importing torch alone takes seconds
+            outcome = sweeps.train_run(sweeps.create_run(job), view, interrupts)
         self.exit_code = finish_run(outcome.run, outcome.status, outcome.error, outcome.signal, self._quiet)
 
     def run_sweep(self, jobs: list[sweeps.Job]) -> None:
         """Train all jobs of a sweep."""
         from rlrun.cli.live import choose_view
-        from rlrun.cli.output import say
         from rlrun.cli.results import finish_sweep
 
         def view_of(number: int) -> Any:
@@ -80,8 +84,9 @@ class _Application:
                 say(f"job {number + 1} of {len(jobs)}: {' '.join(jobs[number].overrides)}")
             return choose_view(self._quiet)
 
-        directory, results = sweeps.run_sweep(jobs, view_of)
-        self.exit_code = finish_sweep(directory, results, self._quiet)
+        with Interrupts() as interrupts:
+            directory, results = sweeps.run_sweep(jobs, view_of, interrupts)
+        self.exit_code = finish_sweep(directory, results, interrupts.signal, self._config_flags, self._quiet)
 
 
 def _parser() -> Parser:
@@ -126,11 +131,14 @@ def _hydra_flags(options: Namespace) -> list[str]:
     if options.cfg and (options.cfg != "job" or options.package):
         flags += ["--cfg", options.cfg]
         flags += ["--resolve"] if options.resolve or options.cfg == "job" else []
-    for name in ("package", "config_dir", "config_name", "info"):
-        value = getattr(options, name)
-        if value is not None:
-            flags.append(f"--{name.replace('_', '-')}={value}")
-    return flags
+    flags += [f"--{name}={value}" for name in ("package", "info") if (value := getattr(options, name)) is not None]
+    return flags + _config_flags(options)
+
+
+def _config_flags(options: Namespace) -> list[str]:
+    """The options that say what is composed."""
+    values = {"--config-dir": options.config_dir, "--config-name": options.config_name}
+    return [f"{flag}={value}" for flag, value in values.items() if value is not None]
 
 
 def _call_hydra(arguments: Sequence[str], application: _Application) -> None:

@@ -61,6 +61,8 @@ def _check_root(config: RunConfig) -> list[str]:
 
 
 def _check_dqn(config: RunConfig, algo: DQNConfig) -> list[str]:
+    waits = {key: getattr(algo, key) for key in ("learning_starts", "batch_size", "train_every")}
+    longest = max(waits, key=lambda key: waits[key])
     rules: list[tuple[Callable[[], bool], str]] = [
         (
             lambda: algo.batch_size > algo.buffer_size,
@@ -72,9 +74,8 @@ def _check_dqn(config: RunConfig, algo: DQNConfig) -> list[str]:
             f"algo.epsilon_start ({algo.epsilon_start}) < algo.epsilon_end ({algo.epsilon_end}); epsilon can only fall",
         ),
         (
-            lambda: algo.learning_starts * config.env.frame_skip >= config.total_frames,
-            f"algo.learning_starts ({algo.learning_starts}) leaves no update "
-            f"within total_frames ({config.total_frames})",
+            lambda: waits[longest] * config.env.frame_skip >= config.total_frames,
+            f"algo.{longest} ({waits[longest]}) leaves no update before total_frames ({config.total_frames})",
         ),
         (
             lambda: algo.buffer_size % algo.num_envs != 0,

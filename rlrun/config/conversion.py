@@ -130,6 +130,9 @@ def _build(schema: type[Any], values: Any, prefix: str, problems: list[str]) -> 
 def _nested_schema(key: str, hint: Any, value: Any, problems: list[str]) -> type[Any] | None:
     if key == "algo":
         name = value.get("name") if isinstance(value, Mapping) else value
+        if name is None:
+            problems.append(f"algo.name is missing; choices: {', '.join(ALGORITHMS)}")
+            return None
         if name in ALGORITHMS:
             return ALGORITHMS[name]
         problems.append(f"unknown algo {name!r}; choices: {', '.join(ALGORITHMS)}{nearest(str(name), ALGORITHMS)}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -9,6 +10,7 @@ import numpy as np
 
 from rlrun.errors import StorageError
 from rlrun.metrics import read_episodes, read_rows
+from rlrun.plain import reason_of, write_atomically
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -25,11 +27,15 @@ def draw(kind: str, directory: Path) -> Path:
     """
     figure = _durations(directory) if kind == "dqn" else _panels(directory)
     path = directory / "plots" / f"tutorial_{kind}.png"
+    picture = io.BytesIO()
+    figure.savefig(picture, dpi=150)
     try:
-        path.parent.mkdir(exist_ok=True)
-        figure.savefig(path, dpi=150)
+        path.parent.mkdir(mode=0o700, exist_ok=True)
     except OSError as error:
-        raise StorageError(f"cannot write {path}: {error.strerror}") from error
+        raise StorageError(f"can't make {path.parent}: {reason_of(error)}") from error
+    if path.parent.is_symlink():  # a foreign run must not make us write elsewhere
+        raise StorageError(f"{path.parent} is a symbolic link; figures need a real folder")
+    write_atomically(path, picture.getvalue())
     return path
 
 

@@ -5,6 +5,7 @@ A single run is a list of one job. Nothing here imports torch, unless a job asks
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import tempfile
@@ -14,9 +15,14 @@ from pathlib import Path
 from typing import Any
 
 from rlrun import envs
-from rlrun.config import DQNConfig, RunConfig, from_dictconfig, to_mapping, typed_overrides
-from rlrun.errors import StorageError, UsageError
+from rlrun.config import DQNConfig, PPOConfig, RunConfig, from_dictconfig, to_mapping, typed_overrides
+from rlrun.errors import StorageError, UnavailableError, UsageError
 from rlrun.plain import reason_of
+
+NOT_TUNED = "none"
+"""The choice that takes no tuned settings though there may be some."""
+
+_GRAPHICS_DRIVERS = ("/dev/nvidiactl", "/dev/nvmap", "/dev/kfd", "/dev/dxg")  # NVIDIA, its Jetson, AMD, Windows' WSL
 
 
 @dataclass(frozen=True)
@@ -26,8 +32,15 @@ class Job:
     config: RunConfig
     overrides: tuple[str, ...]
     """As typed: ``algo=ppo``, ``seed=1``."""
-    tuned: str | None
-    """The config that tuned settings were taken from: ``tuned/ppo_cartpole``."""
+    tuned: str | None = None
+    """The config that tuned settings were taken from: ``tuned/ppo_cartpole``; ``NOT_TUNED``; None where there is none."""
+    experiment: str | None = None
+    """``experiment/tutorial_dqn``."""
+
+    @property
+    def typed(self) -> set[str]:
+        """The keys that were typed."""
+        return {override.partition("=")[0] for override in self.overrides}
 
 
 def make_job(composed: Any, hydra: Any) -> Job:
@@ -36,30 +49,46 @@ def make_job(composed: Any, hydra: Any) -> Job:
     Raises:
         UsageError: one line for each problem of the config.
     """
-    return Job(from_dictconfig(composed), typed_overrides(hydra), _tuned(hydra.runtime))
+    experiment = hydra.runtime.choices.get("experiment")
+    job = Job(
+        from_dictconfig(composed),
+        typed_overrides(hydra),
+        _tuned(hydra.runtime),
+        f"experiment/{experiment}" if experiment not in (None, "null") else None,
+    )
+    algo = job.config.algo
+    adam = isinstance(algo, DQNConfig) and algo.optimizer == "adam" and algo.weight_decay > 0
+    if adam and "algo.weight_decay" in job.typed:
+        raise UsageError("algo.weight_decay is for adamw only; type algo.optimizer=adamw as well, or leave it out")
+    return job
 
 
 def _tuned(runtime: Any) -> str | None:
     """Hydra names the choice even where the optional file does not exist."""
-    choice = f"tuned/{runtime.choices.get('tuned')}"
+    choice = runtime.choices.get("tuned")
+    if choice == NOT_TUNED:
+        return NOT_TUNED
     folders = [Path(source.path) for source in runtime.config_sources if source.schema == "file"]
-    found = any((folder / f"{choice}.yaml").is_file() for folder in folders)
-    return choice if found and choice != "tuned/none" else None
+    found = any((folder / "tuned" / f"{choice}.yaml").is_file() for folder in folders)
+    return f"tuned/{choice}" if found else None
 
 
 def check_jobs(jobs: Sequence[Job]) -> None:
-    """Hold all jobs against this machine: environments and their spaces, devices, the output folder.
+    """Hold all jobs against this machine: environments and their spaces, devices, memory, the output folder.
 
     Raises:
         UsageError, UnavailableError, StorageError, EnvironmentFailure: the first kind of problem met, in this order.
     """
     _check_duplicates(jobs)
     configs = [job.config for job in jobs]
-    checked = {repr((type(config.algo), config.env)): config for config in configs}
-    for config in checked.values():
-        _check_spaces(config)
+    environments = {repr(config.env): config.env for config in configs}
+    spaces_of = {key: envs.spaces(env) for key, env in environments.items()}
+    for job in jobs:
+        _check_actions(job, spaces_of[repr(job.config.env)].action)
     for config in {(config.device, max(config.network.hidden)): config for config in configs}.values():
-        _check_device(config)
+        check_device(config)
+    for config in configs:
+        _check_memory(config, spaces_of[repr(config.env)])
     for outputs in {config.outputs for config in configs}:
         _check_outputs(Path(outputs))
     for config in {repr(config.env): config for config in configs}.values():
@@ -75,21 +104,69 @@ def _check_duplicates(jobs: Sequence[Job]) -> None:
             raise UsageError(f"jobs {earlier} and {number} of the sweep are the same run: {settings}")
 
 
-def _check_spaces(config: RunConfig) -> None:
-    spaces = envs.spaces(config.env)
-    if isinstance(config.algo, DQNConfig) and not isinstance(spaces.action, envs.DiscreteActions):
+def _check_actions(job: Job, actions: envs.Actions) -> None:
+    config = job.config
+    if isinstance(config.algo, DQNConfig) and not isinstance(actions, envs.DiscreteActions):
         kind = {
             envs.BoxActions: "continuous actions (Box)",
             envs.MultiDiscreteActions: "several actions at once (MultiDiscrete)",
-        }[type(spaces.action)]
+        }[type(actions)]
         raise UsageError(f"dqn needs a Discrete action space; {config.env.id} has {kind}. Use algo=ppo")
+    if isinstance(config.algo, PPOConfig) and not isinstance(actions, envs.BoxActions):
+        # Only what was typed: an experiment made for continuous actions may set them for a discrete environment.
+        keys = ("distribution", "state_dependent_std", "initial_log_std")
+        moved = [key for key in keys if getattr(config.algo, key) != getattr(PPOConfig(), key)]
+        ignored = [f"algo.{key}" for key in moved if f"algo.{key}" in job.typed]
+        if ignored:
+            verb = "is" if len(ignored) == 1 else "are"
+            raise UsageError(
+                f"{', '.join(ignored)} {verb} for continuous actions only; {config.env.id} has discrete ones"
+            )
 
 
-def _check_device(config: RunConfig) -> None:
-    if config.device.startswith("cuda"):
-        from rlrun.hardware import choose_device  # imports torch
+def check_device(config: RunConfig) -> None:
+    """Raises UnavailableError if the config's device is not here. Imports torch only where there may be one."""
+    if not config.device.startswith("cuda"):
+        return
+    if not any(map(os.path.exists, _GRAPHICS_DRIVERS)):
+        raise UnavailableError(f"device={config.device} but there is no CUDA device; use device=cpu or device=auto")
+    from rlrun.hardware import choose_device
 
-        choose_device(config.device, max(config.network.hidden))
+    choose_device(config.device, max(config.network.hidden))
+
+
+def _check_memory(config: RunConfig, spaces: envs.Spaces) -> None:
+    """The arrays whose size is typed. Raises StorageError if they alone are more than what is free."""
+    match config.algo:
+        case DQNConfig(buffer_size=rows):
+            key, floats = f"algo.buffer_size={rows}", 2 * spaces.observation_size + 4
+        case PPOConfig(rollout_steps=steps, num_envs=num_envs):
+            # The observation before and after each step, and once more in the shuffled batch, as the action is.
+            key, rows = f"algo.rollout_steps={steps} with algo.num_envs={num_envs}", steps * num_envs
+            floats = 3 * spaces.observation_size + 2 * _action_size(spaces.action) + 6
+    needed, free = 4 * rows * floats, _free_memory()
+    if needed > free:
+        raise StorageError(f"{key} needs {needed / 1e9:,.1f} GB, {free / 1e9:,.1f} GB free; make it smaller")
+
+
+def _action_size(actions: envs.Actions) -> int:
+    match actions:
+        case envs.BoxActions(low=low):
+            return len(low)
+        case envs.MultiDiscreteActions(nvec=nvec):
+            return len(nvec)
+        case envs.DiscreteActions():
+            return 1
+
+
+def _free_memory() -> int:
+    """Bytes that can be had without swapping: file caches count as free, which sysconf does not know."""
+    with contextlib.suppress(OSError, ValueError), open("/proc/meminfo", encoding="ascii") as lines:
+        for line in lines:
+            name, _, amount = line.partition(":")
+            if name == "MemAvailable":
+                return 1024 * int(amount.split()[0])
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
 def _check_outputs(outputs: Path) -> None:

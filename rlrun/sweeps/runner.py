@@ -6,7 +6,7 @@ import itertools
 import json
 import os
 import re
-import signal
+import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -15,8 +15,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rlrun.config import RunConfig
-from rlrun.errors import RlrunError, StorageError, UsageError
-from rlrun.plain import reason_of, write_atomically
+from rlrun.errors import RlrunError, StorageError, UsageError, as_storage_error, in_users_terms, internal_error
+from rlrun.interrupts import Interrupts
+from rlrun.plain import printable, reason_of, write_atomically
 from rlrun.provenance import clean
 from rlrun.run import Run
 from rlrun.sweeps.jobs import Job
@@ -29,44 +30,60 @@ ViewOf = Callable[[int], "View"]
 
 @dataclass
 class Result:
-    """What became of a job. ``signal`` is the one that stopped it; ``run`` is None as long as it has not started."""
+    """What became of a job; ``run`` is None as long as it has not started."""
 
     job: Job
     run: Run | None = None
     status: str = "not started"
-    error: Exception | None = None
-    signal: int | None = None
+    error: RlrunError | None = None
 
 
 def create_run(job: Job, parent: Path | None = None) -> Run:
     """The run of a job on disk, with where its settings came from. Raises StorageError."""
-    manifest: dict[str, Any] = {"overrides": list(job.overrides), "tuned": job.tuned}
+    manifest: dict[str, Any] = {"overrides": list(job.overrides), "experiment": job.experiment, "tuned": job.tuned}
     if parent is not None:
         manifest["sweep"] = parent.name
     return Run.create(job.config, manifest, parent)
 
 
-def train_run(run: Run, view: View, resume: bool = False) -> Outcome:
-    """Train one run and leave the view finished, however it ends. Raises what ``rlrun.training.train`` raises."""
-    from rlrun.training import train
+def train_run(run: Run, view: View, interrupts: Interrupts, resume: bool = False) -> Outcome:
+    """Train one run and leave the view finished, however it ends. ``interrupts``: already entered.
 
+    Raises:
+        RlrunError: what ``rlrun.training.train`` raises; no memory; a bug, whose traceback is in the run's crash.log.
+    """
     try:
-        return train([run], view, resume=resume)[0]
+        from rlrun.training import train
+
+        return train([run], view, resume=resume, interrupts=interrupts)[0]
     except RlrunError as error:
         if not resume:  # a new run that could not start; one to resume is as it was
             run.update(status="failed", failure=str(error))
         raise
     except Exception as error:
-        run.update(status="failed", failure=f"internal error: {type(error).__name__}: {error}")
-        raise
+        problem = as_storage_error(error) or internal_error(error, _keep_traceback(run, error))
+        with suppress(StorageError):
+            run.update(status="failed", failure=str(problem))
+        raise problem from error
     finally:
         view.finish()
 
 
-def run_sweep(jobs: Sequence[Job], view_of: ViewOf) -> tuple[Path, list[Result]]:
-    """Train all jobs in a new sweep directory. A job that fails does not stop the others; SIGINT and SIGTERM do.
+def _keep_traceback(run: Run, error: Exception) -> str:
+    """Write the traceback into the run; returns where it is, in words."""
+    path = run.directory / "crash.log"
+    text: str = clean("".join(traceback.format_exception(error)))
+    try:
+        write_atomically(path, text.encode("utf-8", "replace"))
+    except StorageError:
+        return "RLRUN_DEBUG=1 shows the traceback"
+    return f"traceback: {printable(path)}"
 
-    ``view_of`` gives the view of job 0, 1, ...
+
+def run_sweep(jobs: Sequence[Job], view_of: ViewOf, interrupts: Interrupts) -> tuple[Path, list[Result]]:
+    """Train all jobs in a new sweep directory. A job that fails does not stop the others; a signal does.
+
+    ``view_of`` gives the view of job 0, 1, ...; ``interrupts`` is already entered.
 
     Raises:
         StorageError: the directory or its list can't be written.
@@ -74,16 +91,13 @@ def run_sweep(jobs: Sequence[Job], view_of: ViewOf) -> tuple[Path, list[Result]]
     directory = _make_directory([job.config for job in jobs])
     results = [Result(job) for job in jobs]
     for number, result in enumerate(results):
-        try:
-            with _recording(result):
-                result.run, result.status = create_run(result.job, directory), "running"
-                _save(directory, results)
-                outcome = train_run(result.run, view_of(number))
-                result.status, result.error, result.signal = outcome.status, outcome.error, outcome.signal
-        except KeyboardInterrupt:
-            result.status, result.signal = "stopped", signal.SIGINT
-        if result.signal is not None:
+        if interrupts():
             break
+        with _recording(result):
+            result.run, result.status = create_run(result.job, directory), "running"
+            _save(directory, results)
+            outcome = train_run(result.run, view_of(number), interrupts)
+            result.status, result.error = outcome.status, outcome.error
     _save(directory, results)
     return directory, results
 
@@ -96,7 +110,7 @@ def _recording(result: Result) -> Iterator[None]:
     except Exception as error:
         if os.environ.get("RLRUN_DEBUG") == "1":
             raise
-        result.status, result.error = "failed", error
+        result.status, result.error = "failed", in_users_terms(error)
 
 
 def _make_directory(configs: Sequence[RunConfig]) -> Path:

@@ -13,13 +13,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from rlrun.arrays import fitting
 from rlrun.config import RunConfig
 from rlrun.envs import BoxActions, DiscreteActions, MultiDiscreteActions, Spaces
 from rlrun.errors import DivergedError, ResumeError, RlrunError
 from rlrun.hardware import Hardware
 from rlrun.kernels.mlp import MLPKernel
 from rlrun.networks import MLP, Layout, leaves
-from rlrun.normalization import ObservationNormalizer
+from rlrun.normalization import ObservationNormalizer, RewardNormalizer
 from rlrun.replay import Replay
 from rlrun.rollout import Environments, Episode
 from rlrun.seeding import Generators, Stream, derive
@@ -50,6 +51,10 @@ class Trainer(Protocol):
 
     def metrics(self, agent: int) -> dict[str, float | None]:
         """Numbers of one agent since they were last asked for."""
+        ...
+
+    def retire(self, agent: int) -> None:
+        """Freeze an agent that has ended: it is not stepped and does not learn any more."""
         ...
 
     def close(self) -> None: ...
@@ -164,18 +169,27 @@ def restore(state: Any, agent: int, tree: Mapping[str, Any]) -> bool:
         value = getattr(state, field.name)
         try:
             if isinstance(value, Tensor):
-                value[agent] = torch.from_numpy(tree[field.name])
+                value[agent].copy_(torch.from_numpy(fitting(tree[field.name], value[agent].numpy(force=True))))
             elif isinstance(value, int):
-                setattr(state, field.name, tree[field.name])
+                setattr(state, field.name, _count(tree[field.name]))
             elif isinstance(value, Environments):
                 continued = value.restore(agent, tree[field.name])
             else:
                 value.restore(agent, tree[field.name])
-        except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        except (KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError) as error:
             raise ResumeError(f"the checkpoint does not fit this config ({field.name}: {error})") from error
-    if not continued and isinstance(getattr(state, "replay", None), Replay):
-        state.replay.cut(agent)
+    if not continued:
+        for field in fields(state):
+            value = getattr(state, field.name)
+            if isinstance(value, Replay | RewardNormalizer):
+                value.cut(agent)
     return continued
+
+
+def _count(value: Any) -> int:
+    if not isinstance(value, int) or not 0 <= value < 2**53:
+        raise ValueError(f"expected a count, found {value!r:.40}")
+    return value
 
 
 def note_divergence(losses_A: Array, frames: int, failures: dict[int, RlrunError], what: str) -> None:
@@ -188,19 +202,27 @@ def note_divergence(losses_A: Array, frames: int, failures: dict[int, RlrunError
 
 
 def observe_random_steps(
-    normalizer: ObservationNormalizer, config: RunConfig, spaces: Spaces, seeds: Sequence[int]
+    normalizer: ObservationNormalizer,
+    config: RunConfig,
+    spaces: Spaces,
+    seeds: Sequence[int],
+    failures: dict[int, RlrunError],
 ) -> None:
-    """Begin the observation statistics with ``env.observation_norm_steps`` random steps in an environment of their own."""
+    """Begin the observation statistics with ``env.observation_norm_steps`` random steps in an environment of their own.
+
+    An agent whose environment fails is added to ``failures``.
+    """
     steps = config.env.observation_norm_steps
     if not normalizer.enabled or steps == 0:
         return
-    environments = Environments(config.env, 1, [derive(seed, Stream.NORMALIZER) for seed in seeds])
+    environments = Environments(config.env, 1, [derive(seed, Stream.NORMALIZER) for seed in seeds], exact=False)
     generators = Generators(seeds, Stream.NORMALIZER)
     seen = np.empty((len(seeds), steps, spaces.observation_size), np.float32)
     for step in range(steps):
         environments.step(np.stack([random_action(spaces, random) for random in generators]))
         seen[:, step] = environments.next_observation[:, 0]
     environments.close()
+    failures.update(environments.failures)
     normalizer.update(seen)
 
 

@@ -176,7 +176,7 @@ class DQNTrainer:
         )
         self.target = Stack(layout(config, spaces), "q", self.state.target_AP, None, hardware)
         self.observation = self.state.environments.observation.copy()
-        self.agents, self.gradient_rows = range(agents), list(self.gradients_AP)
+        self.agents, self.gradient_rows = list(range(agents)), list(self.gradients_AP)
         self.gamma_A1 = column(per_agent(configs, "gamma"))
         self.tau_A1 = torch.tensor(per_agent(configs, "tau"), device=hardware.device)[:, None]
         self.learning_rate: list[float] = per_agent(configs, "learning_rate")
@@ -189,7 +189,7 @@ class DQNTrainer:
         self.configs = configs
         self.episodes: list[tuple[int, Episode]] = []
         self.failures: dict[int, RlrunError] = {}
-        observe_random_steps(self.policy.normalizer, config, spaces, seeds)
+        observe_random_steps(self.policy.normalizer, config, spaces, seeds, self.failures)
 
     @property
     def frames(self) -> int:
@@ -237,8 +237,9 @@ class DQNTrainer:
         target_AB = td_target(batch.reward, batch.discount, self._next_value(following))
         learn = self._learn if self.policy.q.kernel is not None else self._learn_plainly
         losses_A, values_A = learn(observation, batch, target_AB)
-        optim.clip_values(self.gradient_rows, self.value_limits)
-        if any(limit is not None for limit in self.norm_limits):
+        if algo.clip_gradient_value is not None:  # for all agents or for none: None is part of the signature
+            optim.clip_values(self.gradient_rows, self.value_limits)
+        if algo.max_gradient_norm is not None:
             state.means.add("gradient_norm", optim.clip_norms(self.gradient_rows, self.norm_limits))
         factor = optim.schedule(algo.learning_rate_schedule, self.frames, self.config.total_frames)
         rates = [rate * factor for rate in self.learning_rate]
@@ -292,15 +293,16 @@ class DQNTrainer:
         return losses_A.numpy(force=True), chosen_AB.mean(1).numpy(force=True)
 
     def metrics(self, agent: int) -> dict[str, float | None]:
-        algo, factor = (
-            _algo(self.configs[agent]),
-            optim.schedule(self.algo.learning_rate_schedule, self.frames, self.config.total_frames),
-        )
+        factor = optim.schedule(self.algo.learning_rate_schedule, self.frames, self.config.total_frames)
         return self.state.means.take(agent) | {
-            "epsilon": float(epsilon(algo, np.array(self.frames))),
-            "learning_rate": algo.learning_rate * factor,
+            "epsilon": float(epsilon(_algo(self.configs[agent]), np.array(self.frames))),
+            "learning_rate": self.learning_rate[agent] * factor,
             "updates": self.state.updates,
         }
+
+    def retire(self, agent: int) -> None:
+        self.agents.remove(agent)
+        self.state.environments.retire(agent)
 
     def close(self) -> None:
         self.state.environments.close()

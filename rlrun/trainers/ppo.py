@@ -98,7 +98,7 @@ class PPOTrainer:
         self.rollout = Rollout(
             agents, algo.rollout_steps, algo.num_envs, spaces.observation_size, self.distribution.stored
         )
-        self.gradient_rows = list(self.gradients_AP)
+        self.agents, self.gradient_rows = list(range(agents)), list(self.gradients_AP)
         self.gamma: list[float] = per_agent(configs, "gamma")
         self.gae_lambda: list[float] = per_agent(configs, "gae_lambda")
         self.learning_rate: list[float] = per_agent(configs, "learning_rate")
@@ -111,7 +111,7 @@ class PPOTrainer:
         self.critic_A1 = column(per_agent(configs, "critic_coef"))
         self.episodes: list[tuple[int, Episode]] = []
         self.failures: dict[int, RlrunError] = {}
-        observe_random_steps(self.policy.normalizer, config, spaces, seeds)
+        observe_random_steps(self.policy.normalizer, config, spaces, seeds, self.failures)
 
     @property
     def frames(self) -> int:
@@ -190,7 +190,7 @@ class PPOTrainer:
 
     def _update(self) -> None:
         """Epochs of minibatches in random order. An agent whose policy has moved by its target KL sits out the rest."""
-        algo, active, measures = self.algo, list(range(len(self.configs))), Measures(len(self.configs))
+        algo, active, measures = self.algo, list(self.agents), Measures(len(self.configs))
         factor = optim.schedule(algo.learning_rate_schedule, self.frames, self.config.total_frames)
         rates = [rate * factor for rate in self.learning_rate]
         clip_factor = optim.schedule(algo.clip_range_schedule, self.frames, self.config.total_frames)
@@ -200,9 +200,10 @@ class PPOTrainer:
                 self._estimate_advantages()
             for minibatch in self.columns.minibatches(algo.minibatch_size, self.state.shuffling, active):
                 measures.add(active, self._learn(minibatch, clip_A1, active))
-                optim.clip_norms(self.gradient_rows, self.norm_limits)
+                if self.algo.max_gradient_norm is not None:
+                    optim.clip_norms(self.gradient_rows, self.norm_limits)
                 self.state.optimizer.step(rates, self.no_decay, active)
-            measures.end_epoch(active)
+            measures.end_epoch()
             active = [
                 a
                 for a in active
@@ -300,6 +301,10 @@ class PPOTrainer:
             "learning_rate": self.learning_rate[agent] * factor,
             "updates": int(self.state.optimizer.steps_A[agent]),
         }
+
+    def retire(self, agent: int) -> None:
+        self.agents.remove(agent)
+        self.state.environments.retire(agent)
 
     def close(self) -> None:
         self.state.environments.close()

@@ -83,12 +83,15 @@ class Measures:
         self._epoch: dict[str, Array] = {}
 
     def add(self, active: Sequence[int], values: dict[str, Array]) -> None:
+        everyone = len(active) == self.agents
+        chosen = slice(None) if everyone else list(active)
         for name, values_A in values.items():
-            total = self.sums.setdefault(name, np.zeros(self.agents))
-            total[active] += values_A[active]
-        self.counts[active] += 1
+            if name not in self.sums:
+                self.sums[name] = np.zeros(self.agents)
+            self.sums[name][chosen] += values_A if everyone else values_A[chosen]
+        self.counts[chosen] += 1
 
-    def end_epoch(self, active: Sequence[int]) -> None:
+    def end_epoch(self) -> None:
         """Close an epoch: ``epoch_mean`` speaks of it until the next is closed."""
         sums_before, counts_before = self._epoch_start
         counts = np.maximum(self.counts - counts_before, 1)

@@ -1,0 +1,36 @@
+"""What may change between a checkpoint and the run that continues from it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+MAY_CHANGE = ("total_frames", "stop.", "evaluation.", "checkpoint.", "logging.", "plot.", "name", "outputs")
+"""Keys, and groups with a dot, that do not change what is computed at a frame."""
+MAY_CHANGE_INEXACTLY = ("device", "hardware.device", "hardware.threads")
+"""Keys that may change too, but then the bits may differ."""
+
+
+def leaves(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested settings as ``{"algo.gamma": 0.99, ...}``."""
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        flat |= leaves(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {prefix + key: value}
+    return flat
+
+
+def forbidden_changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
+    """One ``key: old -> new`` for each setting that differs and may not."""
+    changed = _changes(before, after).items()
+    return [line for key, line in changed if not key.startswith(MAY_CHANGE) and key not in MAY_CHANGE_INEXACTLY]
+
+
+def inexact_changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
+    """One ``key: old -> new`` for each setting that differs, and may, but changes the bits."""
+    return [line for key, line in _changes(before, after).items() if key in MAY_CHANGE_INEXACTLY]
+
+
+def _changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, str]:
+    old, new = leaves(before), leaves(after)
+    keys = dict.fromkeys([*old, *new])
+    return {key: f"{key}: {old.get(key)} -> {new.get(key)}" for key in keys if old.get(key) != new.get(key)}
