@@ -1,7 +1,8 @@
 """Environment steps per second of rlrun and Stable-Baselines3 at the same settings, interleaved, one thread each.
 
 rlrun runs as users run it, through its command line with logging and checkpoints on; both sides train without evaluation. The figure of
-a repetition is frames / seconds of the training loop; the ratio is the median over repetitions of rlrun's figure / the peer's beside it.
+a repetition is frames / seconds of the training loop (rlrun's without the time of saving checkpoints: one, at the end); the ratio is the
+median over repetitions of rlrun's figure / the peer's beside it.
 """
 
 from __future__ import annotations

@@ -10,7 +10,11 @@ from typing import Any
 import numpy as np
 
 from rlrun.checkpoint import CheckpointFolder
+from rlrun.config import to_mapping
+from rlrun.config.resuming import forbidden_changes, inexact_changes
+from rlrun.errors import ResumeError
 from rlrun.metrics import Recorder
+from rlrun.provenance import clean, differences
 from rlrun.rollout import Episode
 from rlrun.run import Run
 
@@ -56,6 +60,36 @@ class Member:
         )  # may be newer than the checkpoint, and is not to be replaced by a worse one
         if kept is not None and (self.best is None or kept["return_mean"] >= self.best["return_mean"]):
             self.best = kept
+
+    def check_config(self, header: Mapping[str, Any]) -> None:
+        """Hold the run's config against that of the checkpoint's header.
+
+        Raises:
+            ResumeError: they differ where they may not.
+        """
+        before, now = header.get("config") or {}, clean(to_mapping(self.run.config))
+        changed = forbidden_changes(before, now)
+        if changed:
+            raise ResumeError(f"the checkpoint is not of this config: {'; '.join(changed)}")
+        self.moved = inexact_changes(before, now)
+
+    def begin(self, resumed: bool, inexact: str | None, facts: Mapping[str, Any]) -> list[str]:
+        """Mark the run as running. Returns why a resumed run is not exactly the one it would have been; nothing if it is."""
+        manifest = self.run.manifest
+        count, earlier = manifest.get("resumed"), manifest.get("inexact_because")
+        reasons = [inexact] if inexact else []
+        if resumed:
+            reasons += [*self.moved, *differences(manifest), *(earlier if isinstance(earlier, list) else [])]
+        reasons = list(dict.fromkeys(reasons))
+        self.run.update(
+            status="running",
+            failure=None,
+            resumed=(count if isinstance(count, int) else 0) + resumed,
+            exact=not reasons,
+            inexact_because=reasons,
+            **facts,
+        )
+        return reasons if resumed else []
 
     @property
     def wall_seconds(self) -> float:

@@ -64,7 +64,7 @@ class Recorder:
         self._waiting[TIMING].append(_line(row))
 
     def episode(self, frames: int, return_: float, length: int) -> None:
-        """Record an episode that ended at ``frames``; ``length`` is in environment steps. Numbered from 1."""
+        """Record an episode that ended at ``frames``; ``length`` is in steps of the agent. Numbered from 1."""
         self._episodes.append((frames, return_, length))
 
     def flush(self) -> None:

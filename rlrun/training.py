@@ -17,14 +17,13 @@ import numpy as np
 from rlrun import envstate, hardware
 from rlrun.checkpoint import CheckpointFolder
 from rlrun.config import RunConfig, signature, to_mapping
-from rlrun.config.resuming import forbidden_changes, inexact_changes
 from rlrun.envs import spaces
 from rlrun.errors import DivergedError, EnvironmentFailure, ResumeError, RlrunError, StorageError
 from rlrun.evaluation import evaluate
 from rlrun.interrupts import Interrupts
 from rlrun.member import Member
 from rlrun.metrics import Recorder
-from rlrun.provenance import clean, differences
+from rlrun.provenance import clean
 from rlrun.reports.figures import draw
 from rlrun.run import Run
 from rlrun.seeding import Stream, derive
@@ -133,11 +132,7 @@ class Loop:
 
     def _restore(self, agent: int, member: Member) -> dict[str, int]:
         _, header, tree = member.folder.newest(self.view.note)
-        before, now = header.get("config") or {}, clean(to_mapping(member.run.config))
-        changed = forbidden_changes(before, now)
-        if changed:
-            raise ResumeError(f"the checkpoint is not of this config: {'; '.join(changed)}")
-        member.moved = inexact_changes(before, now)
+        member.check_config(header)
         try:
             member.restore(tree["loop"])
             continued = restore(self.trainer.state, agent, tree["training"])
@@ -150,31 +145,13 @@ class Loop:
 
     def _begin(self, resume: bool) -> None:
         implementation = self.hardware.path(self.config.network)
+        facts = {"device": str(self.hardware.device), "implementation": implementation}
         for member in self.members:
-            before = member.run.manifest.get("resumed")
-            resumed = (before if isinstance(before, int) else 0) + resume
-            reasons = [self.inexact] if self.inexact else []
-            if resume:
-                earlier = member.run.manifest.get("inexact_because")
-                reasons += [
-                    *member.moved,
-                    *differences(member.run.manifest),
-                    *(earlier if isinstance(earlier, list) else []),
-                ]
-            for reason in dict.fromkeys(reasons) if resume else ():
+            for reason in member.begin(resume, self.inexact, facts):
                 self.view.note(f"{member.run.directory.name}: not exactly the run it would have been: {reason}")
-            member.run.update(
-                status="running",
-                failure=None,
-                resumed=resumed,
-                exact=not reasons,
-                inexact_because=list(dict.fromkeys(reasons)),
-                device=str(self.hardware.device),
-                implementation=implementation,
-            )
         self.view.start(
             [member.run for member in self.members],
-            {"device": str(self.hardware.device), "networks": implementation, "exact resume": self.inexact or "yes"},
+            {"device": facts["device"], "networks": implementation, "exact resume": self.inexact or "yes"},
         )
 
     def _train(self) -> None:

@@ -252,9 +252,10 @@ def test_making_an_old_environment_prints_nothing_and_loads_no_torch(tmp_path: P
 
 
 @pytest.mark.parametrize("identifier", ["CartPole-v1", "Ant-v5", "ProbeActionObservationBox-v0"])
-def test_probing_a_sound_environment_says_nothing(identifier: str) -> None:
+def test_probing_a_sound_environment_says_nothing(identifier: str, capfd: pytest.CaptureFixture[str]) -> None:
     probes.register()
     envs.probe(EnvConfig(id=identifier), 0)
+    assert capfd.readouterr() == ("", "")
 
 
 @pytest.mark.parametrize(
