@@ -275,10 +275,12 @@ class CheckpointFolder:
             reason = find_damage(path)
             if reason is None:
                 return (path, *_read(path))
+            renamed = ""
             with contextlib.suppress(OSError):  # of a read-only run: skipped all the same
                 path.rename(path.with_name(path.name + ".bad"))
-            following = candidates[position + 1].name if position + 1 < len(candidates) else "nothing: it was the last"
-            notice(f"{path.name} is {reason}, using {following}")
+                renamed = f", renamed to {path.name}.bad"
+            older = candidates[position + 1 :]
+            notice(f"{path.name} is {reason}{renamed}; {f'using {older[0].name}' if older else 'no older one is left'}")
         if candidates:
             raise ResumeError(f"every checkpoint in {printable(self.directory)} is damaged")
         raise self._missing("no checkpoint to continue from (stopped before the first one?)")

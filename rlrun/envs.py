@@ -175,18 +175,37 @@ def _registered(identifier: str) -> EnvSpec:
         )
     if not _ID.fullmatch(identifier):
         raise UsageError(f"env.id={identifier}: {_malformed(identifier)}")
-    if identifier not in registry:
-        for plugin in entry_points(group="rlrun.envs"):
-            plugin.load()
-    if identifier not in registry:
-        namespace = identifier.rpartition("/")[0]
-        if namespace and namespace not in {spec.namespace for spec in registry.values()}:
-            package = _PACKAGES.get(namespace, f"the package that has {namespace}")
-            raise UnavailableError(
-                f"env.id={identifier}: no installed package registers it with rlrun; install {package}"
-            )
-        raise UsageError(f"env.id={identifier}: no such environment; {_nearest(identifier)}")
-    return registry[identifier]
+    broken = [] if identifier in registry else _load_plugins()
+    if identifier in registry:
+        return registry[identifier]
+    if broken and not _versions(identifier.rpartition("-v")[0]):
+        raise UnavailableError(
+            f"env.id={identifier}: not registered, and what may register it fails on import: {'; '.join(broken)}"
+        )
+    prefix = identifier.rpartition("/")[0]
+    if prefix and prefix not in {spec.namespace for spec in registry.values()}:
+        package = _PACKAGES.get(prefix, f"the package that has {prefix}")
+        raise UnavailableError(f"env.id={identifier}: no installed package registers it with rlrun; install {package}")
+    raise UsageError(f"env.id={identifier}: no such environment; {_nearest(identifier)}")
+
+
+def _load_plugins() -> list[str]:
+    """Import the installed packages that advertise environments; returns a few words on each that can't be.
+
+    ``rlrun.envs`` is our group; ``gymnasium.envs`` is Gymnasium's, which Gymnasium itself stopped to read. Ids are as
+    the package writes them, as after importing it.
+    """
+    broken = []
+    for plugin in [plugin for group in ("rlrun.envs", "gymnasium.envs") for plugin in entry_points(group=group)]:
+        try:
+            with _quiet():
+                register = plugin.load()
+                if callable(register):
+                    register()
+        except (Exception, SystemExit) as error:
+            package = plugin.dist.name if plugin.dist else plugin.value
+            broken.append(f"package {package} ({one_line(error)})")
+    return broken
 
 
 def _malformed(identifier: str) -> str:

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import threading
+import time
 from types import FrameType
 
 
 class Interrupts:
-    """Turns the first SIGINT, SIGTERM or SIGHUP into a flag; the second ends the process at once."""
+    """Turns the first SIGINT, SIGTERM or SIGHUP into a flag; a later one ends the process at once.
+
+    Within a second of the first they count as one: a bouncing key, or a terminal that closes, must not lose the run.
+    """
 
     SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    SECONDS_OF_ONE = 1.0
 
     def __init__(self) -> None:
         self.signal: int | None = None
@@ -32,6 +38,11 @@ class Interrupts:
                 signal.signal(number, handler)
 
     def _handle(self, number: int, _: FrameType | None) -> None:
-        if self.signal is not None:
+        now = time.monotonic()
+        if self.signal is None:
+            self.signal, self._since = number, now
+            with contextlib.suppress(OSError):  # os.write: Python's own streams may be in the middle of a line
+                if os.isatty(2):
+                    os.write(2, b"\nrlrun: stopping after this step, saving ...; again to abandon\n")
+        elif now - self._since >= self.SECONDS_OF_ONE:
             os._exit(128 + number)
-        self.signal = number

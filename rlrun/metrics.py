@@ -187,7 +187,10 @@ def _checked(offsets: Mapping[str, Any], directory: Path) -> dict[str, int]:
             raise ResumeError(f"can't read {printable(path)}: {reason_of(error)}") from error
         if size < offsets[name]:
             found = f"has {size} bytes" if size >= 0 else "is no regular file"
-            raise ResumeError(f"{printable(path)} {found}, but its checkpoint counts on {offsets[name]} bytes")
+            raise ResumeError(
+                f"{printable(path)} {found}, but its checkpoint counts on {offsets[name]} bytes; "
+                "put the file back as it was, or start a new run (rlrun eval needs no such file)"
+            )
     return {key: offsets[key] for key in (*FILES, _EPISODE_COUNT)}
 
 

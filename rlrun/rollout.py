@@ -185,7 +185,8 @@ class Environments:
         for agent in range(len(self._seeds)):
             for reward in self.reward[agent]:
                 if not math.isfinite(reward):
-                    self._fail(agent, f"reward {reward}")
+                    scaled = f", multiplied by env.reward_scale={self._scale:g}" if self._scale != 1.0 else ""
+                    self._fail(agent, f"reward {reward}{scaled}")
             if not np.isfinite(self.next_observation[agent]).all():
                 self._fail(agent, "observation is not finite")
 

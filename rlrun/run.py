@@ -93,6 +93,8 @@ class Run:
                 raise ResumeError(f"{printable(directory)} is not an rlrun run (it has no {_MANIFEST})")
             raise _no_run(str(directory), _runs_in(directory.parent))
         manifest = _read_manifest(directory)
+        if not os.path.lexists(directory / _CONFIG):
+            raise ResumeError(f"{printable(directory)} has lost its {_CONFIG}; put it back, or start a new run")
         values = read_yaml(directory / _CONFIG)
         try:
             return cls(directory, from_mapping(values), manifest)

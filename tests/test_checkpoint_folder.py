@@ -125,7 +125,9 @@ def test_a_damaged_checkpoint_costs_one_interval(folder: CheckpointFolder) -> No
     notices: list[str] = []
     path, header, state = folder.newest(notices.append)
     assert (path.name, header, state) == ("step_000000000010.ckpt", {"frames": 10}, {"x": 10})
-    assert notices == ["step_000000000020.ckpt is damaged (sha256 mismatch), using step_000000000010.ckpt"]
+    assert notices == [
+        "step_000000000020.ckpt is damaged (sha256 mismatch), renamed to step_000000000020.ckpt.bad; using step_000000000010.ckpt"
+    ]
     assert names(folder.directory) == ["step_000000000010.ckpt", "step_000000000020.ckpt.bad"]
     path.write_bytes(b"")
     with pytest.raises(ResumeError, match="every checkpoint"):

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import io
 import os
 import sys
 from collections.abc import Sequence
 
 from rlrun import __version__
 from rlrun.cli.output import deliver, silence
-from rlrun.errors import UsageError, in_users_terms
+from rlrun.errors import StorageError, UsageError, in_users_terms
 
 COMMANDS = {
     "train": ("rlrun.cli.train", "train an agent; what rlrun does without a command"),
@@ -33,14 +34,21 @@ examples:
   rlrun algo=dqn env=cartpole seed=1
   rlrun -m algo=dqn,ppo env=cartpole seed=1,2 total_frames=20000
 
+options (rlrun train --help explains all):
+  -m         one run for each combination of values
+  -q         print the run's directory and errors only
+  --cfg job  print the settings instead of training
+  --json     of eval, ls and configs: for scripts
+
 RLRUN_DEBUG=1 shows the traceback of an error."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command line and return its exit code; every error is one line on stderr for each problem."""
     arguments = list(sys.argv[1:] if argv is None else argv)
-    _open_closed_streams()
+    _prepare_streams()
     try:
+        _check_folder()
         code = _dispatch(arguments)
         deliver()  # what argparse and Hydra have printed
         return code
@@ -96,11 +104,22 @@ def _unknown_command(word: str) -> str:
     return f"unknown command '{word}'; {hint}"
 
 
-def _open_closed_streams() -> None:
-    """A shell can start us without stdout or stderr (``>&-``). Then nobody reads what goes there."""
+def _prepare_streams() -> None:
+    """A shell can start us without stdout or stderr (``>&-``): then nobody reads what goes there. And a locale that
+    lacks a character must not end a run that wants to print it."""
     for name in ("stdout", "stderr"):
-        if getattr(sys, name) is None:
+        stream = getattr(sys, name)
+        if stream is None:
             setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115 open for good
+        elif isinstance(stream, io.TextIOWrapper) and stream.errors == "strict":
+            stream.reconfigure(errors="replace")
+
+
+def _check_folder() -> None:
+    try:
+        os.getcwd()
+    except OSError as error:
+        raise StorageError("the current folder does not exist any more; cd to one that does") from error
 
 
 def _say_error(line: str, prefix: str = "rlrun: error: ") -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from rlrun.cli.arguments import Parser
-from rlrun.cli.groups import configs_directory, description, find_groups
+from rlrun.cli.groups import check_is_folder, configs_directory, description, find_groups
 from rlrun.cli.output import deliver_json, print_table, say
 from rlrun.config import ALGORITHMS, RunConfig
 from rlrun.config.settings import allowed, key_of, meaning_of, nearest
@@ -28,6 +28,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("-cd", "--config-dir", type=Path, metavar="DIR", help="a folder of your own configs")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     options = parser.parse_args(arguments)
+    check_is_folder("--config-dir", options.config_dir)
     if options.part is None:
         _show_groups([*([options.config_dir] if options.config_dir else []), configs_directory()], options.json)
     elif options.part in parts:

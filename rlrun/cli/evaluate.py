@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 
+from rlrun.checkpoint import find_damage
 from rlrun.cli.arguments import Parser, add_outputs, integer
-from rlrun.cli.output import deliver_json, say, shown_number, shown_path
+from rlrun.cli.output import counted, deliver_json, say, shown_number, shown_path
 from rlrun.config import RunConfig, from_mapping, to_mapping
-from rlrun.errors import UnavailableError
+from rlrun.errors import ResumeError, UnavailableError
+from rlrun.plain import printable
 from rlrun.run import Run, find
 from rlrun.sweeps import check_device
 
@@ -28,7 +30,11 @@ def main(arguments: list[str]) -> int:
     add_outputs(parser)
     options = parser.parse_args(arguments)
     run = Run.open(find(options.run, options.outputs))
-    checkpoint = options.checkpoint or ("best" if (run.checkpoints / "best.ckpt").is_file() else "last")
+    best = run.checkpoints / "best.ckpt"
+    checkpoint = options.checkpoint or ("best" if best.is_file() else "last")
+    damage = find_damage(best) if checkpoint == "best" and best.is_file() else None
+    if damage is not None:
+        raise ResumeError(f"{printable(best)} is {damage}; try --checkpoint last")
 
     config = dataclasses.replace(run.config, device=_device(run.config, options.device))
     run = dataclasses.replace(run, config=config)
@@ -40,7 +46,7 @@ def main(arguments: list[str]) -> int:
     if options.json:
         deliver_json({key: result[key] for key in keys}, indent=None)
         return 0
-    say(f"{shown_path(run.directory)}: checkpoint {result['checkpoint']}, {result['episodes']} episodes")
+    say(f"{shown_path(run.directory)}: checkpoint {result['checkpoint']}, {counted(result['episodes'], 'episode')}")
     for key in _KEYS:
         say(f"  {key.removeprefix('return_'):<5} {shown_number(result[key], 2):>12}")
     if options.returns:

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import rlrun
+from rlrun.errors import UsageError
 
 
 def configs_directory() -> Path:
@@ -13,6 +14,12 @@ def configs_directory() -> Path:
     package = Path(rlrun.__file__).resolve().parent
     packed = package / "configs"
     return packed if packed.is_dir() else package.parent / "configs"
+
+
+def check_is_folder(option: str, place: Path | None) -> None:
+    """Raises UsageError if ``place`` is given and is no folder."""
+    if place is not None and not place.is_dir():
+        raise UsageError(f"{option}={place}: {'not a folder' if place.exists() else 'no such folder'}")
 
 
 def find_groups(directories: Iterable[Path]) -> dict[str, dict[str, Path]]:
@@ -27,7 +34,11 @@ def find_groups(directories: Iterable[Path]) -> dict[str, dict[str, Path]]:
 
 def description(file: Path) -> str:
     """The first comment line of a config file, but for Hydra's package header."""
-    for line in file.read_text(encoding="utf-8").splitlines():
+    try:
+        text = file.read_text(encoding="utf-8", errors="replace")
+    except OSError:  # a listing is not the place to complain: training names what is wrong with it
+        return ""
+    for line in text.splitlines():
         if line.startswith("#") and not line.startswith("# @package"):
             return line.removeprefix("#").strip()
         if line and not line.startswith("#"):

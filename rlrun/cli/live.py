@@ -15,7 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
-from rlrun.cli.output import say, shown_evaluation, shown_number, unless_closed
+from rlrun.cli.output import counted, say, shown_evaluation, shown_number, unless_closed
 from rlrun.plain import printable
 from rlrun.sweeps import NOT_TUNED
 
@@ -218,6 +218,6 @@ def _newest(latest: Sequence[Mapping[str, Any]]) -> dict[str, str]:
 def _evaluation_line(members: int, member: int, frames: int, result: Mapping[str, Any], best: bool) -> str:
     who = f"member {member}: " if members > 1 else ""
     mean, deviation = shown_evaluation(dict(result)), shown_number(result.get("return_std"))
-    episodes = result.get("episodes", "?")
+    episodes = counted(result.get("episodes", "?"), "episode")
     mark = "  (best so far)" if best else ""
-    return f"{who}{frames:,} frames: return {mean} ± {deviation} over {episodes} episodes{mark}"
+    return f"{who}{frames:,} frames: return {mean} ± {deviation} over {episodes}{mark}"

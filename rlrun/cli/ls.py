@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from rlrun.cli.arguments import Parser, add_outputs
+from rlrun.cli.groups import check_is_folder
 from rlrun.cli.output import deliver_json, print_table, say, shown_evaluation, shown_number
 from rlrun.plain import printable
 from rlrun.run import list_runs
@@ -19,6 +20,8 @@ def main(arguments: list[str]) -> int:
     add_outputs(parser)
     parser.add_argument("--json", action="store_true", help="print every run's manifest as one JSON list")
     options = parser.parse_args(arguments)
+    if options.outputs.exists():
+        check_is_folder("--outputs", options.outputs)
     runs = list_runs(options.outputs)
     if options.json:
         deliver_json(runs)

@@ -62,9 +62,19 @@ def deliver_json(value: Any, indent: int | None = 2) -> None:
 
 def shown_path(path: Path) -> str:
     """A path as it can be pasted into a shell: relative where it is below the current folder."""
+    return shlex.quote(printable(from_here(path)))
+
+
+def from_here(path: Path) -> Path:
+    """``path`` relative to the current folder where it is below it."""
     with contextlib.suppress(ValueError, OSError):
-        path = path.relative_to(Path.cwd())
-    return shlex.quote(printable(path))
+        return path.relative_to(Path.cwd())
+    return path
+
+
+def counted(number: Any, what: str) -> str:
+    """``1 episode``, ``2 episodes``."""
+    return f"{number} {what}{'' if number == 1 else 's'}"
 
 
 def shown_number(value: Any, digits: int = 1) -> str:

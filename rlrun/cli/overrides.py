@@ -7,14 +7,19 @@ as it is, and the typed config reports all unknown keys, types and ranges at onc
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override, QuotedString, ValueType
 from hydra.errors import HydraException
 
+from rlrun.config.checks import NAME_RULE
 from rlrun.config.settings import nearest
 from rlrun.errors import UsageError
+
+_PLACES = ("hydra.run.", "hydra.sweep.", "hydra.job.chdir", "hydra.output_subdir")
+_SWEEPING = ("hydra/launcher", "hydra/sweeper", "hydra.launcher", "hydra.sweeper")
 
 
 def check_overrides(texts: Sequence[str], groups: Mapping[str, Collection[str]], multirun: bool) -> list[str]:
@@ -60,8 +65,17 @@ def _parse(parser: OverridesParser, text: str) -> Override:
     try:
         return parser.parse_override(text)
     except HydraException:
+        raise UsageError(_unparsed(key.lstrip("+"), value)) from None
+
+
+def _unparsed(key: str, value: str) -> str:
+    if key in ("name", "env.name"):
+        return f"{key}={value!r:.80} {NAME_RULE}"
+    advice = "check its brackets, quotes and commas"
+    if key == "outputs" or key.startswith("env.kwargs."):  # any text will do
         quoted = value.replace('"', '\\"')
-        raise UsageError(f"can't parse {text}; quote it: '{key}=\"{quoted}\"'") from None
+        advice = f"quote it: '{key}=\"{quoted}\"'"
+    return f"can't parse {key}={value}; {advice}"
 
 
 def _check_repetition(override: Override, text: str, seen: dict[str, str]) -> None:
@@ -77,12 +91,21 @@ def _check_sweep(override: Override, text: str, multirun: bool) -> None:
     if not override.is_discrete_sweep():
         raise UsageError(f"{text}: an interval has no end of values; list some, or use range(start,stop,step)")
     if not multirun:
-        as_list = "" if "(" in text else f", or write one list: {override.key_or_group}=[{text.partition('=')[2]}]"
-        raise UsageError(f"{text} is a sweep over several values; add -m to run them all{as_list}")
+        key, value = override.key_or_group, text.partition("=")[2]
+        instead = ""
+        if re.fullmatch(r"\d{1,3}(,\d{3})+", value) and not key.startswith("network."):
+            instead = f", or write {value.replace(',', '')} without a comma"
+        elif "(" not in value and key.startswith(("network.hidden", "env.kwargs.")):
+            instead = f", or write one list: {key}=[{value}]"
+        raise UsageError(f"{text} is a sweep over several values; add -m to run them all{instead}")
 
 
 def _rewrite(override: Override, text: str, groups: Mapping[str, Collection[str]]) -> list[str]:
     key = override.key_or_group
+    if key.startswith(_PLACES):
+        raise UsageError(f"{text}: rlrun makes its own run directories; use outputs=DIR")
+    if key.startswith(_SWEEPING) and override.value() != "rlrun":
+        raise UsageError(f"{text}: rlrun runs sweeps itself; leave {key} out")
     if key.startswith(("hydra.", "hydra/")) or override.package is not None:
         return [text]
     plain = text.lstrip("+")

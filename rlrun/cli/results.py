@@ -7,8 +7,9 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from rlrun.cli.output import print_table, say, shown_evaluation, shown_number, shown_path
+from rlrun.cli.output import counted, from_here, print_table, say, shown_evaluation, shown_number, shown_path
 from rlrun.errors import RlrunError, SweepError
+from rlrun.plain import printable
 from rlrun.run import Run
 from rlrun.sweeps import Result
 
@@ -20,7 +21,7 @@ def finish_run(run: Run, status: str, error: RlrunError | None, signal: int | No
     """Report on one run and return the exit code. Raises the error that ended it."""
     where = shown_path(run.directory)
     if quiet:
-        say(where)
+        say(printable(from_here(run.directory)))  # for a script: as it is, not quoted for a shell
     if error is not None:
         if not quiet:
             say(f"run: {where}")
@@ -40,7 +41,8 @@ def _summarise(run: Run, status: str, where: str) -> None:
     if isinstance(manifest["evaluation"], dict):
         mean, deviation = (shown_evaluation(manifest["evaluation"], key) for key in ("return_mean", "return_std"))
         best = f" (best {shown_evaluation(manifest['best'])})" if isinstance(manifest.get("best"), dict) else ""
-        say(f"evaluation: return {mean} ± {deviation} over {manifest['evaluation'].get('episodes')} episodes{best}")
+        episodes = counted(manifest["evaluation"].get("episodes"), "episode")
+        say(f"evaluation: return {mean} ± {deviation} over {episodes}{best}")
     say(f"run: {where}")
     say(f"next: rlrun eval {where} --episodes 100")
     say(f"      rlrun resume {where} total_frames={2 * run.config.total_frames}")
@@ -58,7 +60,7 @@ def finish_sweep(
     """
     if not quiet:
         _print_results(results)
-    say(shown_path(directory))
+    say(printable(from_here(directory)) if quiet else shown_path(directory))
     if signal is not None and any(result.status in _UNFINISHED for result in results):
         _say_how_to_continue(results, config_flags)
         return _SIGNAL_BASE + signal

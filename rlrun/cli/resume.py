@@ -19,7 +19,7 @@ from rlrun.config.resuming import forbidden_changes, inexact_changes, leaves
 from rlrun.config.settings import nearest, number
 from rlrun.errors import ResumeError, UsageError
 from rlrun.interrupts import Interrupts
-from rlrun.plain import parse_yaml, to_yaml, write_atomically
+from rlrun.plain import parse_yaml, printable, to_yaml, write_atomically
 from rlrun.run import Run, find, list_runs
 
 _FIXED = ("name", "outputs")  # no matter to what is computed, but the run's directory is where and what it is
@@ -50,6 +50,7 @@ def main(arguments: list[str]) -> int:
 
     check_device(config)
     with run.lock():  # only for as long as we write; another process may be training this run
+        _require_checkpoint(run)
         if config != run.config:
             _extend(run, config, options.quiet)
     view = choose_view(options.quiet)
@@ -66,7 +67,8 @@ def _parser() -> Parser:
         "device, hardware.device and hardware.threads too, but then the run is no longer exact; nothing else.",
     )
     parser.add_argument("run", metavar="RUN", help="a run's directory, the beginning of its name, or latest")
-    parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="total_frames=200000, stop.return=475, ...")
+    settings = "total_frames=200000, stop.return=475, ..."
+    parser.add_argument("overrides", nargs="*", default=[], metavar="KEY=VALUE", help=settings)
     parser.add_argument("--require-exact", action="store_true", help="refuse if the run can't continue bit for bit")
     parser.add_argument("-q", "--quiet", action="store_true", help="print the run's directory and errors only")
     add_outputs(parser)
@@ -127,6 +129,17 @@ def _refuse_sweep(directory: Path) -> None:
     commands = "; ".join(f"rlrun resume {shown_path(place)}" for place in places)
     advice = f"resume its unfinished runs one by one: {commands}" if commands else "none of its runs is unfinished"
     raise ResumeError(f"{shown_path(directory)} is a sweep; {advice}")
+
+
+def _require_checkpoint(run: Run) -> None:
+    """Raises ResumeError for a run that ended before its first checkpoint, with the command that starts it over."""
+    if any(run.checkpoints.glob("step_*.ckpt")):
+        return
+    overrides = run.manifest.get("overrides")
+    typed = [text for text in overrides if isinstance(text, str)] if isinstance(overrides, list) else []
+    settings = [text for text in typed if text[:1].isalpha() and "=" in text]  # it may be anyone's: no options
+    command = printable(shlex.join(["rlrun", *settings]))
+    raise ResumeError(f"{shown_path(run.directory)} has no checkpoint to continue from; start it over: {command}")
 
 
 def _refuse_reached(run: Run, config: RunConfig, overrides: Sequence[str]) -> None:

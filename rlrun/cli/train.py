@@ -17,10 +17,11 @@ from hydra.errors import HydraException
 
 from rlrun import sweeps
 from rlrun.cli.arguments import Parser
-from rlrun.cli.groups import configs_directory, find_groups
+from rlrun.cli.groups import check_is_folder, configs_directory, find_groups
 from rlrun.cli.output import deliver, say
 from rlrun.cli.overrides import check_overrides, is_multirun
 from rlrun.config import composition_errors, to_mapping
+from rlrun.config.settings import nearest
 from rlrun.errors import ResumeError, UsageError
 from rlrun.interrupts import Interrupts
 from rlrun.plain import read_yaml, to_yaml
@@ -28,11 +29,14 @@ from rlrun.plain import read_yaml, to_yaml
 _EXAMPLES = """examples:
   rlrun algo=ppo env=pendulum seed=3 algo.learning_rate=1e-3
   rlrun experiment=tutorial_dqn
-  rlrun env.id=Blackbird-v2              any installed Gymnasium environment
+  rlrun env.id=CartPole-v1               any installed Gymnasium environment
   rlrun -m seed=1,2,3 network=small,large
   rlrun algo=ppo --cfg job               print the settings and stop
 
 rlrun configs lists what can be composed; rlrun configs algo explains each setting."""
+
+
+_INFORMATION = ("all", "config", "defaults", "defaults-tree", "plugins", "searchpath")
 
 
 def main(arguments: list[str]) -> int:
@@ -55,7 +59,7 @@ class _Application:
 
     def __init__(self, options: Namespace) -> None:
         self.exit_code = 0
-        self._quiet, self._show_config = options.quiet, options.cfg == "job"
+        self._quiet, self._show_config, self._part = options.quiet, options.cfg == "job", options.package
         self._config_flags = _config_flags(options)
         sweeps.register(self.run_sweep)
 
@@ -63,7 +67,7 @@ class _Application:
         """Train one run, or print its config."""
         job = sweeps.make_job(composed, HydraConfig.get())
         if self._show_config:
-            deliver(to_yaml(to_mapping(job.config)).decode())
+            deliver(to_yaml(_part_of(to_mapping(job.config), self._part)).decode())
             return
         sweeps.check_jobs([job])
         from rlrun.cli.live import choose_view
@@ -96,11 +100,11 @@ def _parser() -> Parser:
     add("-q", "--quiet", action="store_true", help="print the run's directory and errors only")
     add("-m", "--multirun", action="store_true", help="sweep: one run for each combination of values")
     add("-c", "--cfg", choices=("job", "hydra", "all"), help="check and print the config instead of training")
-    add("-p", "--package", help="with --cfg: the part of the config to print")
+    add("-p", "--package", metavar="KEY", help="with --cfg job: the part to print, as in --package algo")
     add("--resolve", action="store_true", help="with --cfg hydra or all: resolve interpolations")
     add("-cd", "--config-dir", type=Path, metavar="DIR", help="a folder of your own configs, laid out like rlrun's")
-    add("-cn", "--config-name", metavar="NAME", help="another root config than 'config'")
-    add("-i", "--info", nargs="?", const="all", metavar="WHAT", help="Hydra's information on the composition")
+    add("-cn", "--config-name", metavar="NAME", help="refused: an experiment in your own --config-dir does that")
+    add("-i", "--info", nargs="?", const="all", choices=_INFORMATION, help="Hydra's information on the composition")
     add("-sc", "--shell-completion", action="store_true", help="install=bash, install=zsh or install=fish")
     add("--experimental-rerun", metavar="FILE", help="refused: it would execute a pickle")
     return parser
@@ -111,34 +115,52 @@ def _check_options(options: Namespace) -> None:
         raise UsageError("--experimental-rerun loads a pickle, which can run any code; use rlrun resume RUN")
     if options.multirun and (options.cfg or options.info):
         raise UsageError("-m runs a sweep; leave it out to show a config")
-    if options.config_dir is None:
-        return
-    if not options.config_dir.is_dir():
-        raise UsageError(f"--config-dir={options.config_dir}: no such folder")
-    resolved = options.config_dir.resolve()
+    if options.config_name is not None:
+        raise UsageError("--config-name: every run starts from rlrun's config; use --config-dir DIR experiment=NAME")
+    if options.package is not None and options.cfg != "job":
+        raise UsageError("--package names what --cfg job is to print; type --cfg job as well")
+    check_is_folder("--config-dir", options.config_dir)
+    if options.config_dir is not None:
+        _check_own_configs(options.config_dir)
+
+
+def _check_own_configs(directory: Path) -> None:
+    """Raises UsageError for configs of a run, and with one line for each file that is not plain YAML."""
+    resolved = directory.resolve()
     if any((folder / "run.json").exists() for folder in (resolved, *resolved.parents)):
-        raise UsageError(f"--config-dir={options.config_dir} is inside a run, whose configs are data; use rlrun resume")
-    for file in sorted(options.config_dir.rglob("*.yaml")):
+        raise UsageError(f"--config-dir={directory} is inside a run, whose configs are data; use rlrun resume")
+    problems = []
+    for file in sorted(directory.rglob("*.yaml")):
         try:
             read_yaml(file)
         except ResumeError as error:
-            raise UsageError(str(error)) from error
+            problems.append(str(error))
+    if problems:
+        raise UsageError("\n".join(problems))
+
+
+def _part_of(values: Any, key: str | None) -> Any:
+    """What ``algo`` or ``algo.gamma`` names in nested settings, a single value with its name; all of it for None."""
+    for part in key.split(".") if key else ():
+        if not isinstance(values, dict) or part not in values:
+            known = values if isinstance(values, dict) else ()
+            raise UsageError(f"--package={key}: the config has no such part{nearest(part, known)}")
+        values = values[part] if isinstance(values[part], dict) else {part: values[part]}
+    return values
 
 
 def _hydra_flags(options: Namespace) -> list[str]:
     """The options that Hydra is to see. It trains nothing for ``--cfg job``: we print what we would train."""
     flags = ["--multirun"] if options.multirun else []
-    if options.cfg and (options.cfg != "job" or options.package):
-        flags += ["--cfg", options.cfg]
-        flags += ["--resolve"] if options.resolve or options.cfg == "job" else []
-    flags += [f"--{name}={value}" for name in ("package", "info") if (value := getattr(options, name)) is not None]
+    if options.cfg and options.cfg != "job":
+        flags += ["--cfg", options.cfg, *(["--resolve"] if options.resolve else [])]
+    flags += [f"--info={options.info}"] if options.info is not None else []
     return flags + _config_flags(options)
 
 
 def _config_flags(options: Namespace) -> list[str]:
     """The options that say what is composed."""
-    values = {"--config-dir": options.config_dir, "--config-name": options.config_name}
-    return [f"{flag}={value}" for flag, value in values.items() if value is not None]
+    return [] if options.config_dir is None else [f"--config-dir={options.config_dir}"]
 
 
 def _call_hydra(arguments: Sequence[str], application: _Application) -> None:

@@ -9,6 +9,7 @@ from rlrun.config.schema import DQNConfig, PPOConfig, RunConfig
 
 DEVICE = re.compile(r"auto|cpu|cuda(:\d+)?")
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+NAME_RULE = "may only contain A-Z a-z 0-9 . _ - and must start with a letter or digit"
 LONGEST_NAME = 64
 
 
@@ -27,9 +28,7 @@ def _check_names(config: RunConfig) -> list[str]:
     problems = []
     for key, value in (("name", config.name), ("env.name", config.env.name)):
         if value and not NAME.fullmatch(value):
-            problems.append(
-                f"{key}={value!r:.80} may only contain A-Z a-z 0-9 . _ - and must start with a letter or digit"
-            )
+            problems.append(f"{key}={value!r:.80} {NAME_RULE}")
         elif len(value) > LONGEST_NAME:
             problems.append(f"{key} is longer than {LONGEST_NAME} characters; shorten it")
     if not DEVICE.fullmatch(config.device):
@@ -57,7 +56,15 @@ def _check_root(config: RunConfig) -> list[str]:
         problems.append(
             "env.observation_norm_steps has no effect with env.observation_norm=none; set env.observation_norm=initial"
         )
+    if config.plot.figures == "ppo" and not isinstance(config.algo, PPOConfig):
+        problems.append(f"plot.figures=ppo shows what {config.algo.name} does not record; set plot.figures=dqn or none")
     return problems
+
+
+def _in_frames(transitions: int, config: RunConfig) -> str:
+    """`` x env.frame_skip (4) = 512 frames``, where frames are not transitions."""
+    skip = config.env.frame_skip
+    return f" x env.frame_skip ({skip}) = {transitions * skip} frames" if skip > 1 else ""
 
 
 def _check_dqn(config: RunConfig, algo: DQNConfig) -> list[str]:
@@ -75,7 +82,8 @@ def _check_dqn(config: RunConfig, algo: DQNConfig) -> list[str]:
         ),
         (
             lambda: waits[longest] * config.env.frame_skip >= config.total_frames,
-            f"algo.{longest} ({waits[longest]}) leaves no update before total_frames ({config.total_frames})",
+            f"algo.{longest} ({waits[longest]}){_in_frames(waits[longest], config)} leaves no update before "
+            f"total_frames ({config.total_frames}); raise total_frames or lower algo.{longest}",
         ),
         (
             lambda: algo.buffer_size % algo.num_envs != 0,
@@ -96,7 +104,7 @@ def _check_dqn(config: RunConfig, algo: DQNConfig) -> list[str]:
 
 def _check_ppo(config: RunConfig, algo: PPOConfig) -> list[str]:
     batch = algo.num_envs * algo.rollout_steps
-    rollout = f"{algo.rollout_steps} steps x {algo.num_envs} environments = {batch}"
+    rollout = f"{algo.rollout_steps} steps x {algo.num_envs} environment{'s' * (algo.num_envs != 1)} = {batch}"
     rules: list[tuple[Callable[[], bool], str]] = [
         (lambda: algo.minibatch_size > batch, f"algo.minibatch_size ({algo.minibatch_size}) > the rollout ({rollout})"),
         (
@@ -106,7 +114,8 @@ def _check_ppo(config: RunConfig, algo: PPOConfig) -> list[str]:
         ),
         (
             lambda: batch * config.env.frame_skip > config.total_frames,
-            f"total_frames ({config.total_frames}) is less than one rollout ({rollout} transitions)",
+            f"total_frames ({config.total_frames}) is less than one rollout "
+            f"({rollout} transitions{_in_frames(batch, config)}); raise total_frames or lower algo.rollout_steps",
         ),
         (
             lambda: algo.normalize_advantage == "minibatch" and algo.minibatch_size < 2,

@@ -10,7 +10,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from rlrun.config.checks import check
-from rlrun.config.schema import ALGORITHMS, RunConfig
+from rlrun.config.resuming import leaves
+from rlrun.config.schema import ALGORITHMS, DQNConfig, RunConfig
 from rlrun.config.settings import convert, key_of, meaning_of, nearest
 from rlrun.errors import UsageError
 
@@ -108,10 +109,12 @@ def _build(schema: type[Any], values: Any, prefix: str, problems: list[str]) -> 
         return None
     hints = typing.get_type_hints(schema)
     fields = {key_of(field): field for field in dataclasses.fields(schema)}
-    full_keys = [prefix + key for key in fields]
-    problems += [
-        f"unknown key '{prefix}{key}'{nearest(f'{prefix}{key}', full_keys)}" for key in values if key not in fields
-    ]
+    unknown = [prefix + str(key) for key in values if key not in fields]
+    if unknown:
+        siblings = [prefix + key for key in fields]
+        algo = schema if prefix == "algo." else _algorithm(values)
+        settings = leaves(to_mapping(RunConfig(algo=algo())))
+        problems += [f"unknown key '{key}'{nearest(key, siblings, settings)}" for key in unknown]
     arguments: dict[str, Any] = {}
     for key, field in fields.items():
         if key not in values:
@@ -125,6 +128,12 @@ def _build(schema: type[Any], values: Any, prefix: str, problems: list[str]) -> 
             except ValueError as error:
                 problems.append(str(error))
     return schema(**arguments) if not problems else None
+
+
+def _algorithm(values: Mapping[str, Any]) -> type[Any]:
+    """The schema of ``algo`` that ``values`` choose, as far as they do."""
+    algo = values.get("algo")
+    return ALGORITHMS.get(str(algo.get("name")) if isinstance(algo, Mapping) else "", DQNConfig)
 
 
 def _nested_schema(key: str, hint: Any, value: Any, problems: list[str]) -> type[Any] | None:

@@ -207,9 +207,9 @@ class RunConfig:
     """One run of one agent."""
 
     seed: int = setting(0, "Seed of everything random in the run.", low=0, high=2**32 - 1, per_agent=True)
-    device: str = setting("auto", "cpu, cuda, cuda:N or auto; set by the hardware group unless typed.")
+    device: str = setting("auto", "cpu, cuda, cuda:N or auto; typed, it wins over the hardware group.")
     name: str = setting("", "Name of the run, used in its directory.", per_agent=True)
-    total_frames: int = setting(50_000, "Frames to train for.", low=1, unit="frames")
+    total_frames: int = setting(50_000, "Frames to train for.", low=1, high=10**15, unit="frames")
     outputs: str = setting("outputs", "Folder that runs go to.")
     algo: AlgoConfig = field(default_factory=DQNConfig)
     env: EnvConfig = field(default_factory=EnvConfig)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import math
+import re
 import types
 import typing
 from collections.abc import Iterable, Mapping
@@ -57,10 +58,31 @@ def key_of(field: dataclasses.Field[Any]) -> str:
     return field.name.rstrip("_")
 
 
-def nearest(word: str, words: Iterable[str]) -> str:
-    """`` did you mean 'x'?`` with a leading semicolon, or nothing."""
-    close = difflib.get_close_matches(word, list(words), n=1, cutoff=0.6)
-    return f"; did you mean '{close[0]}'?" if close else ""
+_ELSEWHERE = {
+    "lr": "learning_rate",
+    "batch": "batch_size",
+    "steps": "total_frames",
+    "total_steps": "total_frames",
+    "total_timesteps": "total_frames",
+    "n_envs": "num_envs",
+    "n_steps": "rollout_steps",
+    "ent_coef": "entropy_coef",
+    "vf_coef": "critic_coef",
+}
+"""What other tools call our settings."""
+
+
+def nearest(word: str, words: Iterable[str], settings: Iterable[str] = ()) -> str:
+    """`` did you mean 'x'?`` with a leading semicolon, or nothing.
+
+    ``settings`` are full keys of which one may be meant whose last part is typed, or is called so by another tool.
+    """
+    last = word.rpartition(".")[2].lower()
+    same = [key for key in settings if key.rpartition(".")[2] in (last, _ELSEWHERE.get(last))]
+    lower = {choice.lower(): choice for choice in words}
+    close = difflib.get_close_matches(word.lower(), list(lower), n=1, cutoff=0.6)
+    found = [*same, *(lower[choice] for choice in close)]
+    return f"; did you mean '{found[0]}'?" if found else ""
 
 
 def number(value: float) -> str:
@@ -105,7 +127,13 @@ def convert(key: str, value: Any, field_type: Any, meaning: Meaning) -> Any:
             continue
         _check_range(key, value, converted, meaning, field_type)
         return converted
-    raise ValueError(f"{key}: expected {allowed(field_type, meaning)}, got {_shown(value)}")
+    raise ValueError(f"{key}: expected {allowed(field_type, meaning)}, got {_shown(value)}{_written_out(value)}")
+
+
+def _written_out(value: Any) -> str:
+    """What to write instead of ``100k`` or ``1.5M``."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)([kKmM])", value) if isinstance(value, str) else None
+    return f"; write {float(match[1]) * {'k': 1e3, 'm': 1e6}[match[2].lower()]:.0f}" if match else ""
 
 
 def _as(value: Any, option: Any) -> Any:
@@ -151,7 +179,8 @@ def _check_range(key: str, raw: Any, value: Any, meaning: Meaning, field_type: A
             meaning.above is not None and item <= meaning.above
         )
         if below or (meaning.high is not None and item > meaning.high):
-            raise ValueError(f"{key}={_shown(raw)} is out of range; it must be {allowed(field_type, meaning)}")
+            shown = _shown(value if isinstance(value, int) else raw)  # 1e9 as 1000000000
+            raise ValueError(f"{key}={shown} is out of range; it must be {allowed(field_type, meaning)}")
 
 
 def _shown(value: Any) -> str:

@@ -17,7 +17,7 @@ from typing import Any
 from rlrun import envs
 from rlrun.config import DQNConfig, PPOConfig, RunConfig, from_dictconfig, to_mapping, typed_overrides
 from rlrun.errors import StorageError, UnavailableError, UsageError
-from rlrun.plain import reason_of
+from rlrun.plain import read_yaml, reason_of
 
 NOT_TUNED = "none"
 """The choice that takes no tuned settings though there may be some."""
@@ -49,13 +49,15 @@ def make_job(composed: Any, hydra: Any) -> Job:
     Raises:
         UsageError: one line for each problem of the config.
     """
-    experiment = hydra.runtime.choices.get("experiment")
-    job = Job(
-        from_dictconfig(composed),
-        typed_overrides(hydra),
-        _tuned(hydra.runtime),
-        f"experiment/{experiment}" if experiment not in (None, "null") else None,
-    )
+    overrides, tuned = typed_overrides(hydra), _tuned(hydra.runtime)
+    choice = hydra.runtime.choices.get("experiment")
+    experiment = f"experiment/{choice}" if choice not in (None, "null") else None
+    try:
+        job = Job(from_dictconfig(composed), overrides, tuned, experiment)
+    except UsageError as error:
+        chosen = hydra.runtime.choices.get("algo")
+        raise UsageError(_shortened(str(error), overrides, experiment or tuned, chosen)) from error
+    _check_env_id(job, hydra.runtime)
     algo = job.config.algo
     adam = isinstance(algo, DQNConfig) and algo.optimizer == "adam" and algo.weight_decay > 0
     if adam and "algo.weight_decay" in job.typed:
@@ -68,9 +70,35 @@ def _tuned(runtime: Any) -> str | None:
     choice = runtime.choices.get("tuned")
     if choice == NOT_TUNED:
         return NOT_TUNED
+    return f"tuned/{choice}" if _file(runtime, "tuned", choice) else None
+
+
+def _file(runtime: Any, group: str, choice: str) -> Path | None:
+    """The config file of a choice; None if there is none."""
     folders = [Path(source.path) for source in runtime.config_sources if source.schema == "file"]
-    found = any((folder / "tuned" / f"{choice}.yaml").is_file() for folder in folders)
-    return f"tuned/{choice}" if found else None
+    files = (folder / group / f"{choice}.yaml" for folder in folders)
+    return next((file for file in files if file.is_file()), None)
+
+
+def _shortened(problems: str, overrides: Sequence[str], source: str | None, algo: str) -> str:
+    """One line instead of one for each setting that nobody typed: ``source`` has them, and is of another algorithm."""
+    typed, lines = {override.partition("=")[0] for override in overrides}, problems.splitlines()
+    foreign = [line for line in lines if line.startswith("unknown key 'algo.") and line.split("'")[1] not in typed]
+    if source is None or not foreign:
+        return problems
+    key = foreign[0].split("'")[1]
+    summary = f"{source} sets {key}, which {algo} does not have; it can't be used with algo={algo}"
+    return "\n".join([summary, *(line for line in lines if line not in foreign)])
+
+
+def _check_env_id(job: Job, runtime: Any) -> None:
+    """Raises UsageError for an id typed on top of another environment's settings."""
+    choice = runtime.choices.get("env")
+    file = _file(runtime, "env", choice) if {"env", "env.id"} <= job.typed else None
+    values = read_yaml(file) if file else None
+    own = values.get("id") if isinstance(values, dict) else None
+    if own not in (None, "???", job.config.env.id):
+        raise UsageError(f"env={choice} is {own}, not env.id={job.config.env.id}; leave env={choice} out")
 
 
 def check_jobs(jobs: Sequence[Job]) -> None:
