@@ -76,6 +76,7 @@ class Categorical:
         self.multiple = multiple
         starts = np.cumsum([0, *choices])
         self.segments = [slice(int(start), int(stop)) for start, stop in pairwise(starts)]
+        self.one_hot = [np.eye(options, dtype=np.float32) for options in choices]
 
     def noise(self, shape: tuple[int, ...], random: np.random.Generator) -> Array:
         return random.gumbel(size=(*shape, self.outputs)).astype(np.float32)
@@ -84,11 +85,11 @@ class Categorical:
         return self.mode(outputs + noise)  # the Gumbel-max trick
 
     def mode(self, outputs: Array) -> Array:
-        chosen = np.zeros_like(outputs)
-        for segment in self.segments:
-            part = outputs[..., segment]
-            np.put_along_axis(chosen[..., segment], part.argmax(-1)[..., None], 1.0, -1)
-        return chosen
+        chosen = [
+            one_hot.take(outputs[..., segment].argmax(-1), axis=0)
+            for one_hot, segment in zip(self.one_hot, self.segments, strict=True)
+        ]
+        return chosen[0] if len(chosen) == 1 else np.concatenate(chosen, -1)
 
     def to_env(self, action: Array) -> Array:
         choices = [action[..., segment].argmax(-1) for segment in self.segments]
@@ -160,9 +161,10 @@ class Normal:
     def log_prob_and_entropy(self, xp: Any, outputs: Any, log_std: Any, action: Any, noise: Any) -> tuple[Any, Any]:
         mean, std = self._mean_and_std(xp, outputs, log_std)
         log_std = log_std if self.free_std else xp.log(std)
-        log_prob = (-0.5 * ((action - mean) / std) ** 2 - log_std - HALF_LOG_TWO_PI).sum(-1)
+        z = (action - mean) / std
+        log_prob = -0.5 * (z * z).sum(-1) - (log_std + HALF_LOG_TWO_PI).sum(-1)
         if not self.squash:
-            return log_prob, (log_std + (0.5 + HALF_LOG_TWO_PI) + 0.0 * mean).sum(-1)
+            return log_prob, (log_std + (0.5 + HALF_LOG_TWO_PI)).sum(-1) + xp.zeros_like(log_prob)
         sampled = mean + std * noise
         volume = float(np.log(0.5 * (self.high - self.low)).sum())
         entropy = (0.5 * noise**2 + log_std + HALF_LOG_TWO_PI + _log_tanh_slope(xp, sampled)).sum(-1) + volume

@@ -7,10 +7,9 @@ from itertools import chain
 from typing import Any
 
 import numpy as np
-import torch
 
 from rlrun import hardware
-from rlrun.arrays import fitting
+from rlrun.arrays import fill
 from rlrun.checkpoint import CheckpointFolder, load
 from rlrun.config import EnvConfig, to_mapping
 from rlrun.config.resuming import forbidden_changes
@@ -100,8 +99,7 @@ def load_policy(run: Run, checkpoint: str) -> tuple[Policy, str]:
         raise ResumeError(f"{path.name} is not of this config: {'; '.join(changed)}")
     policy = make_policy(run.config, spaces(run.config.env), 1, hardware.configure(run.config))
     try:
-        row_P = policy.rows_AP[0]
-        row_P.copy_(torch.from_numpy(fitting(tree["training"]["parameters_AP"], row_P.numpy(force=True))))
+        fill(policy.rows_AP[0], tree["training"]["parameters_AP"])
         policy.normalizer.restore(0, tree["training"]["normalizer"])
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise ResumeError(f"{path.name} does not fit the config of {run.directory.name} ({error})") from error

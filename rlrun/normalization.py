@@ -9,6 +9,8 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from rlrun.arrays import fitting
 from rlrun.config import EnvConfig
@@ -61,10 +63,14 @@ class ObservationNormalizer:
         self.moments = Moments(agents, size)
         self._refresh()
 
-    def __call__(self, observation: Array) -> Array:
-        """Normalise observations [A, B, O]."""
+    def __call__(self, observation: Any) -> Any:
+        """Normalise observations [A, B, O], an array or a tensor."""
         if not self.enabled:
             return observation
+        if isinstance(observation, Tensor):
+            mean, scale = (torch.from_numpy(x).to(observation.device) for x in (self._mean, self._scale))
+            scaled = (observation - mean) * scale
+            return scaled if self.clip is None else scaled.clamp(-self.clip, self.clip)
         normalized: Array = (observation - self._mean) * self._scale
         if self.clip is not None:
             np.maximum(normalized, -self.clip, out=normalized)

@@ -5,6 +5,7 @@ Rows [A, P]: parameters, gradients and moments of one agent lie in one row each.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -12,95 +13,164 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from rlrun.arrays import fitting
+from rlrun.arrays import as_array, fill
+from rlrun.kernels.native import NativeAdam, library
 
+Array = np.ndarray[Any, Any]
 BETA1, BETA2 = 0.9, 0.999
 
 
 class Adam:
     """Adam (Kingma & Ba 2015) with decoupled weight decay (Loshchilov & Hutter 2019) and AMSGrad (Reddi et al. 2018).
 
-    On the CPU each row goes through torch's fused kernel; elsewhere through the same math written plainly.
+    ``step`` is for the CPU: NumPy, or the C library with the same bits. ``step_on_device`` is the same math for all rows at once,
+    without a number that the CPU would have to know, so that a CUDA graph can hold it.
     """
 
-    def __init__(self, rows_AP: Tensor, gradients_AP: Tensor, epsilon: float, amsgrad: bool) -> None:
-        self.epsilon, self.amsgrad = epsilon, amsgrad
+    def __init__(
+        self, rows_AP: Tensor, gradients_AP: Tensor, epsilon: float, amsgrad: bool, native: bool = False
+    ) -> None:
+        """``native``: let the C library help."""
+        self.rows_AP, self.gradients_AP, self.epsilon = rows_AP, gradients_AP, np.float32(epsilon)
         self.first_AP, self.second_AP = torch.zeros_like(rows_AP), torch.zeros_like(rows_AP)
         self.largest_AP = torch.zeros_like(rows_AP) if amsgrad else None
         self.steps_A = torch.zeros(len(rows_AP), dtype=torch.float32, device=rows_AP.device)
-        # One list of tensors for each agent, bound once: slicing costs as much as the arithmetic on a small row.
-        moments = [rows_AP, gradients_AP, self.first_AP, self.second_AP, self.steps_A]
-        self._slices = [[part[agent] for part in moments] for agent in range(len(rows_AP))]
-        self._largest = [[] if self.largest_AP is None else [self.largest_AP[agent]] for agent in range(len(rows_AP))]
+        self._native: list[NativeAdam] = []
+        if rows_AP.device.type == "cpu":
+            parts = (rows_AP, gradients_AP, self.first_AP, self.second_AP, self.largest_AP)
+            self._rows = [
+                [None if part is None else part[agent].numpy() for part in parts] for agent in range(len(rows_AP))
+            ]
+            self._steps: Array = self.steps_A.numpy()
+            helper = library() if native else None
+            if helper is not None:
+                constants = (BETA1, 1 - BETA1, BETA2, 1 - BETA2, epsilon)
+                self._native = [NativeAdam(helper, rows, constants) for rows in self._rows]
 
-    def step(self, learning_rate: Sequence[float], weight_decay: Sequence[float], agents: Iterable[int]) -> None:
-        """Move the rows of ``agents`` against their gradients."""
-        step = self._fused_step if self.first_AP.device.type == "cpu" else self._plain_step
-        for agent in agents:
-            step(agent, learning_rate[agent], weight_decay[agent])
+    def step(
+        self, agent: int, learning_rate: float, weight_decay: float, limit: float = math.inf, scale: float = 1.0
+    ) -> None:
+        """Move an agent's row against its gradients, which are clipped to [-limit, limit] and multiplied by ``scale`` before.
 
-    def _fused_step(self, agent: int, learning_rate: float, weight_decay: float) -> None:
-        row_P, gradient_P, first_P, second_P, steps = self._slices[agent]
-        steps += 1
-        torch._fused_adamw_(
-            [row_P],
-            [gradient_P],
-            [first_P],
-            [second_P],
-            self._largest[agent],
-            [steps],
-            lr=learning_rate,
-            beta1=BETA1,
-            beta2=BETA2,
-            weight_decay=weight_decay,
-            eps=self.epsilon,
-            amsgrad=self.amsgrad,
-            maximize=False,
-        )
+        m <- beta1 m + (1 - beta1) g          v <- beta2 v + (1 - beta2) g^2
+        p <- (1 - rate decay) p - rate / (1 - beta1^t) m / (sqrt(v / (1 - beta2^t)) + epsilon)
+        """
+        self._steps[agent] += 1
+        t = int(self._steps[agent])
+        keep, rate = 1 - learning_rate * weight_decay, learning_rate / (1 - BETA1**t)
+        root = math.sqrt(1 - BETA2**t)
+        if self._native:
+            self._native[agent].step(keep, rate, root, limit, scale)
+            return
+        row, gradient, first, second, largest = self._rows[agent]
+        assert row is not None and gradient is not None and first is not None and second is not None
+        slope = np.minimum(np.maximum(gradient, np.float32(-limit)), np.float32(limit)) * np.float32(scale)
+        first *= np.float32(BETA1)
+        first += np.float32(1 - BETA1) * slope
+        second *= np.float32(BETA2)
+        second += np.float32(1 - BETA2) * slope * slope
+        spread = second if largest is None else np.maximum(largest, second, out=largest)
+        row *= np.float32(keep)
+        row -= np.float32(rate) * first / (np.sqrt(spread) / np.float32(root) + self.epsilon)
 
-    def _plain_step(self, agent: int, learning_rate: float, weight_decay: float) -> None:
-        row_P, gradient_P, first_P, second_P, steps = self._slices[agent]
-        steps += 1
-        row_P.mul_(1 - learning_rate * weight_decay)
-        first_P.lerp_(gradient_P, 1 - BETA1)
-        second_P.mul_(BETA2).addcmul_(gradient_P, gradient_P, value=1 - BETA2)
-        for largest_P in self._largest[agent]:
-            second_P = torch.maximum(largest_P, second_P, out=largest_P)
-        denominator_P = (second_P.sqrt() / (1 - BETA2**steps).sqrt()).add_(self.epsilon)
-        row_P.sub_(learning_rate / (1 - BETA1**steps) * first_P / denominator_P)
+    def step_on_device(self, learning_rate_A1: Tensor, weight_decay_A1: Tensor, active_A1: Tensor) -> None:
+        """Move the rows of the agents that are ``active`` (bool [A, 1]); the others keep theirs."""
+        self.steps_A += active_A1[:, 0]
+        steps_A1 = self.steps_A[:, None].clamp(min=1)
+        first_AP = torch.lerp(self.first_AP, self.gradients_AP, 1 - BETA1)
+        second_AP = BETA2 * self.second_AP + (1 - BETA2) * self.gradients_AP**2
+        largest_AP = second_AP if self.largest_AP is None else torch.maximum(self.largest_AP, second_AP)
+        denominator_AP = (largest_AP / (1 - BETA2**steps_A1)).sqrt() + float(self.epsilon)
+        move_AP = first_AP / (1 - BETA1**steps_A1) / denominator_AP + weight_decay_A1 * self.rows_AP
+        pairs = [(self.first_AP, first_AP), (self.second_AP, second_AP), (self.largest_AP, largest_AP)]
+        for kept_AP, new_AP in [*pairs, (self.rows_AP, self.rows_AP - learning_rate_A1 * move_AP)]:
+            if kept_AP is not None:
+                kept_AP.copy_(torch.where(active_A1, new_AP, kept_AP))
+
+    @property
+    def tensors(self) -> list[Tensor]:
+        """All that a step changes."""
+        moments = [self.first_AP, self.second_AP, self.steps_A]
+        return [self.rows_AP, *moments, *([] if self.largest_AP is None else [self.largest_AP])]
 
     def capture(self, agent: int) -> dict[str, Any]:
-        largest = None if self.largest_AP is None else self.largest_AP[agent].numpy(force=True).copy()
         return {
-            "first": self.first_AP[agent].numpy(force=True).copy(),
-            "second": self.second_AP[agent].numpy(force=True).copy(),
-            "largest": largest,
+            "first": as_array(self.first_AP[agent]),
+            "second": as_array(self.second_AP[agent]),
+            "largest": None if self.largest_AP is None else as_array(self.largest_AP[agent]),
             "steps": float(self.steps_A[agent]),
         }
 
     def restore(self, agent: int, tree: dict[str, Any]) -> None:
         for name, moment_AP in (("first", self.first_AP), ("second", self.second_AP), ("largest", self.largest_AP)):
             if moment_AP is not None:
-                row_P = moment_AP[agent]
-                row_P.copy_(torch.from_numpy(fitting(tree[name], row_P.numpy(force=True))))
+                fill(moment_AP[agent], tree[name])
         self.steps_A[agent] = tree["steps"]
 
 
-def clip_values(gradients: Sequence[Tensor], limits: Sequence[float | None]) -> None:
+class Descent:
+    """From gradients to moved parameters: clipping with each agent's limits, then Adam.
+
+    Limits are of every agent or of none: switched off is part of a population's signature.
+    """
+
+    def __init__(
+        self,
+        adam: Adam,
+        value_limits: Sequence[float | None],
+        norm_limits: Sequence[float | None],
+        weight_decay: Sequence[float],
+    ) -> None:
+        self.adam, self.weight_decay = adam, weight_decay
+        self._gradients: list[Array] = list(adam.gradients_AP.numpy()) if adam.rows_AP.device.type == "cpu" else []
+        self._value_limits, self._norm_limits = _all_or_none(value_limits), _all_or_none(norm_limits)
+        device = adam.rows_AP.device
+        limits = (self._value_limits, self._norm_limits, weight_decay)
+        self._on_device = [None if x is None else torch.tensor(x, device=device)[:, None] for x in limits]
+
+    def __call__(self, learning_rate: Sequence[float], agents: Iterable[int]) -> Array | None:
+        """Clip and step on the CPU. Returns the norms [A] of the gradients where they are limited."""
+        limits, norms_A = self._value_limits, None
+        if limits is not None and self._norm_limits is not None:  # the norm is that of the clipped gradients
+            clip_values(self._gradients, limits)
+        if self._norm_limits is not None:
+            norms_A = norms(self._gradients)
+        for agent in agents:
+            limit = math.inf if limits is None else limits[agent]
+            scale = 1.0
+            if norms_A is not None and self._norm_limits is not None and norms_A[agent] > self._norm_limits[agent]:
+                scale = self._norm_limits[agent] / (float(norms_A[agent]) + 1e-6)
+            self.adam.step(agent, learning_rate[agent], self.weight_decay[agent], limit, scale)
+        return norms_A
+
+    def on_device(self, learning_rate_A1: Tensor, active_A1: Tensor) -> Tensor:
+        """As ``__call__``, for a CUDA graph; the norms [A] always."""
+        gradients_AP, (value_A1, norm_A1, decay_A1) = self.adam.gradients_AP, self._on_device
+        if value_A1 is not None:
+            gradients_AP.copy_(torch.minimum(torch.maximum(gradients_AP, -value_A1), value_A1))
+        norms_A1: Tensor = torch.linalg.vector_norm(gradients_AP, dim=1, keepdim=True)
+        if norm_A1 is not None:
+            gradients_AP.mul_((norm_A1 / (norms_A1 + 1e-6)).clamp(max=1))
+        assert decay_A1 is not None
+        self.adam.step_on_device(learning_rate_A1, decay_A1, active_A1)
+        return norms_A1[:, 0]
+
+
+def _all_or_none(limits: Sequence[float | None]) -> list[float] | None:
+    given = [limit for limit in limits if limit is not None]
+    assert len(given) in (0, len(limits))
+    return given or None
+
+
+def clip_values(gradients: Sequence[Array], limits: Sequence[float]) -> None:
     """Clip each agent's row of gradients to [-limit, limit], in place."""
     for gradient_P, limit in zip(gradients, limits, strict=True):
-        if limit is not None:
-            gradient_P.clamp_(-limit, limit)
+        np.clip(gradient_P, -limit, limit, out=gradient_P)
 
 
-def clip_norms(gradients: Sequence[Tensor], limits: Sequence[float | None]) -> np.ndarray[Any, Any]:
-    """Scale each agent's row of gradients down to a norm of ``limit``, in place. Returns the norms before, [A]."""
-    norms = np.empty(len(gradients))
-    for agent, (gradient_P, limit) in enumerate(zip(gradients, limits, strict=True)):
-        norms[agent] = norm = float(torch.dot(gradient_P, gradient_P)) ** 0.5
-        if limit is not None and norm > limit:
-            gradient_P.mul_(limit / (norm + 1e-6))
-    return norms
+def norms(gradients: Sequence[Array]) -> Array:
+    """The Euclidean norm of each agent's row of gradients [A]."""
+    return np.array([math.sqrt(np.dot(gradient_P, gradient_P)) for gradient_P in gradients])
 
 
 def schedule(kind: str, frames: int, total_frames: int) -> float:

@@ -1,44 +1,60 @@
 """Replay memory over the agent axis: a ring of transitions, sampled uniformly, with n-step returns put together when sampled.
 
+The memory lies in NumPy arrays, or on a GPU in tensors: what samples it is written once for both.
+
 Shapes: A agents, N environments an agent, C capacity, B batch, O observation.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
+import torch
+from torch import Tensor
 
-from rlrun.arrays import fitting
+from rlrun.arrays import as_array, fill
 
 Array = np.ndarray[Any, Any]
 
 
-@dataclass(frozen=True)
-class Batch:
-    """Sampled transitions. ``discount`` is what the value of ``next_observation`` counts: gamma^n, and 0 after a termination."""
+class Batch(NamedTuple):
+    """Sampled transitions, as arrays or tensors. ``discount`` is what the value of ``next_observation`` counts: gamma^n, and
+    0 after a termination."""
 
-    observation: Array  # [A, B, O]
-    next_observation: Array  # [A, B, O]
-    action: Array  # int64 [A, B]
-    reward: Array  # [A, B], summed over n steps with discounts
-    discount: Array  # [A, B]
+    observation: Any  # [A, B, O]
+    next_observation: Any  # [A, B, O]
+    action: Any  # int64 [A, B]
+    reward: Any  # [A, B], summed over n steps with discounts
+    discount: Any  # [A, B]
+
+    def to_torch(self) -> Batch:
+        """The same memory as tensors."""
+        return Batch(*(x if isinstance(x, Tensor) else torch.from_numpy(x) for x in self))
 
 
 class Replay:
     """The newest C transitions of each agent. A row of floats holds one transition's vectors, so that sampling is one gather."""
 
-    def __init__(self, agents: int, capacity: int, num_envs: int, observation_size: int) -> None:
+    def __init__(
+        self, agents: int, capacity: int, num_envs: int, observation_size: int, device: torch.device | None = None
+    ) -> None:
+        """``device``: where tensors are to hold the memory; None for NumPy arrays."""
         assert capacity % num_envs == 0  # so that the transitions of one environment lie num_envs rows apart
         self.capacity, self.num_envs, self.observation_size = capacity, num_envs, observation_size
-        self.rows = np.zeros(
-            (agents, capacity, 2 * observation_size + 1), np.float32
-        )  # observation, next observation, action
-        self.outcomes = np.zeros((agents, capacity, 3), np.float32)  # reward, terminated, done
+        self.device = device
+        self.rows = self._zeros(agents, capacity, 2 * observation_size + 1)  # observation, next observation, action
+        self.outcomes = self._zeros(agents, capacity, 3)  # reward, terminated, done
         self.written = 0
-        self._first_row = (np.arange(agents) * capacity)[:, None]
+        self._first_row = self._place((np.arange(agents) * capacity)[:, None])
+
+    def _zeros(self, *shape: int) -> Any:
+        return np.zeros(shape, np.float32) if self.device is None else torch.zeros(shape, device=self.device)
+
+    def _place(self, array: Array) -> Any:
+        """An array where the memory is."""
+        return array if self.device is None else torch.from_numpy(array).to(self.device, non_blocking=True)
 
     def __len__(self) -> int:
         return min(self.written, self.capacity)
@@ -54,19 +70,25 @@ class Replay:
     ) -> None:
         """Store one step of every environment: observations [A, N, O], the others [A, N]."""
         size, start = self.observation_size, self.written % self.capacity
-        rows = self.rows[:, start : start + self.num_envs]
-        rows[..., :size] = observation
-        rows[..., size:-1] = next_observation
-        rows[..., -1] = action
-        outcomes = self.outcomes[:, start : start + self.num_envs]
-        outcomes[..., 0] = reward
-        outcomes[..., 1] = terminated
-        outcomes[..., 2] = terminated | truncated
+        rows, outcomes = (memory[:, start : start + self.num_envs] for memory in (self.rows, self.outcomes))
+        if self.device is not None:  # all of the step in one transfer
+            parts = [observation, next_observation, action[..., None]]
+            parts += [reward[..., None], terminated[..., None], (terminated | truncated)[..., None]]
+            packed = self._place(np.concatenate(parts, -1, dtype=np.float32, casting="unsafe"))
+            rows[:], outcomes[:] = packed[..., :-3], packed[..., -3:]
+        else:
+            rows[..., :size] = observation
+            rows[..., size:-1] = next_observation
+            rows[..., -1] = action
+            outcomes[..., 0] = reward
+            outcomes[..., 1] = terminated
+            outcomes[..., 2] = terminated | truncated
         self.written += self.num_envs
 
-    def sample(self, batch_size: int, n_step: int, gamma: Array, random: Sequence[np.random.Generator]) -> Batch:
+    def sample(self, batch_size: int, n_step: int, gamma: Any, random: Sequence[np.random.Generator]) -> Batch:
         """``batch_size`` transitions of each agent, uniformly with replacement. ``gamma``: float32 [A, 1]."""
-        slots = (np.array([generator.random(batch_size) for generator in random]) * len(self)).astype(np.int64)
+        uniform = np.array([generator.random(batch_size) for generator in random])
+        slots = self._place((uniform * len(self)).astype(np.int64))
         taken = self._take(self.rows, slots)
         if n_step == 1:
             outcome = self._take(self.outcomes, slots)
@@ -74,36 +96,36 @@ class Replay:
         else:
             last, reward, discount = self._sum_rewards(slots, n_step, gamma)
             following = self._take(self.rows, last)
+        action = taken[..., -1]
         return Batch(
             observation=taken[..., : self.observation_size],
             next_observation=following[..., self.observation_size : -1],
-            action=taken[..., -1].astype(np.int64),
+            action=action.long() if isinstance(action, Tensor) else action.astype(np.int64),
             reward=reward,
             discount=discount,
         )
 
-    def _take(self, rows: Array, slots: Array) -> Array:
+    def _take(self, rows: Any, slots: Any) -> Any:
         """The rows [A, B, width] at each agent's slots [A, B]."""
-        return rows.reshape(-1, rows.shape[-1]).take(slots + self._first_row, axis=0)
+        flat, places = rows.reshape(-1, rows.shape[-1]), slots + self._first_row
+        return flat[places] if isinstance(flat, Tensor) else flat.take(places, axis=0)  # take is faster for NumPy
 
-    def _sum_rewards(self, slots: Array, n_step: int, gamma: Array) -> tuple[Array, Array, Array]:
+    def _sum_rewards(self, slots: Any, n_step: int, gamma: Any) -> tuple[Any, Any, Any]:
         """Sum up to n rewards from each slot on, ending with the episode or with what has been collected.
 
         Returns the slot of the last transition summed, the sums, and what the value after it counts, each [A, B].
         """
         newest = (self.written - 1) % self.capacity
-        following = (
-            (newest - slots) % self.capacity // self.num_envs
-        )  # transitions of the same environment collected since
-        slots_n = slots[..., None] + np.arange(n_step) * self.num_envs
-        slots_n[slots_n >= self.capacity] -= self.capacity
+        following = (newest - slots) % self.capacity // self.num_envs  # transitions of the environment collected since
+        steps = self._place(np.arange(n_step))
+        slots_n = (slots[..., None] + steps * self.num_envs) % self.capacity
         outcome = self._take(self.outcomes, slots_n.reshape(len(slots), -1)).reshape(*slots_n.shape, 3)
-        counts = np.arange(n_step) <= following[..., None]
-        counts[..., 1:] &= np.logical_and.accumulate(outcome[..., :-1, 2] == 0, axis=-1)
+        done = outcome[..., 2]
+        counts = (steps <= following[..., None]) & (done.cumsum(-1) - done == 0)  # no episode has ended before
         last = counts.sum(-1) - 1
-        powers = gamma ** np.arange(n_step + 1, dtype=np.float32)  # [A, n + 1]
+        powers = gamma ** self._place(np.arange(n_step + 1, dtype=np.float32))  # [A, n + 1]
         reward = (outcome[..., 0] * counts * powers[:, None, :-1]).sum(-1)
-        agent, sample = np.arange(len(slots))[:, None], np.arange(slots.shape[1])
+        agent, sample = self._place(np.arange(len(slots))[:, None]), self._place(np.arange(slots.shape[1]))
         discount = powers[agent, last + 1] * (1 - outcome[agent, sample, last, 1])
         return slots_n[agent, sample, last], reward, discount
 
@@ -114,12 +136,12 @@ class Replay:
     def capture(self, agent: int) -> dict[str, Any]:
         size = len(self)
         return {
-            "rows": self.rows[agent, :size].copy(),
-            "outcomes": self.outcomes[agent, :size].copy(),
+            "rows": as_array(self.rows[agent, :size]),
+            "outcomes": as_array(self.outcomes[agent, :size]),
             "written": self.written,
         }
 
     def restore(self, agent: int, tree: dict[str, Any]) -> None:
         self.written = tree["written"]
         for name, stored in (("rows", self.rows), ("outcomes", self.outcomes)):
-            stored[agent, : len(self)] = fitting(tree[name], stored[agent, : len(self)])
+            fill(stored[agent, : len(self)], tree[name])

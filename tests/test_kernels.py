@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ import torch
 
 from rlrun.config import NetworkConfig
 from rlrun.kernels.mlp import MLPKernel
+from rlrun.kernels.native import library
 from rlrun.networks import MLP, Layout, build, build_dueling, leaves
 
 NETWORKS: dict[str, Callable[[NetworkConfig], MLP]] = {
@@ -82,3 +84,40 @@ def test_the_kernel_follows_the_parameters() -> None:
     after = kernel.forward(x)
     np.testing.assert_allclose(after, network.forward(layout.views("n", rows), torch.from_numpy(x)), rtol=1e-5)
     assert np.abs(after - before).max() > 0.1
+
+
+@pytest.mark.parametrize("activation", ["relu", "tanh"])
+@pytest.mark.parametrize("outputs", [1, 3])
+@pytest.mark.parametrize("hidden", [(16,), (50, 33, 7), (120, 84)])
+def test_the_c_library_has_the_same_bits(hidden: tuple[int, ...], outputs: int, activation: str) -> None:
+    if library() is None:
+        pytest.skip("no C compiler, or another BLAS in NumPy")
+    network = build(NetworkConfig(hidden=hidden, activation=activation, init="torch"), 5, outputs, gain=1.0)
+    layout = Layout({"n": network})
+    random = np.random.default_rng(0)
+    for agents, batch in ((1, 1), (1, 2), (1, 64), (3, 1), (5, 10), (8, 128)):
+        rows = layout.initial_rows(range(agents)).numpy()
+        rows += 0.1 * random.standard_normal(rows.shape).astype(np.float32)
+        x = random.standard_normal((agents, batch, 11)).astype(np.float32)[..., :5]  # as it lies in a replay memory
+        slope = random.standard_normal((agents, batch, outputs)).astype(np.float32)
+        seen = []
+        for native in (False, True):
+            gradients = np.zeros_like(rows)
+            kernel = MLPKernel(network, layout.views("n", rows), layout.views("n", gradients), native)
+            seen.append((kernel.forward(x).tobytes(), kernel.backward(slope), gradients.tobytes()))
+            assert (kernel._buffers[batch].native is not None) == native
+        assert seen[0] == seen[1]
+
+
+def test_without_a_compiler_numpy_does_all_the_work(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert library.__wrapped__() is None
+    monkeypatch.undo()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "missing"))
+    if library() is None:
+        return
+    assert library.__wrapped__() is not None  # compiled anew
+    built = next((tmp_path / "missing" / "rlrun").glob("*.so"))
+    built.chmod(0o777)
+    assert library.__wrapped__() is None  # somebody else could have written it

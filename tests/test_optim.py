@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 
 from rlrun import optim
+from rlrun.kernels.native import library
 
 RATES, DECAYS = [1e-2, 3e-3, 0.5], [0.0, 0.1, 0.01]
 
@@ -19,10 +19,19 @@ def gradients_of(steps: int) -> torch.Tensor:
     return torch.randn(steps, 3, 20, generator=random) * torch.linspace(2, 0.01, steps)[:, None, None]
 
 
-# The plain step's bias corrections are float32, as in torch's capturable optimizers, so that a GPU need not wait for the CPU.
-@pytest.mark.parametrize(("path", "tolerance"), [("_fused_step", 1e-5), ("_plain_step", 1e-4)])
+def step_all(adam: optim.Adam) -> None:
+    for agent in range(3):
+        adam.step(agent, RATES[agent], DECAYS[agent])
+
+
+def step_all_on_device(adam: optim.Adam) -> None:
+    adam.step_on_device(torch.tensor(RATES)[:, None], torch.tensor(DECAYS)[:, None], torch.ones(3, 1, dtype=torch.bool))
+
+
+# On a device, bias corrections are float32, as in torch's capturable optimizers, so that a GPU need not wait for the CPU.
+@pytest.mark.parametrize(("path", "tolerance"), [(step_all, 1e-5), (step_all_on_device, 1e-4)])
 @pytest.mark.parametrize("amsgrad", [False, True])
-def test_adam_equals_torch_with_a_learning_rate_for_each_agent(path: str, tolerance: float, amsgrad: bool) -> None:
+def test_adam_equals_torch_with_a_learning_rate_for_each_agent(path: Any, tolerance: float, amsgrad: bool) -> None:
     rows, gradients = torch.linspace(-1, 1, 60).reshape(3, 20), torch.zeros(3, 20)
     expected = [row.clone().requires_grad_() for row in rows]
     oracles = [
@@ -32,8 +41,8 @@ def test_adam_equals_torch_with_a_learning_rate_for_each_agent(path: str, tolera
     adam = optim.Adam(rows, gradients, 1e-6, amsgrad)
     for newest in gradients_of(20):
         gradients.copy_(newest)
+        path(adam)
         for agent in range(3):
-            getattr(adam, path)(agent, RATES[agent], DECAYS[agent])
             expected[agent].grad = newest[agent].clone()
             oracles[agent].step()
     for agent in range(3):
@@ -47,7 +56,7 @@ def test_without_weight_decay_it_is_adam() -> None:
     oracle, adam = torch.optim.Adam([expected], lr=0.1), optim.Adam(rows, gradients, 1e-8, amsgrad=False)
     for newest in gradients_of(5):
         gradients.copy_(newest[:1])
-        adam.step([0.1], [0.0], [0])
+        adam.step(0, 0.1, 0.0)
         expected.grad = newest[0].clone()
         oracle.step()
     torch.testing.assert_close(rows[0], expected.detach(), rtol=1e-5, atol=1e-6)
@@ -56,7 +65,8 @@ def test_without_weight_decay_it_is_adam() -> None:
 def test_only_the_named_agents_move() -> None:
     rows = torch.ones(3, 20)
     adam = optim.Adam(rows, torch.ones(3, 20), 1e-8, amsgrad=True)
-    adam.step(RATES, [0.0] * 3, [0, 2])
+    for agent in (0, 2):
+        adam.step(agent, RATES[agent], 0.0)
     assert adam.steps_A.tolist() == [1, 0, 1]
     assert rows[1].tolist() == [1.0] * 20 and not adam.first_AP[1].any()
     torch.testing.assert_close(rows[[0, 2], 0], 1 - torch.tensor([1e-2, 0.5]))  # the first step is the learning rate
@@ -76,38 +86,68 @@ def test_a_restored_optimizer_goes_on_with_the_same_bits(amsgrad: bool) -> None:
             alone[0] = rows[1]
         if step >= 5:
             its_gradients[0] = newest[1]
-            fresh.step(RATES[1:2], DECAYS[1:2], [0])
+            fresh.step(0, RATES[1], DECAYS[1])
         gradients.copy_(newest)
-        adam.step(RATES, DECAYS, range(3))
+        step_all(adam)
     assert torch.equal(alone[0], rows[1])
 
 
-def test_clip_values() -> None:
-    gradients = torch.tensor([[-3.0, 0.5, 3.0]] * 3)
-    optim.clip_values(list(gradients), [1.0, None, 2.0])
-    assert gradients.tolist() == [[-1.0, 0.5, 1.0], [-3.0, 0.5, 3.0], [-2.0, 0.5, 2.0]]
+@pytest.mark.parametrize("amsgrad", [False, True])
+def test_only_active_agents_move_on_a_device(amsgrad: bool) -> None:
+    rows = torch.ones(3, 20)
+    adam = optim.Adam(rows, torch.ones(3, 20), 1e-8, amsgrad)
+    active = torch.tensor([[True], [False], [True]])
+    adam.step_on_device(torch.tensor(RATES)[:, None], torch.zeros(3, 1), active)
+    assert adam.steps_A.tolist() == [1, 0, 1] and rows[1].tolist() == [1.0] * 20
+    assert all(not tensor[1].any() for tensor in adam.tensors[1:])
+    torch.testing.assert_close(rows[[0, 2], 0], 1 - torch.tensor([1e-2, 0.5]))
 
 
-@pytest.mark.parametrize("limit", [0.5, 1e6])
-def test_clip_norms_equals_torch_for_each_agent(limit: float) -> None:
-    gradients = gradients_of(1)[0]
-    expected = []
-    for row in gradients.clone():
-        parameter = torch.zeros(20, requires_grad=True)
-        parameter.grad = row
-        norm = torch.nn.utils.clip_grad_norm_([parameter], limit)
-        expected.append((float(norm), parameter.grad))
-    norms = optim.clip_norms(list(gradients), [limit] * 3)
-    np.testing.assert_allclose(norms, [norm for norm, _ in expected], rtol=1e-5)
-    for row, (_, clipped) in zip(gradients, expected, strict=True):
-        torch.testing.assert_close(row, clipped, rtol=1e-5, atol=1e-7)
+@pytest.mark.parametrize("amsgrad", [False, True])
+@pytest.mark.parametrize("size", [16, 400])
+def test_the_c_library_steps_with_the_same_bits(size: int, amsgrad: bool) -> None:
+    if library() is None:
+        pytest.skip("no C compiler, or another BLAS in NumPy")
+    random = torch.Generator().manual_seed(0)
+    gradients = torch.zeros(1, size)
+    steppers = [optim.Adam(torch.ones(1, size), gradients, 1e-6, amsgrad, native) for native in (False, True)]
+    assert [bool(adam._native) for adam in steppers] == [False, True]
+    for step in range(30):
+        gradients.copy_(torch.randn(1, size, generator=random) * 10.0 ** (step % 7 - 4))
+        for adam in steppers:
+            adam.step(0, 1e-3, 0.01, limit=(0.5 if step % 2 else float("inf")), scale=0.3)
+    for ours, theirs in zip(*(adam.tensors for adam in steppers), strict=True):
+        assert torch.equal(ours, theirs)
 
 
-def test_clip_norms_without_a_limit_only_measures() -> None:
-    gradients = torch.tensor([[3.0, 4.0], [30.0, 40.0]])
-    assert optim.clip_norms(list(gradients), [None, 5.0]).tolist() == [5.0, 50.0]
-    assert gradients[0].tolist() == [3.0, 4.0]
-    torch.testing.assert_close(gradients[1], torch.tensor([3.0, 4.0]))
+@pytest.mark.parametrize("value_limit", [None, 0.4])
+@pytest.mark.parametrize("norm_limit", [None, 0.5, 1e6])
+@pytest.mark.parametrize("on_device", [False, True])
+def test_descent_clips_as_torch_and_steps(on_device: bool, norm_limit: float | None, value_limit: float | None) -> None:
+    rows, gradients = torch.ones(3, 20), torch.zeros(3, 20)
+    descent = optim.Descent(
+        optim.Adam(rows, gradients, 1e-2, amsgrad=False), [value_limit] * 3, [norm_limit] * 3, DECAYS
+    )  # an epsilon as large as the gradients: Adam alone would undo their scale
+    expected = [torch.ones(20, requires_grad=True) for _ in range(3)]
+    oracles = [
+        torch.optim.AdamW([row], lr=rate, weight_decay=decay, eps=1e-2)
+        for row, rate, decay in zip(expected, RATES, DECAYS, strict=True)
+    ]
+    for newest in gradients_of(5):
+        gradients.copy_(newest)
+        if on_device:
+            norms = descent.on_device(torch.tensor(RATES)[:, None], torch.ones(3, 1, dtype=torch.bool)).numpy()
+        else:
+            norms = descent(RATES, range(3))
+        for agent, (row, oracle) in enumerate(zip(expected, oracles, strict=True)):
+            row.grad = newest[agent].clone()
+            if value_limit is not None:
+                torch.nn.utils.clip_grad_value_([row], value_limit)
+            if norm_limit is not None:
+                norm = torch.nn.utils.clip_grad_norm_([row], norm_limit)
+                assert norms is not None and norms[agent] == pytest.approx(float(norm), rel=1e-5)
+            oracle.step()
+    torch.testing.assert_close(rows, torch.stack(expected).detach(), rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize(

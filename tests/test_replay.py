@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from rlrun.replay import Batch, Replay
 
@@ -191,3 +192,29 @@ def test_cut_ends_the_newest_episodes_of_one_agent(steps: int) -> None:
         assert batch.next_observation[1, slot, 0] % 100 == steps
     others = np.setdiff1d(np.arange(len(replay)), newest_before_cut)
     assert (batch.reward[0, others] == batch.reward[1, others]).all()
+
+
+@pytest.mark.parametrize("n_step", [1, 3])
+def test_a_memory_in_tensors_gives_the_same_samples(n_step: int) -> None:
+    """The memory of a GPU, on the CPU."""
+    memories = [Replay(2, 12, 2, 3, device) for device in (None, torch.device("cpu"))]
+    random, ends = np.random.default_rng(0), np.random.default_rng(1)
+    gamma = np.array([[0.9], [0.5]], np.float32)
+    for _ in range(9):
+        observation, following = random.standard_normal((2, 2, 2, 3)).astype(np.float32)
+        action, reward = random.integers(4, size=(2, 2)), random.standard_normal((2, 2)).astype(np.float32)
+        terminated, truncated = ends.random((2, 2)) < 0.2, ends.random((2, 2)) < 0.2
+        for memory in memories:
+            memory.add(observation, following, action, reward, terminated, truncated)
+    generators = [[np.random.default_rng(seed) for seed in (1, 2)] for _ in memories]
+    arrays = memories[0].sample(20, n_step, gamma, generators[0])
+    tensors = memories[1].sample(20, n_step, torch.from_numpy(gamma), generators[1])
+    for ours, theirs in zip(arrays.to_torch(), tensors, strict=True):
+        torch.testing.assert_close(ours, theirs)
+    for memory in memories:
+        memory.cut(1)
+    trees = [memory.capture(1) for memory in memories]
+    assert trees[0]["rows"].tobytes() == trees[1]["rows"].tobytes()
+    assert trees[0]["outcomes"].tobytes() == trees[1]["outcomes"].tobytes()
+    memories[1].restore(0, trees[0])
+    assert memories[1].capture(0)["outcomes"].tobytes() == trees[0]["outcomes"].tobytes()

@@ -87,7 +87,8 @@ def test_the_manifest_of_a_finished_run(folder: Folder) -> None:
     assert (manifest["status"], manifest["frames"], manifest["failure"]) == ("finished", 400, None)
     assert manifest["frames_per_second"] > 0 and manifest["seconds"] > 0
     assert manifest["frames_per_second"] == pytest.approx(400 / manifest["seconds"])
-    assert (manifest["exact"], manifest["device"], manifest["implementation"]) == (True, "cpu", "numpy")
+    assert (manifest["exact"], manifest["device"]) == (True, "cpu")
+    assert manifest["implementation"] in ("numpy", "numpy and C")  # the latter where there is a compiler
     evaluation = manifest["evaluation"]
     wanted = {"return_mean", "return_std", "return_iqm", "return_min", "return_max", "episodes", "checkpoint"}
     assert set(evaluation) == wanted | {"frames"}

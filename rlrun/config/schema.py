@@ -152,8 +152,9 @@ class HardwareConfig:
     deterministic: bool = setting(True, "On CUDA, use only kernels that give the same bits again.")
     kernels: str = setting(
         "auto",
-        "auto: NumPy kernels for MLPs on the CPU, PyTorch elsewhere; plain: PyTorch always.",
-        choices=("auto", "plain"),
+        "auto: NumPy kernels for MLPs on the CPU, helped by C where there is a compiler, and PyTorch elsewhere; "
+        "numpy: without the help, with the same bits; plain: PyTorch always.",
+        choices=("auto", "numpy", "plain"),
     )
 
 

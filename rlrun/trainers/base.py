@@ -5,6 +5,7 @@ A agents are trained together; ``agent`` is an index into them.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from typing import Any, Protocol
@@ -13,11 +14,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from rlrun.arrays import fitting
+from rlrun.arrays import as_array, fill
 from rlrun.config import RunConfig
 from rlrun.envs import BoxActions, DiscreteActions, MultiDiscreteActions, Spaces
 from rlrun.errors import DivergedError, ResumeError, RlrunError
-from rlrun.hardware import Hardware
+from rlrun.hardware import Graphed, Hardware
 from rlrun.kernels.mlp import MLPKernel
 from rlrun.networks import MLP, Layout, leaves
 from rlrun.normalization import ObservationNormalizer, RewardNormalizer
@@ -87,15 +88,21 @@ class Stack:
             shared_gradients = (
                 {name: view.numpy() for name, view in gradients.items()} if gradients is not None else None
             )
-            self.kernel = MLPKernel(self.network, shared, shared_gradients)
+            self.kernel = MLPKernel(self.network, shared, shared_gradients, hardware.native)
+        self._replayed = Graphed(self.infer, hardware.device)
 
-    def __call__(self, x_ABI: Array) -> Array:
-        """Outputs [A, B, O] for NumPy inputs, without gradients."""
+    def __call__(self, x_ABI: Any) -> Any:
+        """Outputs [A, B, O] without gradients: an array for an array, a tensor for a tensor."""
+        if isinstance(x_ABI, Tensor):
+            return self.infer(x_ABI)
         if self.kernel is not None:
             return self.kernel.forward(x_ABI)
-        with torch.no_grad():
-            y: Array = self.network.forward(self.views, torch.from_numpy(x_ABI).to(self.device)).numpy(force=True)
-            return y
+        return self._replayed(torch.from_numpy(x_ABI).to(self.device)).numpy(force=True)
+
+    @torch.no_grad()
+    def infer(self, x_ABI: Tensor) -> Tensor:
+        """Outputs [A, B, O] without gradients, on the plain path."""
+        return self.network.forward(self.views, x_ABI)
 
     def forward(self, x_ABI: Tensor) -> Tensor:
         """Outputs [A, B, O] with gradients, on the plain path."""
@@ -109,15 +116,25 @@ class Means:
         self.agents = agents
         self.sums: dict[str, Array] = {}
         self.counts: dict[str, Array] = {}
+        self._waiting: dict[str, list[Array | Tensor]] = {}
 
-    def add(self, name: str, values_A: Array) -> None:
-        if name not in self.sums:
-            self.sums[name], self.counts[name] = np.zeros(self.agents), np.zeros(self.agents)
-        self.sums[name] += values_A
-        self.counts[name] += 1
+    def add(self, name: str, values_A: Array | Tensor) -> None:
+        """Count a number of each agent. It is kept until the sums are needed, so that this costs nothing, nor waits for a GPU."""
+        self._waiting.setdefault(name, []).append(values_A)
+
+    def _sum_up(self) -> None:
+        """Add what waits, one after another: the bits of a sum must not depend on when somebody asks for it."""
+        for name, waiting in self._waiting.items():
+            before = self.sums.get(name, np.zeros(self.agents))
+            tensors = [value for value in waiting if isinstance(value, Tensor)]
+            values = torch.stack(tensors).numpy(force=True) if tensors else waiting
+            self.sums[name] = np.cumsum([before, *values], axis=0)[-1]
+            self.counts[name] = self.counts.get(name, np.zeros(self.agents)) + len(waiting)
+        self._waiting = {}
 
     def take(self, agent: int) -> dict[str, float | None]:
         """The means of one agent, who starts afresh."""
+        self._sum_up()
         row: dict[str, float | None] = {}
         for name, sums in self.sums.items():
             if self.counts[name][agent]:
@@ -126,6 +143,7 @@ class Means:
         return row
 
     def capture(self, agent: int) -> dict[str, Any]:
+        self._sum_up()
         return {name: [float(sums[agent]), float(self.counts[name][agent])] for name, sums in self.sums.items()}
 
     def restore(self, agent: int, tree: dict[str, Any]) -> None:
@@ -150,7 +168,7 @@ def capture(state: Any, agent: int) -> dict[str, Any]:
     for field in fields(state):
         value = getattr(state, field.name)
         if isinstance(value, Tensor):
-            tree[field.name] = value[agent].numpy(force=True).copy()
+            tree[field.name] = as_array(value[agent])
         elif isinstance(value, int):
             tree[field.name] = value
         else:
@@ -169,7 +187,7 @@ def restore(state: Any, agent: int, tree: Mapping[str, Any]) -> bool:
         value = getattr(state, field.name)
         try:
             if isinstance(value, Tensor):
-                value[agent].copy_(torch.from_numpy(fitting(tree[field.name], value[agent].numpy(force=True))))
+                fill(value[agent], tree[field.name])
             elif isinstance(value, int):
                 setattr(state, field.name, _count(tree[field.name]))
             elif isinstance(value, Environments):
@@ -194,8 +212,8 @@ def _count(value: Any) -> int:
 
 def note_divergence(losses_A: Array, frames: int, failures: dict[int, RlrunError], what: str) -> None:
     """Record every agent whose loss is no longer finite."""
-    if not np.isfinite(losses_A).all():
-        for agent in np.flatnonzero(~np.isfinite(losses_A)).tolist():
+    for agent, loss in enumerate(losses_A.tolist()):
+        if not math.isfinite(loss):
             failures.setdefault(
                 agent, DivergedError(f"diverged at frame {frames}: the {what} is not finite; lower algo.learning_rate")
             )

@@ -21,15 +21,16 @@ from rlrun import optim
 from rlrun.config import DQNConfig, RunConfig
 from rlrun.envs import DiscreteActions, Spaces
 from rlrun.errors import RlrunError
-from rlrun.hardware import Hardware
+from rlrun.hardware import Graphed, Hardware
 from rlrun.networks import Layout, build, build_dueling
 from rlrun.normalization import ObservationNormalizer
 from rlrun.replay import Batch, Replay
 from rlrun.rollout import Environments, Episode
 from rlrun.seeding import Generators, Stream
 from rlrun.trainers.base import Array, Means, Stack, column, note_divergence, observe_random_steps, per_agent
+from rlrun.trainers.exploration import Exploration, epsilon
 
-BLOCK = 1024  # steps whose exploration is drawn at once
+DIVERGENCE_CHECK = 100  # updates between two looks at the losses on a GPU: a look waits for it
 
 
 @dataclass
@@ -73,61 +74,9 @@ def td_loss_and_gradient(error_AB: Array, loss: str) -> tuple[Array, Array]:
     return losses_AB.sum(1) / batch, slope_AB * np.float32(1 / batch)
 
 
-def epsilon(config: DQNConfig, frames: Array) -> Array:
-    """Chance of a random action after ``frames``: linear to the end, or falling to it exponentially."""
-    spread = config.epsilon_start - config.epsilon_end
-    if config.epsilon_schedule == "linear":
-        return config.epsilon_end + spread * np.maximum(0.0, 1.0 - frames / config.epsilon_frames)
-    return config.epsilon_end + spread * np.exp(-frames / config.epsilon_frames)
-
-
 def dueling_values(outputs: Any, axis_mean: Any) -> Any:
     """Q(s, a) = V(s) + A(s, a) - mean of A(s, .) (Wang et al. 2016, equation 9). ``outputs`` [A, B, 1 + U]."""
     return outputs[..., :1] + outputs[..., 1:] - axis_mean
-
-
-class Exploration:
-    """Epsilon-greedy choices of the next BLOCK steps, drawn at once: whether each action is random, and which it then is."""
-
-    def __init__(self, configs: Sequence[RunConfig], actions: int) -> None:
-        self.configs, self.actions = configs, actions
-        self.random = Generators([config.seed for config in configs], Stream.ACTIONS)
-        self.before = [
-            dict(random.bit_generator.state) for random in self.random
-        ]  # the generators' states at the block's start
-        shape = (BLOCK, len(configs), _algo(configs[0]).num_envs)
-        self.is_random, self.random_actions = np.zeros(shape, bool), np.zeros(shape, np.int64)
-        self.block = -1
-
-    def at(self, step: int) -> tuple[str, Array, Array]:
-        """("none" | "some" | "all" are random, which of [A, N] are, the random actions [A, N])."""
-        block, offset = divmod(step, BLOCK)
-        if block != self.block:
-            self.block = block
-            for agent in range(len(self.configs)):
-                self._draw(agent)
-        return self.kinds[offset], self.is_random[offset], self.random_actions[offset]
-
-    def _draw(self, agent: int) -> None:
-        """Draw the block of one agent."""
-        config, algo, random = self.configs[agent], _algo(self.configs[agent]), self.random[agent]
-        self.before[agent] = dict(random.bit_generator.state)
-        steps = np.arange(self.block * BLOCK, (self.block + 1) * BLOCK)
-        chance = epsilon(algo, steps * algo.num_envs * config.env.frame_skip)
-        self.is_random[:, agent] = random.random((BLOCK, algo.num_envs)) < chance[:, None]
-        self.random_actions[:, agent] = random.integers(self.actions, size=(BLOCK, algo.num_envs))
-        share = self.is_random.mean((1, 2))
-        self.kinds = np.select([share == 1, share > 0], ["all", "some"], "none").tolist()
-
-    def capture(self, agent: int) -> dict[str, Any]:
-        return {"block": self.block, "before": self.before[agent]}
-
-    def restore(self, agent: int, tree: dict[str, Any]) -> None:
-        """Draw the block again, also if it has been used up: the next one follows it."""
-        self.random[agent].bit_generator.state = tree["before"]
-        self.block = tree["block"]
-        if self.block >= 0:
-            self._draw(agent)
 
 
 class QPolicy:
@@ -166,8 +115,8 @@ class DQNTrainer:
             updates=0,
             parameters_AP=parameters_AP,
             target_AP=parameters_AP.clone(),
-            optimizer=optim.Adam(parameters_AP, self.gradients_AP, algo.adam_epsilon, algo.amsgrad),
-            replay=Replay(agents, algo.buffer_size, algo.num_envs, spaces.observation_size),
+            optimizer=optim.Adam(parameters_AP, self.gradients_AP, algo.adam_epsilon, algo.amsgrad, hardware.native),
+            replay=Replay(agents, algo.buffer_size, algo.num_envs, spaces.observation_size, hardware.memory),
             sampling=Generators(seeds, Stream.MINIBATCHES),
             exploration=Exploration(configs, self.actions),
             environments=Environments(config.env, algo.num_envs, seeds, exact=exact),
@@ -176,16 +125,25 @@ class DQNTrainer:
         )
         self.target = Stack(layout(config, spaces), "q", self.state.target_AP, None, hardware)
         self.observation = self.state.environments.observation.copy()
-        self.agents, self.gradient_rows = list(range(agents)), list(self.gradients_AP)
-        self.gamma_A1 = column(per_agent(configs, "gamma"))
+        self.agents = list(range(agents))
+        self.gamma_A1: Any = column(per_agent(configs, "gamma"))
+        if hardware.memory is not None:
+            self.gamma_A1 = torch.from_numpy(self.gamma_A1).to(hardware.memory)
         self.tau_A1 = torch.tensor(per_agent(configs, "tau"), device=hardware.device)[:, None]
         self.learning_rate: list[float] = per_agent(configs, "learning_rate")
-        self.weight_decay: list[float] = (
-            per_agent(configs, "weight_decay") if algo.optimizer == "adamw" else [0.0] * agents
+        self.descent = optim.Descent(
+            self.state.optimizer,
+            value_limits=per_agent(configs, "clip_gradient_value"),
+            norm_limits=per_agent(configs, "max_gradient_norm"),
+            weight_decay=per_agent(configs, "weight_decay") if algo.optimizer == "adamw" else [0.0] * agents,
         )
-        self.value_limits: list[float | None] = per_agent(configs, "clip_gradient_value")
-        self.norm_limits: list[float | None] = per_agent(configs, "max_gradient_norm")
-        self._index = np.arange(agents)[:, None], np.arange(algo.batch_size)[None, :]
+        changes = [self.gradients_AP, *self.state.optimizer.tensors]
+        self._improve_on_gpu = Graphed(self._learn_and_descend, hardware.device, changes)
+        self.active_A1 = torch.ones(agents, 1, dtype=torch.bool, device=hardware.device)
+        # Where each sample's values begin in the flat array of all.
+        self.first_value_AB: Any = (np.arange(agents * algo.batch_size) * self.actions).reshape(agents, -1)
+        if self.policy.q.kernel is None:
+            self.first_value_AB = torch.from_numpy(self.first_value_AB).to(hardware.device)
         self.configs = configs
         self.episodes: list[tuple[int, Episode]] = []
         self.failures: dict[int, RlrunError] = {}
@@ -233,64 +191,82 @@ class DQNTrainer:
         """One gradient step on a batch of each agent, then the target network moves."""
         state, algo = self.state, self.algo
         batch = state.replay.sample(algo.batch_size, algo.n_step, self.gamma_A1, state.sampling)
-        observation, following = state.normalizer(batch.observation), state.normalizer(batch.next_observation)
-        target_AB = td_target(batch.reward, batch.discount, self._next_value(following))
-        learn = self._learn if self.policy.q.kernel is not None else self._learn_plainly
-        losses_A, values_A = learn(observation, batch, target_AB)
-        if algo.clip_gradient_value is not None:  # for all agents or for none: None is part of the signature
-            optim.clip_values(self.gradient_rows, self.value_limits)
-        if algo.max_gradient_norm is not None:
-            state.means.add("gradient_norm", optim.clip_norms(self.gradient_rows, self.norm_limits))
-        factor = optim.schedule(algo.learning_rate_schedule, self.frames, self.config.total_frames)
-        rates = [rate * factor for rate in self.learning_rate]
-        state.optimizer.step(rates, self.weight_decay, self.agents)
+        if state.normalizer.enabled:
+            seen = {name: state.normalizer(getattr(batch, name)) for name in ("observation", "next_observation")}
+            batch = batch._replace(**seen)
+        losses_A, values_A, norms_A = self._improve(batch)
         state.updates += 1
         if state.updates % algo.target_every == 0:
             state.target_AP.lerp_(state.parameters_AP, self.tau_A1)
         state.means.add("loss", losses_A)
         state.means.add("q_value", values_A)
-        note_divergence(losses_A, self.frames, self.failures, "loss")
+        if algo.max_gradient_norm is not None:
+            state.means.add("gradient_norm", norms_A)
+        if isinstance(losses_A, np.ndarray) or state.updates % DIVERGENCE_CHECK == 0:
+            note_divergence(losses_A, self.frames, self.failures, "loss")
 
-    def _next_value(self, observation_ABO: Array) -> Array:
-        """Value of the best next action by the target network; with Double DQN the online network says which is best."""
-        best_AB = self.policy.q(observation_ABO)[..., -self.actions :].argmax(-1) if self.algo.double else None
-        values_ABU = self.target(observation_ABO)
+    def _improve(self, batch: Batch) -> tuple[Any, Any, Any]:
+        """Gradients and a step against them, by what computes here. Losses, mean values and gradient norms, each [A]."""
+        factor = optim.schedule(self.algo.learning_rate_schedule, self.frames, self.config.total_frames)
+        rates = [rate * factor for rate in self.learning_rate]
+        if self.hardware.memory is not None:
+            rates_A1 = torch.tensor(rates, device=self.hardware.device)[:, None]
+            return self._improve_on_gpu(*batch, rates_A1, self.active_A1)  # type: ignore[no-any-return]
+        if self.policy.q.kernel is not None:
+            losses_A, values_A = self._learn(batch)
+        else:
+            losses_A, values_A = (x_A.numpy(force=True) for x_A in self._learn_plainly(batch.to_torch()))
+        return losses_A, values_A, self.descent(rates, self.agents)
+
+    def _learn_and_descend(self, *tensors: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """``_improve`` as what a CUDA graph can hold."""
+        *batch, rates_A1, active_A1 = tensors
+        return *self._learn_plainly(Batch(*batch)), self.descent.on_device(rates_A1, active_A1)
+
+    def _target(self, batch: Batch) -> Any:
+        """Regression targets [A, B]. The best next action is valued by the target network; with Double DQN the online network
+        says which is best."""
+        xp = torch if isinstance(batch.reward, Tensor) else np
+        following_ABO = batch.next_observation
+        best_AB = self.policy.q(following_ABO)[..., -self.actions :].argmax(-1) if self.algo.double else None
+        values_ABU = self.target(following_ABO)
         if self.algo.dueling:
             values_ABU = dueling_values(values_ABU, values_ABU[..., 1:].mean(-1, keepdims=True))
-        value: Array = values_ABU.max(-1) if best_AB is None else values_ABU[(*self._index, best_AB)]
-        return value
+        if best_AB is None:
+            return td_target(batch.reward, batch.discount, xp.amax(values_ABU, -1))
+        return td_target(batch.reward, batch.discount, values_ABU.reshape(-1)[self.first_value_AB + best_AB])
 
-    def _learn(self, observation_ABO: Array, batch: Batch, target_AB: Array) -> tuple[Array, Array]:
+    def _learn(self, batch: Batch) -> tuple[Array, Array]:
         """Losses and mean Q of each agent; leaves the gradients in their rows. NumPy, by hand."""
         kernel = self.policy.q.kernel
         assert kernel is not None
-        outputs_ABX = kernel.forward(observation_ABO)
-        values_ABU = outputs_ABX
+        target_AB = self._target(batch)
+        outputs_ABX = values_ABU = kernel.forward(batch.observation)
         if self.algo.dueling:
             values_ABU = dueling_values(outputs_ABX, outputs_ABX[..., 1:].mean(-1, keepdims=True))
-        chosen_AB = values_ABU[(*self._index, batch.action)]
+        chosen = self.first_value_AB + batch.action
+        chosen_AB = values_ABU.reshape(-1)[chosen]
         losses_A, slope_AB = td_loss_and_gradient(chosen_AB - target_AB, self.algo.loss)
-        gradient_ABX = np.zeros_like(outputs_ABX)
+        gradient_ABU = np.zeros(values_ABU.shape, np.float32)
+        gradient_ABU.reshape(-1)[chosen] = slope_AB
         if self.algo.dueling:  # d Q(a) / d V = 1, d Q(a) / d A(u) = [u = a] - 1 / U
-            gradient_ABX[..., 0] = slope_AB
-            gradient_ABX[..., 1:] = -slope_AB[..., None] / self.actions
-            gradient_ABX[(*self._index, 1 + batch.action)] += slope_AB
-        else:
-            gradient_ABX[(*self._index, batch.action)] = slope_AB
-        kernel.backward(gradient_ABX)
+            advantage_ABU = gradient_ABU - slope_AB[..., None] / self.actions
+            gradient_ABU = np.concatenate([slope_AB[..., None], advantage_ABU], -1)
+        kernel.backward(gradient_ABU)
         return losses_A, chosen_AB.sum(1) / self.algo.batch_size
 
-    def _learn_plainly(self, observation_ABO: Array, batch: Batch, target_AB: Array) -> tuple[Array, Array]:
-        """As ``_learn``, with autograd."""
-        device = self.hardware.device
+    def _learn_plainly(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """As ``_learn``, with PyTorch and autograd."""
+        target_AB = self._target(batch)
         self.gradients_AP.zero_()
-        values_ABU = self.policy.q.forward(torch.from_numpy(observation_ABO).to(device))
+        values_ABU = self.policy.q.forward(batch.observation)
         if self.algo.dueling:
             values_ABU = dueling_values(values_ABU, values_ABU[..., 1:].mean(-1, keepdim=True))
-        chosen_AB = values_ABU.gather(-1, torch.from_numpy(batch.action).to(device)[..., None])[..., 0]
-        losses_A = td_loss(chosen_AB - torch.from_numpy(target_AB).to(device), self.algo.loss)
+        is_chosen_ABU = batch.action[..., None] == torch.arange(self.actions, device=values_ABU.device)
+        chosen_AB = (values_ABU * is_chosen_ABU).sum(-1)  # gather's gradient is not deterministic on a GPU
+        losses_A = td_loss(chosen_AB - target_AB, self.algo.loss)
         losses_A.sum().backward()  # type: ignore[no-untyped-call]
-        return losses_A.numpy(force=True), chosen_AB.mean(1).numpy(force=True)
+        return losses_A.detach(), chosen_AB.detach().mean(1)
 
     def metrics(self, agent: int) -> dict[str, float | None]:
         factor = optim.schedule(self.algo.learning_rate_schedule, self.frames, self.config.total_frames)
@@ -302,6 +278,7 @@ class DQNTrainer:
 
     def retire(self, agent: int) -> None:
         self.agents.remove(agent)
+        self.active_A1[agent] = False
         self.state.environments.retire(agent)
 
     def close(self) -> None:

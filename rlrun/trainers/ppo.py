@@ -21,7 +21,7 @@ from rlrun.config import PPOConfig, RunConfig
 from rlrun.distributions import Distribution, Normal, make_distribution
 from rlrun.envs import Spaces
 from rlrun.errors import RlrunError
-from rlrun.hardware import Hardware
+from rlrun.hardware import Graphed, Hardware
 from rlrun.kernels.mlp import MLPKernel
 from rlrun.networks import Layout, Network, Parameter, build, leaves
 from rlrun.normalization import ObservationNormalizer, RewardNormalizer
@@ -87,7 +87,9 @@ class PPOTrainer:
         self.state = State(
             iterations=0,
             parameters_AP=parameters_AP,
-            optimizer=optim.Adam(parameters_AP, self.gradients_AP, algo.adam_epsilon, amsgrad=False),
+            optimizer=optim.Adam(
+                parameters_AP, self.gradients_AP, algo.adam_epsilon, amsgrad=False, native=hardware.native
+            ),
             environments=Environments(config.env, algo.num_envs, seeds, exact=exact),
             normalizer=self.policy.normalizer,
             reward_normalizer=RewardNormalizer(agents, algo.num_envs),
@@ -98,17 +100,27 @@ class PPOTrainer:
         self.rollout = Rollout(
             agents, algo.rollout_steps, algo.num_envs, spaces.observation_size, self.distribution.stored
         )
-        self.agents, self.gradient_rows = list(range(agents)), list(self.gradients_AP)
+        self.agents = list(range(agents))
         self.gamma: list[float] = per_agent(configs, "gamma")
         self.gae_lambda: list[float] = per_agent(configs, "gae_lambda")
         self.learning_rate: list[float] = per_agent(configs, "learning_rate")
-        self.no_decay = [0.0] * agents
-        self.norm_limits: list[float | None] = per_agent(configs, "max_gradient_norm")
+        self.descent = optim.Descent(
+            self.state.optimizer,
+            value_limits=[None] * agents,
+            norm_limits=per_agent(configs, "max_gradient_norm"),
+            weight_decay=[0.0] * agents,
+        )
+        changes = [self.gradients_AP, *self.state.optimizer.tensors]
+        self._improve_on_gpu = Graphed(self._learn_and_descend, hardware.device, changes)
         self.target_kl: list[float | None] = per_agent(configs, "target_kl")
         self.clip_A1 = column(per_agent(configs, "clip_range"))
         self.value_clip_A1 = None if algo.value_clip_range is None else column(per_agent(configs, "value_clip_range"))
         self.entropy_A1 = column(per_agent(configs, "entropy_coef"))
         self.critic_A1 = column(per_agent(configs, "critic_coef"))
+        self.coefficients = [
+            None if x is None else torch.from_numpy(x).to(hardware.device)
+            for x in (self.entropy_A1, self.critic_A1, self.value_clip_A1)
+        ]
         self.episodes: list[tuple[int, Episode]] = []
         self.failures: dict[int, RlrunError] = {}
         observe_random_steps(self.policy.normalizer, config, spaces, seeds, self.failures)
@@ -164,7 +176,7 @@ class PPOTrainer:
             np, self.actor(self.columns.observation), self._log_std(), self.columns.action, np.float32(0)
         )
         self.columns.log_prob[:] = log_prob_AM
-        self.next_observation_AMO = self.policy.normalizer(rollout.next_observation_AMO)
+        self.successors = list(rollout.unseen_successors(self.policy.normalizer))
         self._estimate_advantages()
         explained_A = explained_variance(self.columns.old_value, self.columns.target)
         self.state.means.add("explained_variance", explained_A)
@@ -173,12 +185,11 @@ class PPOTrainer:
         """Values, advantages and value targets of the rollout by the current critic."""
         rollout, columns = self.rollout, self.columns
         value_AM = self.critic(columns.observation)[..., 0].copy()  # the next call reuses the array
-        next_value_AM = self.critic(self.next_observation_AMO)[..., 0]
-        shape = rollout.reward.shape
+        value_ATN = value_AM.reshape(rollout.reward.shape)
         advantage_AM = gae(
             rollout.reward,
-            value_AM.reshape(shape),
-            next_value_AM.reshape(shape),
+            value_ATN,
+            self._next_values(value_ATN),
             rollout.terminated,
             rollout.terminated | rollout.truncated,
             self.gamma,
@@ -187,6 +198,17 @@ class PPOTrainer:
         columns.old_value[:] = value_AM
         columns.target[:] = advantage_AM + value_AM
         columns.advantage[:] = normalized(advantage_AM) if self.algo.normalize_advantage == "rollout" else advantage_AM
+
+    def _next_values(self, value_ATN: Array) -> Array:
+        """Values of what each step led to: of the next step's observation, or of one that no step began with."""
+        next_value_ATN = np.empty_like(value_ATN)
+        next_value_ATN[:, :-1] = value_ATN[:, 1:]
+        next_value_AM = next_value_ATN.reshape(len(value_ATN), -1)
+        for observation_ABO, places in self.successors:
+            values_AB = self.critic(observation_ABO)[..., 0]
+            for agent, where in enumerate(places):
+                next_value_AM[agent, where] = values_AB[agent, : len(where)]
+        return next_value_ATN
 
     def _update(self) -> None:
         """Epochs of minibatches in random order. An agent whose policy has moved by its target KL sits out the rest."""
@@ -198,17 +220,10 @@ class PPOTrainer:
         for epoch in range(algo.epochs):
             if algo.recompute_advantage and epoch > 0:
                 self._estimate_advantages()
-            for minibatch in self.columns.minibatches(algo.minibatch_size, self.state.shuffling, active):
-                measures.add(active, self._learn(minibatch, clip_A1, active))
-                if self.algo.max_gradient_norm is not None:
-                    optim.clip_norms(self.gradient_rows, self.norm_limits)
-                self.state.optimizer.step(rates, self.no_decay, active)
-            measures.end_epoch()
-            active = [
-                a
-                for a in active
-                if (limit := self.target_kl[a]) is None or measures.epoch_mean("approximate_kl", a) <= limit
-            ]
+            measured = self._epoch(rates, clip_A1, active)
+            measures.add(active, measured)
+            kl_A, limits = measured["approximate_kl"], self.target_kl
+            active = [agent for agent in active if (limit := limits[agent]) is None or kl_A[agent] <= limit]
             if not active:
                 break
         for name, mean_A in measures.means().items():
@@ -217,49 +232,78 @@ class PPOTrainer:
         # Before wild actions make the environment fail and take the blame:
         note_divergence(self.state.parameters_AP.sum(1).numpy(force=True), self.frames, self.failures, "sum of weights")
 
-    def _learn(self, batch: Columns, clip_A1: Array, active: Sequence[int]) -> dict[str, Array]:
-        """One minibatch: leaves the gradients in their rows and returns what to record of each agent [A]."""
-        if self.algo.normalize_advantage == "minibatch":
-            batch.advantage[:] = normalized(batch.advantage)
-        noise_ABK = None
-        if isinstance(self.distribution, Normal) and self.distribution.squash:
-            noise_ABK = np.zeros(batch.action.shape, np.float32)
-            for agent in active:  # who sits out must not draw: alone it would not either
-                noise_ABK[agent] = self.distribution.noise(batch.action.shape[1:2], self.state.acting[agent])
-        if self.actor.kernel is not None and self.critic.kernel is not None:
-            return self._learn_by_hand(self.actor.kernel, self.critic.kernel, batch, clip_A1, noise_ABK)
-        return self._learn_plainly(batch, clip_A1, noise_ABK)
+    def _epoch(self, rates: list[float], clip_A1: Array, active: Sequence[int]) -> dict[str, Array]:
+        """One step of the active agents on every minibatch. Returns means of what is measured [A]."""
+        size, normalize = self.algo.minibatch_size, self.algo.normalize_advantage == "minibatch"
+        shuffled = self.columns.shuffled(size, normalize, self.state.shuffling, active)
+        noise_AMK = self._noise(shuffled, active)
+        parts = [slice(start, start + size) for start in range(0, shuffled.rows.shape[1], size)]
+        if self.hardware.memory is None:
+            seen = [self._improve(shuffled.part(part), noise_AMK[:, part], rates, clip_A1, active) for part in parts]
+            log_ratio_AM, value_AM, entropy_AM = (np.concatenate(pieces, 1) for pieces in zip(*seen, strict=True))
+        else:
+            is_active_A1 = np.isin(np.arange(len(self.configs)), active)[:, None]
+            pace = [torch.from_numpy(x).to(self.hardware.memory) for x in (column(rates), clip_A1, is_active_A1)]
+            rows, noise = (torch.from_numpy(x).to(self.hardware.memory) for x in (shuffled.rows, noise_AMK))
+            seen = [self._improve_on_gpu(rows[:, part], noise[:, part], *pace) for part in parts]
+            pieces = zip(*seen, strict=True)
+            log_ratio_AM, value_AM, entropy_AM = (torch.cat(tensors, 1).numpy(force=True) for tensors in pieces)
+        return self._measured(shuffled, log_ratio_AM, value_AM, entropy_AM, clip_A1)
 
-    def _learn_plainly(self, batch: Columns, clip_A1: Array, noise_ABK: Array | None) -> dict[str, Array]:
-        """The loss as PyTorch, with autograd: -objective + critic_coef * critic loss - entropy_coef * entropy."""
-        t = batch.to_torch(self.hardware.device)
-        clip, noise, value_clip, entropy_coef, critic_coef = (
-            None if x is None else torch.from_numpy(x).to(self.hardware.device)
-            for x in (clip_A1, noise_ABK, self.value_clip_A1, self.entropy_A1[:, 0], self.critic_A1[:, 0])
-        )
+    def _noise(self, shuffled: Columns, active: Sequence[int]) -> Array:
+        """The random numbers that the entropy of each transition needs [A, M, K]; K = 0 where it needs none."""
+        if not (isinstance(self.distribution, Normal) and self.distribution.squash):
+            return np.zeros((*shuffled.rows.shape[:2], 0), np.float32)
+        noise_AMK = np.zeros(shuffled.action.shape, np.float32)
+        for agent in active:  # who sits out must not draw: alone it would not either
+            noise_AMK[agent] = self.distribution.noise(shuffled.action.shape[1:2], self.state.acting[agent])
+        return noise_AMK
+
+    def _improve(
+        self, batch: Columns, noise_ABK: Array, rates: list[float], clip_A1: Array, active: Sequence[int]
+    ) -> tuple[Array, ...]:
+        """One step on a minibatch. Returns log-ratios, values and entropies [A, B]."""
+        if self.actor.kernel is not None and self.critic.kernel is not None:
+            learned = self._learn_by_hand(self.actor.kernel, self.critic.kernel, batch, noise_ABK, clip_A1)
+        else:
+            tensors = self._learn_plainly(batch.to_torch(), torch.from_numpy(noise_ABK), torch.from_numpy(clip_A1))
+            learned = tuple(x_AB.numpy(force=True) for x_AB in tensors)
+        self.descent(rates, active)
+        return learned
+
+    def _learn_and_descend(
+        self, rows_ABW: Tensor, noise_ABK: Tensor, rates_A1: Tensor, clip_A1: Tensor, active_A1: Tensor
+    ) -> tuple[Tensor, ...]:
+        """``_improve`` as what a CUDA graph can hold."""
+        learned = self._learn_plainly(Columns(rows_ABW, self.columns.observation_size), noise_ABK, clip_A1)
+        self.descent.on_device(rates_A1, active_A1)
+        return learned
+
+    def _learn_plainly(self, batch: Columns, noise_ABK: Tensor, clip_A1: Tensor) -> tuple[Tensor, ...]:
+        """The loss as PyTorch, with autograd: -objective + critic_coef * critic loss - entropy_coef * entropy.
+
+        Leaves the gradients in their rows; returns what ``_improve`` does.
+        """
+        entropy_coef_A1, critic_coef_A1, value_clip_A1 = self.coefficients
         self.gradients_AP.zero_()
         log_std = self.log_std.leaf if self.log_std is not None else None
         log_prob_AB, entropy_AB = self.distribution.log_prob_and_entropy(
-            torch, self.actor.forward(t.observation), log_std, t.action, noise
+            torch, self.actor.forward(batch.observation), log_std, batch.action, noise_ABK
         )
-        value_AB = self.critic.forward(t.observation)[..., 0]
-        log_ratio_AB = log_prob_AB - t.log_prob
-        objective_A = clipped_objective(torch, log_ratio_AB, t.advantage, clip).mean(1)
-        critic_A = critic_loss(torch, value_AB, t.target, t.old_value, value_clip, self.algo.critic_loss).mean(1)
-        entropy_A = entropy_AB.mean(1)
-        loss_A = critic_coef * critic_A - objective_A - entropy_coef * entropy_A
+        value_AB = self.critic.forward(batch.observation)[..., 0]
+        log_ratio_AB = log_prob_AB - batch.log_prob
+        objective_AB = clipped_objective(torch, log_ratio_AB, batch.advantage, clip_A1)
+        critic_AB = critic_loss(torch, value_AB, batch.target, batch.old_value, value_clip_A1, self.algo.critic_loss)
+        loss_A = (critic_coef_A1 * critic_AB - objective_AB - entropy_coef_A1 * entropy_AB).mean(1)
         loss_A.sum().backward()
-        log_ratio, objective, critic, entropy = (
-            x.numpy(force=True) for x in (log_ratio_AB, objective_A, critic_A, entropy_A)
-        )
-        return self._measured(log_ratio, objective, critic, entropy, clip_A1)
+        return log_ratio_AB.detach(), value_AB.detach(), entropy_AB.detach()
 
     def _learn_by_hand(
-        self, actor: MLPKernel, critic: MLPKernel, batch: Columns, clip_A1: Array, noise_ABK: Array | None
-    ) -> dict[str, Array]:
+        self, actor: MLPKernel, critic: MLPKernel, batch: Columns, noise_ABK: Array, clip_A1: Array
+    ) -> tuple[Array, ...]:
         """As ``_learn_plainly``, with NumPy and the slopes of the heads written beside the losses."""
         size = np.float32(batch.advantage.shape[1])
-        distribution, log_std, kind = self.distribution, self._log_std(), self.algo.critic_loss
+        distribution, log_std = self.distribution, self._log_std()
         outputs_ABX = actor.forward(batch.observation)
         log_prob_AB, entropy_AB = distribution.log_prob_and_entropy(np, outputs_ABX, log_std, batch.action, noise_ABK)
         log_ratio_AB = log_prob_AB - batch.log_prob
@@ -270,27 +314,27 @@ class PPOTrainer:
         actor.backward(d_outputs_ABX)
         if self.log_std is not None and d_log_std_ABK is not None:
             np.matmul(np.ones((1, d_log_std_ABK.shape[1]), np.float32), d_log_std_ABK, out=self.log_std.gradient)
-        value_AB = critic.forward(batch.observation)[..., 0]
-        slope_AB = critic_loss_slope(value_AB, batch.target, batch.old_value, self.value_clip_A1, kind)
-        critic_A = critic_loss(np, value_AB, batch.target, batch.old_value, self.value_clip_A1, kind).sum(1) / size
+        value_AB = critic.forward(batch.observation)[..., 0].copy()  # the next call reuses the array
+        slope_AB = critic_loss_slope(value_AB, batch.target, batch.old_value, self.value_clip_A1, self.algo.critic_loss)
         critic.backward((slope_AB * (self.critic_A1 / size))[..., None])
-        objective_A = clipped_objective(np, log_ratio_AB, batch.advantage, clip_A1).sum(1) / size
-        return self._measured(log_ratio_AB, objective_A, critic_A, entropy_AB.sum(1) / size, clip_A1)
+        return log_ratio_AB, value_AB, entropy_AB
 
     def _measured(
-        self, log_ratio_AB: Array, objective_A: Array, critic_A: Array, entropy_A: Array, clip_A1: Array
+        self, epoch: Columns, log_ratio_AM: Array, value_AM: Array, entropy_AM: Array, clip_A1: Array
     ) -> dict[str, Array]:
-        """What is recorded of a minibatch. KL: the mean of r - 1 - log r (Schulman 2020, "Approximating KL Divergence")."""
-        ratio_AB = np.exp(log_ratio_AB)
-        size = ratio_AB.shape[1]
-        return {
-            "loss": self.critic_A1[:, 0] * critic_A - objective_A - self.entropy_A1[:, 0] * entropy_A,
-            "policy_loss": -objective_A,
-            "critic_loss": critic_A,
-            "entropy": entropy_A,
-            "approximate_kl": (ratio_AB - 1 - log_ratio_AB).sum(1) / size,
-            "clip_fraction": (np.abs(ratio_AB - 1) > clip_A1).sum(1) / size,
+        """Means over an epoch. KL: the mean of r - 1 - log r (Schulman 2020, "Approximating KL Divergence")."""
+        ratio_AM = np.exp(log_ratio_AM)
+        kind, clip = self.algo.critic_loss, self.value_clip_A1
+        terms = {
+            "policy_loss": -clipped_objective(np, log_ratio_AM, epoch.advantage, clip_A1),
+            "critic_loss": critic_loss(np, value_AM, epoch.target, epoch.old_value, clip, kind),
+            "entropy": entropy_AM,
+            "approximate_kl": ratio_AM - 1 - log_ratio_AM,
+            "clip_fraction": np.abs(ratio_AM - 1) > clip_A1,
         }
+        means = {name: term_AM.sum(1) / term_AM.shape[1] for name, term_AM in terms.items()}
+        critic_A, entropy_A = self.critic_A1[:, 0] * means["critic_loss"], self.entropy_A1[:, 0] * means["entropy"]
+        return {"loss": means["policy_loss"] + critic_A - entropy_A} | means
 
     def _log_std(self) -> Array | None:
         return self.log_std.value if self.log_std is not None else None

@@ -63,12 +63,12 @@ def _error_slope(error_AB: Array, kind: str) -> Array:
     return slope
 
 
-def normalized(advantage_AM: Array) -> Array:
-    """(x - mean) / standard deviation, for each agent."""
-    size = advantage_AM.shape[1]
-    rows = np.ascontiguousarray(advantage_AM)
-    centred = rows - rows.sum(1, keepdims=True) / np.float32(size)
-    std = np.sqrt((centred * centred).sum(1, keepdims=True) / np.float32(size - 1))
+def normalized(advantage: Array) -> Array:
+    """(x - mean) / standard deviation over the last axis."""
+    size = np.float32(advantage.shape[-1])
+    rows = np.ascontiguousarray(advantage)
+    centred = rows - rows.sum(-1, keepdims=True) / size
+    std = np.sqrt((centred * centred).sum(-1, keepdims=True) / (size - 1))
     result: Array = centred / (std + np.float32(1e-8))
     return result
 

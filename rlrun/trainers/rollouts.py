@@ -12,8 +12,10 @@ import numpy as np
 import torch
 
 from rlrun.normalization import ObservationNormalizer
+from rlrun.trainers.ppo_losses import normalized
 
 Array = np.ndarray[Any, Any]
+SUCCESSORS = 64
 
 
 class Columns:
@@ -28,22 +30,32 @@ class Columns:
         self.target = rows[..., -2]
         self.old_value = rows[..., -1]
 
-    def minibatches(
-        self, size: int, shuffling: Sequence[np.random.Generator], active: Sequence[int]
-    ) -> Iterator[Columns]:
-        """Disjoint minibatches in an order drawn by each active agent; what does not fill one is left out."""
+    def shuffled(
+        self, size: int, normalize: bool, shuffling: Sequence[np.random.Generator], active: Sequence[int]
+    ) -> Columns:
+        """All that fills minibatches of ``size``, in an order drawn by each active agent.
+
+        ``normalize``: give the advantages of each minibatch a mean of 0 and a standard deviation of 1.
+        """
         agents, transitions, width = self.rows.shape
         order = np.tile(np.arange(transitions), (agents, 1))
         for agent in active:
             order[agent] = shuffling[agent].permutation(transitions)
         order += (np.arange(agents) * transitions)[:, None]
-        shuffled = self.rows.reshape(-1, width)[order]
-        for start in range(0, transitions - size + 1, size):
-            yield Columns(shuffled[:, start : start + size], self.observation_size)
+        whole = transitions // size * size
+        result = Columns(self.rows.reshape(-1, width)[order[:, :whole]], self.observation_size)
+        if normalize:
+            advantage_AMB = result.advantage.reshape(agents, -1, size)
+            result.advantage[:] = normalized(advantage_AMB).reshape(agents, whole)
+        return result
 
-    def to_torch(self, device: torch.device) -> Columns:
-        """The same columns as tensors."""
-        return Columns(torch.from_numpy(self.rows).to(device), self.observation_size)
+    def to_torch(self) -> Columns:
+        """The same memory as tensors."""
+        return Columns(torch.from_numpy(self.rows), self.observation_size)
+
+    def part(self, where: slice) -> Columns:
+        """Some of the transitions, sharing memory."""
+        return Columns(self.rows[:, where], self.observation_size)
 
 
 class Rollout:
@@ -60,6 +72,23 @@ class Rollout:
         self.observation_AMO = self.observation.reshape(agents, steps * num_envs, observation_size)
         self.next_observation_AMO = self.next_observation.reshape(agents, steps * num_envs, observation_size)
 
+    def unseen_successors(self, normalize: ObservationNormalizer) -> Iterator[tuple[Array, list[Array]]]:
+        """What steps led to that is no observation of the next step, and counts: after a time limit or the last step.
+
+        In batches of one size [A, SUCCESSORS, O], the rest filled with zeros: an agent's values must not depend on how many another
+        has. With each come the places, among the agent's M transitions, of its first rows.
+        """
+        apart = self.truncated.copy()
+        apart[:, -1] = True
+        apart &= ~self.terminated
+        places = [np.flatnonzero(apart_TN) for apart_TN in apart]
+        for start in range(0, max(map(len, places)), SUCCESSORS):
+            chosen = [where[start : start + SUCCESSORS] for where in places]
+            batch = np.zeros((len(places), SUCCESSORS, self.observation.shape[-1]), np.float32)
+            for agent, where in enumerate(chosen):
+                batch[agent, : len(where)] = self.next_observation_AMO[agent, where]
+            yield normalize(batch), chosen
+
     def columns(self, normalize: ObservationNormalizer) -> Columns:
         """The transitions with normalised observations; log-probabilities, advantages and values are still to be filled in."""
         agents, transitions, observation_size = self.observation_AMO.shape
@@ -73,34 +102,18 @@ class Rollout:
 
 
 class Measures:
-    """Numbers of each minibatch, for the agents that learned from it."""
+    """Means of named numbers over the epochs each agent took part in."""
 
     def __init__(self, agents: int) -> None:
         self.agents = agents
         self.sums: dict[str, Array] = {}
         self.counts = np.zeros(agents)
-        self._epoch_start: tuple[dict[str, Array], Array] = ({}, np.zeros(agents))
-        self._epoch: dict[str, Array] = {}
 
     def add(self, active: Sequence[int], values: dict[str, Array]) -> None:
-        everyone = len(active) == self.agents
-        chosen = slice(None) if everyone else list(active)
         for name, values_A in values.items():
-            if name not in self.sums:
-                self.sums[name] = np.zeros(self.agents)
-            self.sums[name][chosen] += values_A if everyone else values_A[chosen]
-        self.counts[chosen] += 1
-
-    def end_epoch(self) -> None:
-        """Close an epoch: ``epoch_mean`` speaks of it until the next is closed."""
-        sums_before, counts_before = self._epoch_start
-        counts = np.maximum(self.counts - counts_before, 1)
-        self._epoch = {name: (total - sums_before.get(name, 0.0)) / counts for name, total in self.sums.items()}
-        self._epoch_start = ({name: total.copy() for name, total in self.sums.items()}, self.counts.copy())
-
-    def epoch_mean(self, name: str, agent: int) -> float:
-        return float(self._epoch[name][agent])
+            self.sums.setdefault(name, np.zeros(self.agents))[list(active)] += values_A[list(active)]
+        self.counts[list(active)] += 1
 
     def means(self) -> dict[str, Array]:
-        """The mean of each number over an agent's minibatches [A]."""
+        """The mean of each number [A]."""
         return {name: total / np.maximum(self.counts, 1) for name, total in self.sums.items()}
