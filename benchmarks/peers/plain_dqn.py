@@ -31,7 +31,7 @@ class Transition(NamedTuple):
 
 def _seed(seed: int) -> None:
     random.seed(seed)
-    np.random.seed(seed)  # noqa: NPY002 as the scripts do
+    np.random.seed(seed)
     torch.manual_seed(seed)
 
 
@@ -54,7 +54,7 @@ def tutorial_dqn(settings: Settings, frames: int, seed: int, clock: Clock) -> in
     inputs, actions = environment.observation_space.shape[0], environment.action_space.n
     online, target = mlp(inputs, settings["network"], actions), mlp(inputs, settings["network"], actions)
     target.load_state_dict(online.state_dict())
-    optimizer, memory = _optimizer(algo, online), deque([], maxlen=algo["buffer_size"])
+    optimizer, memory = _optimizer(algo, online), deque(maxlen=algo["buffer_size"])
     start, _ = environment.reset(seed=seed)
     observation = torch.tensor(start, dtype=torch.float32).unsqueeze(0)
     clock.first_step()
@@ -123,8 +123,8 @@ class ArrayReplay:
 
     def sample(self, batch_size: int) -> tuple[Tensor, ...]:
         """Observations, following observations, actions, rewards and terminations of a batch."""
-        rows = np.random.randint(0, len(self.rewards) if self.full else self.position, size=batch_size)  # noqa: NPY002
-        envs = np.random.randint(0, self.rewards.shape[1], size=batch_size)  # noqa: NPY002
+        rows = np.random.randint(0, len(self.rewards) if self.full else self.position, size=batch_size)
+        envs = np.random.randint(0, self.rewards.shape[1], size=batch_size)
         arrays = self.observations, self.following, self.actions, self.rewards, self.terminated
         return tuple(torch.tensor(array[rows, envs]) for array in arrays)
 

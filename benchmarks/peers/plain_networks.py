@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from itertools import pairwise
 
 import torch
 from torch import nn
@@ -17,7 +18,7 @@ def mlp(inputs: int, network: Settings, outputs: int, gain: float = 1.0) -> nn.S
     """Hidden layers with their activation, then a linear layer; orthogonal initial weights where the settings say so."""
     sizes: Sequence[int] = [inputs, *network["hidden"]]
     layers: list[nn.Module] = []
-    for i, o in zip(sizes, sizes[1:], strict=False):
+    for i, o in pairwise(sizes):
         layers += [_linear(i, o, network, math.sqrt(2)), ACTIVATIONS[network["activation"]]()]
     return nn.Sequential(*layers, _linear(sizes[-1], outputs, network, gain))
 

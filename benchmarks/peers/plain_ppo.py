@@ -73,7 +73,7 @@ class Rollout:
 
 def cleanrl_ppo(settings: Settings, frames: int, seed: int, clock: Clock) -> int:
     """Rollouts and epochs of minibatches."""
-    np.random.seed(seed)  # noqa: NPY002 as the script does
+    np.random.seed(seed)
     torch.manual_seed(seed)
     algo = settings["algo"]
     environments = SyncVectorEnv([_maker(settings)] * algo["num_envs"], autoreset_mode=AutoresetMode.SAME_STEP)
@@ -132,10 +132,14 @@ def _update(
 ) -> None:
     observations = rollout.observations.flatten(0, 1)
     actions, log_probs = rollout.actions.flatten(0, 1), rollout.log_probs.flatten()
-    returns, advantages, values = (advantages + rollout.values).flatten(), advantages.flatten(), rollout.values.flatten()
+    returns, advantages, values = (
+        (advantages + rollout.values).flatten(),
+        advantages.flatten(),
+        rollout.values.flatten(),
+    )
     indices = np.arange(len(returns))
     for _ in range(algo["epochs"]):
-        np.random.shuffle(indices)  # noqa: NPY002
+        np.random.shuffle(indices)
         for start in range(0, len(indices), algo["minibatch_size"]):
             chosen = indices[start : start + algo["minibatch_size"]]
             action = actions.long()[chosen] if agent.discrete else actions[chosen]

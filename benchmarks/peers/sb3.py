@@ -110,4 +110,13 @@ def _learn(model: Any, environment: Any, frames: int, clock: Clock) -> int:
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    run({"dqn_tutorial": dqn, "dqn_cleanrl": dqn, "ppo_cartpole": ppo, "ppo_halfcheetah": ppo, "startup": dqn, "memory": dqn})
+    run(
+        {
+            "dqn_tutorial": dqn,
+            "dqn_cleanrl": dqn,
+            "ppo_cartpole": ppo,
+            "ppo_halfcheetah": ppo,
+            "startup": dqn,
+            "memory": dqn,
+        }
+    )
