@@ -53,4 +53,7 @@ def _chosen(parser: argparse.ArgumentParser, cases: Sequence[str], names: Sequen
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except KeyboardInterrupt:
+        raise SystemExit("interrupted: the case at work is not stored; those finished before it are") from None

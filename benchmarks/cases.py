@@ -105,6 +105,8 @@ CASES = {
 }
 GROWTH = "growth"
 """The case that has no peer; see ``growth.py``."""
+LONG_RUN = "ppo_cartpole"
+"""The preset whose time per frame is followed over a million frames."""
 
 
 def composed(overrides: tuple[str, ...], frames: int) -> dict[str, Any]:

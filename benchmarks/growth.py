@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import tables
-from benchmarks.cases import FIXED, PRESETS, composed
+from benchmarks.cases import FIXED, LONG_RUN, PRESETS, composed
 from benchmarks.children import SETTINGS, child, module
 from benchmarks.stored import RESULTS, circumstances, merge
 
@@ -26,7 +26,6 @@ FRAMES = {"dqn_tutorial": 1500, "dqn_cleanrl": 6000, "ppo_cartpole": 8192, "ppo_
 """Frames of each agent; few, because 64 agents have 64 times the work."""
 CHANGED = {"dqn_cleanrl": ("algo.learning_starts=1000",)}
 """So that most of these frames learn."""
-LONG = "ppo_cartpole"
 STRETCHES = (0, 10_000, 100_000, 1_000_000)
 
 
@@ -65,7 +64,7 @@ def _long_run(stretches: Sequence[int]) -> dict[str, float]:
     """Microseconds a frame over each stretch of one run, from its timing.jsonl."""
     with tempfile.TemporaryDirectory() as outputs:
         fixed = [*FIXED, f"total_frames={stretches[-1]}", f"outputs={outputs}"]
-        child(module("rlrun", "-q", *PRESETS[LONG].overrides, *fixed))
+        child(module("rlrun", "-q", *PRESETS[LONG_RUN].overrides, *fixed))
         (file,) = Path(outputs).glob("*/*/timing.jsonl")
         rows = [json.loads(line) for line in file.read_text().splitlines()]
     result = {}
@@ -90,9 +89,8 @@ def draw(measured: Mapping[str, Any], path: Path) -> None:
 
     matplotlib.use("Agg")
     from matplotlib import pyplot
-    from matplotlib.ticker import ScalarFormatter
 
-    figure, (left, right) = pyplot.subplots(1, 2, figsize=(11, 4.5), layout="constrained")
+    figure, (left, right) = pyplot.subplots(1, 2, figsize=(11, 5), layout="constrained")
     for name, values in measured["agents"].items():
         counts = [int(count) for count in values]
         medians = [statistics.median(values[str(count)]) for count in counts]
@@ -102,13 +100,15 @@ def draw(measured: Mapping[str, Any], path: Path) -> None:
     left.set(xscale="log", yscale="log", xlabel="agents in one process", ylabel="µs per agent and step")
     left.set_title("Cost of an agent's step")
     left.set_xticks(counts, [str(count) for count in counts])
-    left.yaxis.set_major_formatter(ScalarFormatter())
+    low, high = left.get_ylim()
+    ticks = [tick for tick in (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000) if low <= tick <= high]
+    left.set_yticks(ticks, [str(tick) for tick in ticks])
     left.minorticks_off()
     left.grid(alpha=0.3)
-    left.legend()
-    labels = list(measured["frames"])
+    left.legend(loc="upper center", bbox_to_anchor=(0.5, -0.13), ncols=2, frameon=False)
+    labels = [label.replace(" to ", "\nto ") for label in measured["frames"]]
     right.bar(labels, [statistics.median(values) for values in measured["frames"].values()], color="tab:orange")
-    right.set(xlabel="frames", ylabel="µs per frame", title=f"Cost of a frame in one long run ({LONG})")
+    right.set(xlabel="frames", ylabel="µs per frame", title=f"Cost of a frame in one long run ({LONG_RUN})")
     right.grid(axis="y", alpha=0.3)
     path.parent.mkdir(exist_ok=True)
     figure.savefig(path, dpi=120)

@@ -6,7 +6,7 @@ import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from benchmarks.cases import AT_ONCE, CASES, MEMORY, RATE, SEEDS, STARTUP, WALL, Target
+from benchmarks.cases import AT_ONCE, CASES, LONG_RUN, MEMORY, RATE, SEEDS, STARTUP, WALL, Target
 
 Rounds = Sequence[Mapping[str, Mapping[str, Any]]]
 """What each side measured in each repetition: ``rounds[repeat][side][measure]``."""
@@ -94,7 +94,7 @@ def growth_table(stored: Mapping[str, Any]) -> str:
     stretches = stored.get("frames", {})
     if stretches:
         lines += ["", f"| µs per frame, frames | {' | '.join(stretches)} |", "|---|" + "---:|" * len(stretches)]
-        lines.append(f"| ppo_cartpole | {' | '.join(_spread(values) for values in stretches.values())} |")
+        lines.append(f"| {LONG_RUN} | {' | '.join(_spread(values) for values in stretches.values())} |")
     return "\n".join(lines)
 
 

@@ -51,6 +51,7 @@ def tutorial_dqn(settings: Settings, frames: int, seed: int, clock: Clock) -> in
     """The tutorial: a tensor a step, batches by concatenation, a soft update through state dicts."""
     _seed(seed)
     algo, environment = settings["algo"], gymnasium.make(settings["env"]["id"])
+    memory: deque[Transition] = deque(maxlen=algo["buffer_size"])
     inputs, actions = environment.observation_space.shape[0], environment.action_space.n
     online, target = mlp(inputs, settings["network"], actions), mlp(inputs, settings["network"], actions)
     target.load_state_dict(online.state_dict())
