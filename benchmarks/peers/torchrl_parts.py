@@ -55,16 +55,7 @@ def dqn(settings: Settings, frames: int, seed: int, clock: Clock) -> int:
     """The components of the example ``dqn_cartpole.py``."""
     torch.manual_seed(seed)
     algo = settings["algo"]
-    environment = TransformedEnv(GymEnv(settings["env"]["id"], device="cpu"), Compose(RewardSum(), StepCounter()))
-    spec = environment.action_spec
-    network = mlp(environment.observation_spec["observation"].shape[-1], settings["network"], spec.space.n)
-    model = QValueActor(network, spec=Composite(action=spec), in_keys=["observation"])
-    greedy = EGreedyModule(
-        annealing_num_steps=algo["epsilon_frames"],
-        eps_init=algo["epsilon_start"],
-        eps_end=algo["epsilon_end"],
-        spec=model.spec,
-    )
+    environment, model, greedy = _dqn_modules(settings)
     collector = Collector(
         environment,
         TensorDictSequential(model, greedy),
@@ -103,6 +94,21 @@ def dqn(settings: Settings, frames: int, seed: int, clock: Clock) -> int:
         collector.update_policy_weights_()
     collector.shutdown()
     return done
+
+
+def _dqn_modules(settings: Settings) -> tuple[TransformedEnv, QValueActor, EGreedyModule]:
+    algo = settings["algo"]
+    environment = TransformedEnv(GymEnv(settings["env"]["id"], device="cpu"), Compose(RewardSum(), StepCounter()))
+    spec = environment.action_spec
+    network = mlp(environment.observation_spec["observation"].shape[-1], settings["network"], spec.space.n)
+    model = QValueActor(network, spec=Composite(action=spec), in_keys=["observation"])
+    greedy = EGreedyModule(
+        annealing_num_steps=algo["epsilon_frames"],
+        eps_init=algo["epsilon_start"],
+        eps_end=algo["epsilon_end"],
+        spec=model.spec,
+    )
+    return environment, model, greedy
 
 
 def _optimizer(algo: Settings, loss_module: DQNLoss) -> torch.optim.Optimizer:
