@@ -1,28 +1,59 @@
-"""``python -m benchmarks speed|learning [case ...]``."""
+"""``python -m benchmarks speed|table|profile|learning``: see benchmarks/README.md."""
 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 
-from benchmarks import learning, speed
+from benchmarks import learning, profiling, speed
+from benchmarks.cases import PRESETS
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     kinds = parser.add_subparsers(dest="kind", required=True)
-    for name, module in (("speed", speed), ("learning", learning)):
-        sub = kinds.add_parser(name, help=(module.__doc__ or "").splitlines()[0])
-        sub.add_argument("cases", nargs="*", metavar="case", help=f"all unless named: {', '.join(module.CASES)}")
-        if module is speed:
-            sub.add_argument("--repeats", type=int, default=5, help="interleaved repetitions of each case")
+    timed = kinds.add_parser("speed", help="measure rlrun beside its peers")
+    _add_cases(timed, speed.NAMES)
+    timed.add_argument("--repeats", type=int, default=5, help="interleaved repetitions of each case")
+    timed.add_argument(
+        "--extrapolate",
+        action="store_true",
+        help=f"time {speed.EXTRAPOLATED_RUNS} of a sweep's runs of a peer and multiply; the table says so",
+    )
+    timed.add_argument("--quick", action="store_true", help="short runs, to see that everything works; stores nothing")
+    kinds.add_parser("table", help="print what is stored, as Markdown")
+    profiled = kinds.add_parser("profile", help="where the time of a case goes")
+    profiled.add_argument("case", choices=tuple(PRESETS))
+    profiled.add_argument("--frames", type=int, help="frames of each agent")
+    profiled.add_argument("--agents", type=int, default=1, help="agents trained together")
+    learned = kinds.add_parser("learning", help="what rlrun's settings learn")
+    _add_cases(learned, tuple(learning.CASES))
     arguments = parser.parse_args()
-    module = {"speed": speed, "learning": learning}[arguments.kind]
-    unknown = set(arguments.cases) - set(module.CASES)
+    match arguments.kind:
+        case "speed":
+            names = _chosen(parser, arguments.cases, speed.NAMES)
+            speed.run(names, arguments.repeats, arguments.extrapolate, arguments.quick)
+        case "table":
+            speed.print_tables()
+        case "profile":
+            profiling.run(arguments.case, arguments.frames, arguments.agents)
+        case "learning":
+            learning.run(_chosen(parser, arguments.cases, tuple(learning.CASES)))
+
+
+def _add_cases(parser: argparse.ArgumentParser, names: Sequence[str]) -> None:
+    parser.add_argument("cases", nargs="*", metavar="case", help=f"all unless named: {', '.join(names)}")
+
+
+def _chosen(parser: argparse.ArgumentParser, cases: Sequence[str], names: Sequence[str]) -> list[str]:
+    unknown = set(cases) - set(names)
     if unknown:
-        parser.error(f"unknown case {', '.join(sorted(unknown))}; choose from {', '.join(module.CASES)}")
-    options = {"repeats": arguments.repeats} if arguments.kind == "speed" else {}
-    module.run(arguments.cases or list(module.CASES), **options)
+        parser.error(f"unknown case {', '.join(sorted(unknown))}; choose from {', '.join(names)}")
+    return list(cases or names)
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except KeyboardInterrupt:
+        raise SystemExit("interrupted: the case at work is not stored; those finished before it are") from None

@@ -1,0 +1,1 @@
+"""What rlrun is compared with. ``python -m benchmarks.peers.NAME CASE FRAMES SEED`` prints one JSON line."""
