@@ -21,7 +21,7 @@ FUNCTIONS: dict[str, tuple[str, ...]] = {
     "environment": ("rlrun.rollout:Environments.step",),
     "acting": ("rlrun.trainers.dqn:DQNTrainer._collect", "rlrun.trainers.ppo:PPOTrainer._collect"),
     "storing": ("rlrun.replay:Replay.add", "rlrun.trainers.rollouts:Rollout.columns"),
-    "sampling": ("rlrun.replay:Replay.sample", "rlrun.trainers.rollouts:Columns.minibatches"),
+    "sampling": ("rlrun.replay:Replay.sample", "rlrun.trainers.rollouts:Columns.shuffled"),
     "normalising": (
         "rlrun.normalization:ObservationNormalizer.__call__",
         "rlrun.normalization:ObservationNormalizer.update",
@@ -34,7 +34,7 @@ FUNCTIONS: dict[str, tuple[str, ...]] = {
         "rlrun.trainers.ppo:PPOTrainer._update",
     ),
     "backward": ("rlrun.kernels.mlp:MLPKernel.backward",),
-    "optimizer": ("rlrun.optim:Adam.step", "rlrun.optim:clip_values", "rlrun.optim:clip_norms", "torch:Tensor.lerp_"),
+    "optimizer": ("rlrun.optim:Descent.__call__", "torch:Tensor.lerp_"),
     "metrics": (
         "rlrun.trainers.base:Means.add",
         "rlrun.trainers.rollouts:Measures.add",
