@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
-from torch import Tensor
+
+from rlrun.lazy import torch
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 def fitting(array: Any, like: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
@@ -23,8 +26,14 @@ def fitting(array: Any, like: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
 
 def as_array(values: np.ndarray[Any, Any] | Tensor) -> np.ndarray[Any, Any]:
     """A copy as a NumPy array, wherever ``values`` lie."""
-    array: np.ndarray[Any, Any] = values.numpy(force=True) if isinstance(values, Tensor) else values
+    array: np.ndarray[Any, Any] = values if isinstance(values, np.ndarray) else values.numpy(force=True)
     return array.copy()
+
+
+def shared(values: Any) -> np.ndarray[Any, Any]:
+    """An array, or a tensor on the CPU, as an array of the same memory."""
+    array: np.ndarray[Any, Any] = values if isinstance(values, np.ndarray) else values.numpy()
+    return array
 
 
 def fill(target: np.ndarray[Any, Any] | Tensor, array: Any) -> None:
@@ -33,7 +42,12 @@ def fill(target: np.ndarray[Any, Any] | Tensor, array: Any) -> None:
     Raises:
         ValueError: it does not.
     """
-    if isinstance(target, Tensor):
-        target.copy_(torch.from_numpy(fitting(array, target.numpy(force=True))))
-    else:
+    if isinstance(target, np.ndarray):
         target[...] = fitting(array, target)
+    else:
+        target.copy_(torch.from_numpy(fitting(array, target.numpy(force=True))))
+
+
+def zeros_like(values: Any) -> Any:
+    """Zeros of the shape and in the place of an array or a tensor."""
+    return np.zeros_like(values) if isinstance(values, np.ndarray) else torch.zeros_like(values)

@@ -5,15 +5,18 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
+import numpy as np
 from threadpoolctl import threadpool_limits
-from torch import Tensor
 
-from rlrun.config import NetworkConfig, RunConfig
+from rlrun.config import RunConfig
 from rlrun.errors import UnavailableError
 from rlrun.kernels.native import library
+from rlrun.lazy import torch
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 WIDE = 1024  # below this width a GPU waits for the CPU to launch its work
 
@@ -22,25 +25,27 @@ WIDE = 1024  # below this width a GPU waits for the CPU to launch its work
 class Hardware:
     """Where a population computes, and by which implementation of its networks."""
 
-    device: torch.device
+    device: str
     kernels: bool
+    """Whether the networks run on the NumPy kernels; then all rows are arrays, else tensors."""
     native: bool = False
     """Whether the kernels are helped by the C library; their bits are the same."""
 
     @property
-    def memory(self) -> torch.device | None:
+    def memory(self) -> str | None:
         """Where what is learned from lies: in tensors on a GPU, else (None) in NumPy arrays."""
-        return None if self.device.type == "cpu" else self.device
+        return None if self.device == "cpu" else self.device
 
-    def uses_kernels(self, network: NetworkConfig) -> bool:
-        """Whether this network runs on the NumPy kernels."""
-        return self.kernels and not network.layer_norm
-
-    def path(self, network: NetworkConfig) -> str:
+    @property
+    def path(self) -> str:
         """The name of the implementation, for the record."""
-        if not self.uses_kernels(network):
+        if not self.kernels:
             return "torch"
         return "numpy and C" if self.native else "numpy"
+
+    def place(self, array: np.ndarray[Any, Any]) -> Any:
+        """An array as this implementation computes with it: itself, or a tensor on the device."""
+        return array if self.kernels else torch.from_numpy(array).to(self.device)
 
 
 def configure(config: RunConfig) -> Hardware:
@@ -49,33 +54,38 @@ def configure(config: RunConfig) -> Hardware:
     Raises:
         UnavailableError: the device does not exist here.
     """
-    torch.set_num_threads(config.hardware.threads)
-    torch.set_flush_denormal(True)  # moments of unused weights decay to denormal numbers, which are 14 times slower
     threadpool_limits(config.hardware.threads)
     device = choose_device(config.device, max(config.network.hidden))
-    if device.type == "cuda" and config.hardware.deterministic:
+    network, choice = config.network, config.hardware.kernels
+    kernels = device == "cpu" and choice != "plain" and network.name == "mlp" and not network.layer_norm
+    helper = library() if kernels and choice == "auto" else None
+    # Moments of unused weights decay to denormal numbers, which are 14 times slower.
+    if helper is not None:
+        helper.flush_denormals()
+    else:
+        torch.set_flush_denormal(True)
+    if not kernels:
+        torch.set_num_threads(config.hardware.threads)
+    if device != "cpu" and config.hardware.deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         torch.use_deterministic_algorithms(True)
-    on_cpu, choice = device.type == "cpu", config.hardware.kernels
-    native = on_cpu and choice == "auto" and library() is not None
-    return Hardware(device, kernels=on_cpu and choice != "plain", native=native)
+    return Hardware(device, kernels, helper is not None)
 
 
-def choose_device(name: str, width: int) -> torch.device:
-    """The device a setting means, for networks of this width.
+def choose_device(name: str, width: int) -> str:
+    """The device a setting means, for networks of this width. Imports torch only where it may be a GPU.
 
     Raises:
         UnavailableError: as ``configure``.
     """
     if name == "auto":
-        return torch.device("cuda" if width >= WIDE and torch.cuda.is_available() else "cpu")
-    device = torch.device(name)
-    if device.type == "cuda":
+        return "cuda" if width >= WIDE and torch.cuda.is_available() else "cpu"
+    if name.startswith("cuda"):
         if not torch.cuda.is_available():
             raise UnavailableError(f"device={name} but there is no CUDA device; use device=cpu or device=auto")
-        if (device.index or 0) >= torch.cuda.device_count():
+        if int(name.partition(":")[2] or 0) >= torch.cuda.device_count():
             raise UnavailableError(f"device={name} but only cuda:0...cuda:{torch.cuda.device_count() - 1} exist")
-    return device
+    return name
 
 
 class Graphed:
@@ -87,13 +97,13 @@ class Graphed:
 
     WARM_UPS = 3  # as PyTorch's documentation of CUDA graphs has it
 
-    def __init__(self, function: Callable[..., Any], device: torch.device, changes: Sequence[Tensor] = ()) -> None:
+    def __init__(self, function: Callable[..., Any], device: str, changes: Sequence[Tensor] = ()) -> None:
         self._function, self._device, self._changes = function, device, changes
         self._recorded: dict[tuple[torch.Size, ...], tuple[Any, list[Tensor], Any]] = {}
 
     def __call__(self, *inputs: Tensor) -> Any:
         """The function's tensor, or tuple of tensors; fresh ones, which the next call leaves alone."""
-        if self._device.type != "cuda":
+        if self._device == "cpu":
             return self._function(*inputs)
         shapes = tuple(tensor.shape for tensor in inputs)
         if shapes not in self._recorded:
@@ -102,16 +112,17 @@ class Graphed:
         for place, tensor in zip(places, inputs, strict=True):
             place.copy_(tensor, non_blocking=True)
         graph.replay()
-        return results.clone() if isinstance(results, Tensor) else tuple(result.clone() for result in results)
+        return tuple(result.clone() for result in results) if isinstance(results, tuple) else results.clone()
 
     def _record(self, inputs: Sequence[Tensor]) -> tuple[Any, list[Tensor], Any]:
         places, before = [tensor.clone() for tensor in inputs], [tensor.clone() for tensor in self._changes]
-        stream = torch.cuda.Stream(self._device)  # type: ignore[no-untyped-call]
-        stream.wait_stream(torch.cuda.current_stream(self._device))
+        device = torch.device(self._device)
+        stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+        stream.wait_stream(torch.cuda.current_stream(device))
         with torch.cuda.stream(stream):
             for _ in range(self.WARM_UPS):
                 self._function(*places)
-        torch.cuda.current_stream(self._device).wait_stream(stream)
+        torch.cuda.current_stream(device).wait_stream(stream)
         graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(graph):  # records without computing
             results = self._function(*places)

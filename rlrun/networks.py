@@ -15,20 +15,22 @@ import math
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from rlrun.config import NetworkConfig
+from rlrun.lazy import torch
 from rlrun.seeding import Stream, generator
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 warnings.filterwarnings(
     "ignore", "grad and param do not obey the gradient layout contract"
 )  # gradients lie in rows, as they should
 ALIGNMENT = 16
-Rows = TypeVar("Rows", Tensor, "np.ndarray[Any, Any]")
+Rows = TypeVar("Rows", "Tensor", "np.ndarray[Any, Any]")
 
 
 class Network(Protocol):
@@ -165,15 +167,15 @@ class Layout:
             for block, (offset, shape) in self.blocks[name].items()
         }
 
-    def initial_rows(self, seeds: Sequence[int]) -> Tensor:
-        """Fresh parameters [A, P] on the CPU, each row drawn from its own seed."""
+    def initial_rows(self, seeds: Sequence[int]) -> np.ndarray[Any, Any]:
+        """Fresh parameters float32 [A, P], each row drawn from its own seed."""
         rows = np.zeros((len(seeds), self.size), np.float32)
         for agent, seed in enumerate(seeds):
             random = generator(seed, Stream.WEIGHTS)
             for name, network in self.networks.items():
                 one = {block: view[0] for block, view in self.views(name, rows[agent : agent + 1]).items()}
                 network.initialize(one, random)
-        return torch.from_numpy(rows)
+        return rows
 
 
 def leaves(views: Mapping[str, Tensor], gradients: Mapping[str, Tensor]) -> dict[str, Tensor]:

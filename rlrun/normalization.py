@@ -9,11 +9,10 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from rlrun.arrays import fitting
 from rlrun.config import EnvConfig
+from rlrun.lazy import torch
 
 Array = np.ndarray[Any, Any]
 SMALLEST_VARIANCE = 1e-8
@@ -67,7 +66,7 @@ class ObservationNormalizer:
         """Normalise observations [A, B, O], an array or a tensor."""
         if not self.enabled:
             return observation
-        if isinstance(observation, Tensor):
+        if not isinstance(observation, np.ndarray):
             mean, scale = (torch.from_numpy(x).to(observation.device) for x in (self._mean, self._scale))
             scaled = (observation - mean) * scale
             return scaled if self.clip is None else scaled.clamp(-self.clip, self.clip)

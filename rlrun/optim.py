@@ -7,14 +7,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
-from torch import Tensor
 
-from rlrun.arrays import as_array, fill
-from rlrun.kernels.native import NativeAdam, library
+from rlrun.arrays import as_array, fill, shared, zeros_like
+from rlrun.kernels.native import NativeAdam, address, library
+from rlrun.lazy import torch
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 Array = np.ndarray[Any, Any]
 BETA1, BETA2 = 0.9, 0.999
@@ -27,21 +29,18 @@ class Adam:
     without a number that the CPU would have to know, so that a CUDA graph can hold it.
     """
 
-    def __init__(
-        self, rows_AP: Tensor, gradients_AP: Tensor, epsilon: float, amsgrad: bool, native: bool = False
-    ) -> None:
-        """``native``: let the C library help."""
+    def __init__(self, rows_AP: Any, gradients_AP: Any, epsilon: float, amsgrad: bool, native: bool = False) -> None:
+        """Rows are arrays or tensors. ``native``: let the C library help."""
         self.rows_AP, self.gradients_AP, self.epsilon = rows_AP, gradients_AP, np.float32(epsilon)
-        self.first_AP, self.second_AP = torch.zeros_like(rows_AP), torch.zeros_like(rows_AP)
-        self.largest_AP = torch.zeros_like(rows_AP) if amsgrad else None
-        self.steps_A = torch.zeros(len(rows_AP), dtype=torch.float32, device=rows_AP.device)
+        self.first_AP, self.second_AP = zeros_like(rows_AP), zeros_like(rows_AP)
+        self.largest_AP = zeros_like(rows_AP) if amsgrad else None
+        self.steps_A = zeros_like(rows_AP[:, 0])
         self._native: list[NativeAdam] = []
-        if rows_AP.device.type == "cpu":
+        if on_cpu(rows_AP):
             parts = (rows_AP, gradients_AP, self.first_AP, self.second_AP, self.largest_AP)
-            self._rows = [
-                [None if part is None else part[agent].numpy() for part in parts] for agent in range(len(rows_AP))
-            ]
-            self._steps: Array = self.steps_A.numpy()
+            arrays = [None if part is None else shared(part) for part in parts]
+            self._rows = [[None if part is None else part[agent] for part in arrays] for agent in range(len(rows_AP))]
+            self._steps: Array = shared(self.steps_A)
             helper = library() if native else None
             if helper is not None:
                 constants = (BETA1, 1 - BETA1, BETA2, 1 - BETA2, epsilon)
@@ -122,11 +121,12 @@ class Descent:
         weight_decay: Sequence[float],
     ) -> None:
         self.adam, self.weight_decay = adam, weight_decay
-        self._gradients: list[Array] = list(adam.gradients_AP.numpy()) if adam.rows_AP.device.type == "cpu" else []
         self._value_limits, self._norm_limits = _all_or_none(value_limits), _all_or_none(norm_limits)
-        device = adam.rows_AP.device
-        limits = (self._value_limits, self._norm_limits, weight_decay)
-        self._on_device = [None if x is None else torch.tensor(x, device=device)[:, None] for x in limits]
+        self._gradients: list[Array] = list(shared(adam.gradients_AP)) if on_cpu(adam.rows_AP) else []
+        self._on_device: list[Tensor | None] = []
+        if not isinstance(adam.rows_AP, np.ndarray):
+            limits, device = (self._value_limits, self._norm_limits, weight_decay), adam.rows_AP.device
+            self._on_device = [None if x is None else torch.tensor(x, device=device)[:, None] for x in limits]
 
     def __call__(self, learning_rate: Sequence[float], agents: Iterable[int]) -> Array | None:
         """Clip and step on the CPU. Returns the norms [A] of the gradients where they are limited."""
@@ -154,6 +154,23 @@ class Descent:
         assert decay_A1 is not None
         self.adam.step_on_device(learning_rate_A1, decay_A1, active_A1)
         return norms_A1[:, 0]
+
+
+def on_cpu(rows: Any) -> bool:
+    """Whether NumPy can work on the memory of an array or a tensor."""
+    return isinstance(rows, np.ndarray) or rows.device.type == "cpu"
+
+
+def move_towards(target_AP: Array, source_AP: Array, share: Sequence[float], native: bool) -> None:
+    """target + share (source - target) for each agent's row, in place; a share of 1 copies."""
+    helper = library() if native else None
+    for target_P, source_P, part in zip(target_AP, source_AP, share, strict=True):
+        if part == 1:
+            target_P[:] = source_P
+        elif helper is not None:
+            helper.move_towards(len(target_P), address(target_P), address(source_P), part)
+        else:
+            target_P += (source_P - target_P) * np.float32(part)
 
 
 def _all_or_none(limits: Sequence[float | None]) -> list[float] | None:

@@ -11,10 +11,9 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from rlrun.arrays import as_array, fill
+from rlrun.lazy import torch
 
 Array = np.ndarray[Any, Any]
 
@@ -31,14 +30,14 @@ class Batch(NamedTuple):
 
     def to_torch(self) -> Batch:
         """The same memory as tensors."""
-        return Batch(*(x if isinstance(x, Tensor) else torch.from_numpy(x) for x in self))
+        return Batch(*(torch.from_numpy(x) if isinstance(x, np.ndarray) else x for x in self))
 
 
 class Replay:
     """The newest C transitions of each agent. A row of floats holds one transition's vectors, so that sampling is one gather."""
 
     def __init__(
-        self, agents: int, capacity: int, num_envs: int, observation_size: int, device: torch.device | None = None
+        self, agents: int, capacity: int, num_envs: int, observation_size: int, device: str | None = None
     ) -> None:
         """``device``: where tensors are to hold the memory; None for NumPy arrays."""
         assert capacity % num_envs == 0  # so that the transitions of one environment lie num_envs rows apart
@@ -100,7 +99,7 @@ class Replay:
         return Batch(
             observation=taken[..., : self.observation_size],
             next_observation=following[..., self.observation_size : -1],
-            action=action.long() if isinstance(action, Tensor) else action.astype(np.int64),
+            action=action.astype(np.int64) if isinstance(action, np.ndarray) else action.long(),
             reward=reward,
             discount=discount,
         )
@@ -108,7 +107,7 @@ class Replay:
     def _take(self, rows: Any, slots: Any) -> Any:
         """The rows [A, B, width] at each agent's slots [A, B]."""
         flat, places = rows.reshape(-1, rows.shape[-1]), slots + self._first_row
-        return flat[places] if isinstance(flat, Tensor) else flat.take(places, axis=0)  # take is faster for NumPy
+        return flat.take(places, axis=0) if isinstance(flat, np.ndarray) else flat[places]  # take is NumPy's faster way
 
     def _sum_rewards(self, slots: Any, n_step: int, gamma: Any) -> tuple[Any, Any, Any]:
         """Sum up to n rewards from each slot on, ending with the episode or with what has been collected.

@@ -15,6 +15,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from rlrun import envstate, hardware
+from rlrun.arrays import as_array
 from rlrun.checkpoint import CheckpointFolder
 from rlrun.config import RunConfig, signature, to_mapping
 from rlrun.envs import spaces
@@ -144,7 +145,7 @@ class Loop:
         return offsets
 
     def _begin(self, resume: bool) -> None:
-        implementation = self.hardware.path(self.config.network)
+        implementation = self.hardware.path
         facts = {"device": str(self.hardware.device), "implementation": implementation}
         for member in self.members:
             for reason in member.begin(resume, self.inexact, facts):
@@ -298,7 +299,7 @@ class Loop:
         """What it takes to act: weights and normaliser."""
         policy = self.trainer.policy
         return {
-            "parameters_AP": policy.rows_AP[agent].numpy(force=True).copy(),
+            "parameters_AP": as_array(policy.rows_AP[agent]),
             "normalizer": policy.normalizer.capture(agent),
         }
 

@@ -10,6 +10,7 @@ from typing import Any
 from unittest import mock
 
 import numpy as np
+import torch
 
 from rlrun import envs, hardware, training
 from rlrun.checkpoint import CheckpointFolder
@@ -46,6 +47,11 @@ def merged(*trees: Mapping[str, Any]) -> dict[str, Any]:
 def config_of(*trees: Mapping[str, Any]) -> RunConfig:
     """The checked config of merged settings."""
     return from_mapping(merged({"device": "cpu"}, *trees))
+
+
+def as_tensor(rows: Any) -> torch.Tensor:
+    """The rows of a trainer, arrays or tensors, as a tensor of the same memory."""
+    return torch.as_tensor(rows)
 
 
 def trainer_of(*configs: RunConfig) -> Any:

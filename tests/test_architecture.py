@@ -11,7 +11,7 @@ import pytest
 PACKAGE = Path(__file__).parent.parent / "rlrun"
 CONFIGS = PACKAGE.parent / "configs"
 LAYERS = (
-    {"errors"},
+    {"errors", "lazy"},
     {"config", "plain", "seeding", "arrays", "provenance"},
     {
         "networks",

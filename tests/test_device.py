@@ -47,7 +47,7 @@ def trained(case: str, device: str = "cpu", agents: int = 3) -> Any:
 @pytest.mark.parametrize("case", CASES)
 def test_the_path_of_a_gpu_does_what_the_usual_one_does(case: str) -> None:
     usual = trained(case)
-    with mock.patch.object(Hardware, "memory", property(lambda self: torch.device("cpu"))):
+    with mock.patch.object(Hardware, "memory", property(lambda self: "cpu")):
         ours = trained(case)
     if hasattr(ours.state, "replay"):
         assert isinstance(ours.state.replay.rows, torch.Tensor)
@@ -62,7 +62,7 @@ def test_the_path_of_a_gpu_does_what_the_usual_one_does(case: str) -> None:
 
 @pytest.mark.parametrize("case", CASES)
 def test_what_a_gpu_saved_continues_on_the_cpu(case: str) -> None:
-    with mock.patch.object(Hardware, "memory", property(lambda self: torch.device("cpu"))):
+    with mock.patch.object(Hardware, "memory", property(lambda self: "cpu")):
         saved = trained(case, agents=1)
     configs, _ = configs_of(case, "cpu", agents=1)
     fresh: Any = make_trainer(configs, envs.spaces(configs[0].env), hardware.configure(configs[0]), exact=True)
@@ -72,14 +72,14 @@ def test_what_a_gpu_saved_continues_on_the_cpu(case: str) -> None:
 
 
 def test_a_function_is_just_called_on_the_cpu() -> None:
-    graphed = Graphed(lambda x, y: (x + y, x * y), torch.device("cpu"))
+    graphed = Graphed(lambda x, y: (x + y, x * y), "cpu")
     total, product = graphed(torch.tensor(2.0), torch.tensor(3.0))
     assert (float(total), float(product)) == (5.0, 6.0)
 
 
 @cuda
 def test_a_recorded_function_changes_what_it_should_and_no_more() -> None:
-    device = torch.device("cuda")
+    device = "cuda"
     count = torch.zeros(3, device=device)
 
     def add(x: torch.Tensor) -> torch.Tensor:

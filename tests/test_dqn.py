@@ -10,7 +10,7 @@ import probes
 import pytest
 import support
 import torch
-from support import DQN, config_of, trainer_of
+from support import DQN, as_tensor, config_of, trainer_of
 from tensordict import TensorDict
 from torch import nn
 from torchrl.modules import QValueActor
@@ -94,18 +94,19 @@ def test_loss_and_gradient_equal_torchrl(double: bool, dueling: bool, loss: str,
     for _ in range(60):
         trainer.step()
     noise = torch.randn(trainer.state.parameters_AP.shape, generator=torch.Generator().manual_seed(0))
-    trainer.state.parameters_AP += 0.2 * noise  # online and target network disagree on the best action
+    as_tensor(trainer.state.parameters_AP).add_(0.2 * noise)  # online and target network disagree on the best action
     batch = trainer.state.replay.sample(32, 1, trainer.gamma_A1, trainer.state.sampling)
     assert (trainer.policy.q.kernel is not None) == (kernels == "auto")
     losses, _ = trainer._learn(batch) if kernels == "auto" else trainer._learn_plainly(batch.to_torch())
 
-    actor = QValueActor(Reference(trainer.policy.q.views), in_keys=["observation"], action_space="categorical")
+    online = {name: as_tensor(view) for name, view in trainer.policy.q.views.items()}
+    actor = QValueActor(Reference(online), in_keys=["observation"], action_space="categorical")
     oracle = DQNLoss(
         actor, loss_function="l2" if loss == "mse" else "smooth_l1", delay_value=True, double_dqn=double,
         action_space="categorical",
     )  # fmt: skip
     oracle.make_value_estimator(gamma=0.9)
-    frozen = {name.replace(".", "_"): view[0] for name, view in trainer.target.views.items()}
+    frozen = {name.replace(".", "_"): as_tensor(view[0]) for name, view in trainer.target.views.items()}
     for name, value in oracle.target_value_network_params.flatten_keys(".").items():
         value.data.copy_(frozen[name.rpartition(".")[2]])
     terminated = torch.from_numpy(batch.discount[0] == 0)[:, None]
@@ -130,7 +131,7 @@ def test_loss_and_gradient_equal_torchrl(double: bool, dueling: bool, loss: str,
         name.rpartition(".")[2]: value.grad for name, value in oracle.value_network_params.flatten_keys(".").items()
     }
     places = dqn.layout(trainer.config, spaces(trainer.config.env))
-    for name, gradient in places.views("q", trainer.gradients_AP).items():
+    for name, gradient in places.views("q", as_tensor(trainer.gradients_AP)).items():
         torch.testing.assert_close(gradient[0], gradients[name.replace(".", "_")], rtol=1e-4, atol=1e-6)
 
 
@@ -229,9 +230,9 @@ def stepped_targets(tau: float, target_every: int) -> list[tuple[torch.Tensor, t
     for _ in range(3):
         trainer.step()
     for _ in range(5):
-        before = state.target_AP.clone()
+        before = as_tensor(state.target_AP).clone()
         trainer.step()
-        seen.append((before, state.parameters_AP.clone(), state.target_AP.clone()))
+        seen.append((before, as_tensor(state.parameters_AP).clone(), as_tensor(state.target_AP).clone()))
     return seen
 
 
@@ -268,10 +269,10 @@ def test_gradients_are_clipped_for_each_agent() -> None:
         return config_of(DQN, {"algo": algo})
 
     trainer = trainer_of(config(1e-9, 1e3), config(1e3, 1e-9), config(1e3, 1e3))
-    begun = trainer.state.parameters_AP.clone()
+    begun = trainer.state.parameters_AP.copy()
     for _ in range(45):
         trainer.step()
-    moved = (trainer.state.parameters_AP - begun).abs().amax(1)
+    moved = np.abs(trainer.state.parameters_AP - begun).max(1)
     assert moved[0] < 1e-7 and moved[1] < 1e-7 < 1e-4 < moved[2]
     assert trainer.metrics(1)["gradient_norm"] > 1e-3
 
@@ -282,10 +283,9 @@ def test_weight_decay_is_adamws_alone() -> None:
         for _ in range(40):
             trainer.step()
         assert trainer.state.updates == 1
-        rows: torch.Tensor = trainer.state.parameters_AP
-        return rows
+        return as_tensor(trainer.state.parameters_AP)
 
-    begun = trainer_of(config_of(DQN)).state.parameters_AP
+    begun = as_tensor(trainer_of(config_of(DQN)).state.parameters_AP)
     torch.testing.assert_close(after_an_update("adamw") - after_an_update("adam"), -5e-3 * begun, rtol=1e-2, atol=1e-6)
 
 

@@ -33,7 +33,7 @@ def kernel_of(layout: Layout, network: MLP, rows: torch.Tensor) -> tuple[MLPKern
 def test_forward_and_backward_equal_autograd(kind: str, activation: str, hidden: tuple[int, ...], agents: int) -> None:
     network = NETWORKS[kind](NetworkConfig(hidden=hidden, activation=activation, init="torch"))
     layout = Layout({"n": network})
-    rows = layout.initial_rows(range(agents))
+    rows = torch.from_numpy(layout.initial_rows(range(agents)))
     random = np.random.default_rng(0)
     x = random.standard_normal((agents, 10, 5)).astype(np.float32)
     slope = random.standard_normal((agents, 10, network.output_size)).astype(np.float32)
@@ -57,7 +57,7 @@ def test_forward_and_backward_equal_autograd(kind: str, activation: str, hidden:
 def test_an_agent_has_the_same_bits_alone_and_in_a_batch(kind: str, activation: str) -> None:
     network = NETWORKS[kind](NetworkConfig(hidden=(50, 33), activation=activation, init="torch"))
     layout = Layout({"n": network})
-    rows = layout.initial_rows(range(5))
+    rows = torch.from_numpy(layout.initial_rows(range(5)))
     random = np.random.default_rng(0)
     for batch in (1, 10, 64):
         x = random.standard_normal((5, batch, 5)).astype(np.float32)
@@ -76,7 +76,7 @@ def test_an_agent_has_the_same_bits_alone_and_in_a_batch(kind: str, activation: 
 def test_the_kernel_follows_the_parameters() -> None:
     network = build(NetworkConfig(hidden=(8,)), 5, 2, gain=1.0)
     layout = Layout({"n": network})
-    rows = layout.initial_rows([0])
+    rows = torch.from_numpy(layout.initial_rows([0]))
     kernel, _ = kernel_of(layout, network, rows)
     x = np.ones((1, 4, 5), np.float32)
     before = kernel.forward(x).copy()
@@ -96,7 +96,7 @@ def test_the_c_library_has_the_same_bits(hidden: tuple[int, ...], outputs: int, 
     layout = Layout({"n": network})
     random = np.random.default_rng(0)
     for agents, batch in ((1, 1), (1, 2), (1, 64), (3, 1), (5, 10), (8, 128)):
-        rows = layout.initial_rows(range(agents)).numpy()
+        rows = layout.initial_rows(range(agents))
         rows += 0.1 * random.standard_normal(rows.shape).astype(np.float32)
         x = random.standard_normal((agents, batch, 11)).astype(np.float32)[..., :5]  # as it lies in a replay memory
         slope = random.standard_normal((agents, batch, outputs)).astype(np.float32)

@@ -66,13 +66,13 @@ def test_views_share_memory_with_the_rows(agents: int) -> None:
 
 def test_initial_rows_depend_on_the_seed_alone() -> None:
     layout = layout_of()
-    batch, alone = layout.initial_rows([5, 7, 5]), layout.initial_rows([7])
+    batch, alone = (torch.from_numpy(layout.initial_rows(seeds)) for seeds in ([5, 7, 5], [7]))
     assert torch.equal(batch[1], alone[0]) and torch.equal(batch[0], batch[2])
     assert not torch.equal(batch[0], batch[1])
 
 
 def test_orthogonal_initialisation() -> None:
-    rows = layout_of(init="orthogonal").initial_rows([3])
+    rows = torch.from_numpy(layout_of(init="orthogonal").initial_rows([3]))
     layout = layout_of(init="orthogonal")
     actor, critic = layout.views("actor", rows), layout.views("critic", rows)
     first = actor["0.weight"][0]  # 3 x 7: orthonormal rows, gain sqrt(2) in hidden layers
@@ -93,7 +93,7 @@ def test_orthogonal_is_drawn_uniformly() -> None:
 
 def test_torch_initialisation_is_uniform_within_the_fan_in() -> None:
     layout = Layout({"q": build(NetworkConfig(hidden=(100, 80), init="torch"), 4, 2, gain=1.0)})
-    views = layout.views("q", layout.initial_rows([1]))
+    views = layout.views("q", torch.from_numpy(layout.initial_rows([1])))
     for block, fan_in in (("0", 4), ("1", 100), ("head", 80)):
         bound = 1 / math.sqrt(fan_in)
         for name in (f"{block}.weight", f"{block}.bias"):
@@ -111,7 +111,7 @@ def test_forward_equals_torch_sequential(activation: str, layer_norm: bool, outp
     config = NetworkConfig(hidden=(7, 5), activation=activation, layer_norm=layer_norm, init="torch")
     network = build(config, 4, outputs, gain=1.0)
     layout = Layout({"n": network})
-    rows = layout.initial_rows([1, 2, 3]) + 0.1
+    rows = torch.from_numpy(layout.initial_rows([1, 2, 3])) + 0.1
     views = layout.views("n", rows)
     x = torch.randn(3, 6, 4, generator=torch.Generator().manual_seed(0))
     y = network.forward(views, x)
@@ -124,7 +124,7 @@ def test_forward_equals_torch_sequential(activation: str, layer_norm: bool, outp
 
 def test_layer_norm_begins_as_the_identity() -> None:
     layout = Layout({"n": build(NetworkConfig(hidden=(8,), layer_norm=True), 2, 1, gain=1.0)})
-    views = layout.views("n", layout.initial_rows([0]))
+    views = layout.views("n", torch.from_numpy(layout.initial_rows([0])))
     assert views["0.norm.weight"].tolist() == [[1.0] * 8] and views["0.norm.bias"].tolist() == [[0.0] * 8]
 
 
@@ -132,7 +132,7 @@ def test_dueling_streams_share_all_hidden_layers_but_the_last() -> None:
     network = build_dueling(NetworkConfig(hidden=(6, 4), activation="relu", init="torch"), 3, 2)
     assert isinstance(network, MLP) and network.output_size == 3
     layout = Layout({"q": network})
-    views = {name: view[0] for name, view in layout.views("q", layout.initial_rows([0])).items()}
+    views = {name: view[0] for name, view in layout.views("q", torch.from_numpy(layout.initial_rows([0]))).items()}
     x = torch.randn(5, 3, generator=torch.Generator().manual_seed(0))
     shared = torch.relu(x @ views["0.weight"] + views["0.bias"])
     last = torch.relu(shared @ views["1.weight"] + views["1.bias"])
@@ -146,7 +146,7 @@ def test_dueling_streams_share_all_hidden_layers_but_the_last() -> None:
 def test_gradients_of_leaves_land_in_their_rows() -> None:
     network = build(NetworkConfig(hidden=(4,), init="torch"), 2, 2, gain=1.0)
     layout = Layout({"n": network})
-    rows = layout.initial_rows([0, 1])
+    rows = torch.from_numpy(layout.initial_rows([0, 1]))
     gradients = torch.zeros_like(rows)
     parameters = leaves(layout.views("n", rows), layout.views("n", gradients))
     network.forward(parameters, torch.ones(2, 3, 2)).sum().backward()

@@ -155,6 +155,6 @@ def test_a_learning_rate_of_ten_diverges_and_is_told() -> None:
 
 def test_weights_that_the_last_update_broke_are_divergence() -> None:
     trainer = trainer_of(config_of(PPO, {"algo": {"minibatch_size": 64, "epochs": 1}, "env": {"id": "Pendulum-v1"}}))
-    trainer.state.optimizer.step = lambda *_: trainer.state.parameters_AP.fill_(float("nan"))
+    trainer.state.optimizer.step = lambda *_: trainer.state.parameters_AP.fill(float("nan"))
     trainer.step()
     assert isinstance(trainer.failures[0], DivergedError)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Any
+from unittest import mock
 
 import gymnasium
 import numpy as np
@@ -11,7 +12,7 @@ import pytest
 import support
 import torch
 from gymnasium.spaces import Box, MultiDiscrete
-from support import PPO, config_of, merged, trainer_of
+from support import PPO, as_tensor, config_of, merged, trainer_of
 from tensordict import TensorDict
 from tensordict.nn import TensorDictModule
 from tensordict.nn.distributions import NormalParamExtractor
@@ -68,7 +69,8 @@ def moved(*settings: dict[str, Any], kernels: str = "auto", agents: int = 2) -> 
     trainer._collect()
     trainer._finish_rollout()
     places = trainer.state.parameters_AP.shape
-    trainer.state.parameters_AP += 0.05 * torch.randn(places, generator=torch.Generator().manual_seed(0))
+    noise = torch.randn(places, generator=torch.Generator().manual_seed(0))
+    as_tensor(trainer.state.parameters_AP).add_(0.05 * noise)
     size, normalize = trainer.algo.minibatch_size, trainer.algo.normalize_advantage == "minibatch"
     shuffled = trainer.columns.shuffled(size, normalize, trainer.state.shuffling, range(agents))
     return trainer, shuffled.part(slice(0, size))
@@ -82,7 +84,7 @@ def learned(trainer: Any, batch: Columns) -> tuple[dict[str, np.ndarray], np.nda
     else:
         plainly = trainer._learn_plainly(batch.to_torch(), torch.from_numpy(noise), torch.from_numpy(clip))
         seen = [tensor.numpy() for tensor in plainly]
-    return trainer._measured(batch, *seen, clip), trainer.gradients_AP.numpy().copy()
+    return trainer._measured(batch, *seen, clip), as_tensor(trainer.gradients_AP).numpy().copy()
 
 
 @pytest.mark.parametrize(
@@ -122,7 +124,7 @@ def test_losses_equal_torchrl(kind: str, value_clip: float | None, critic_kind: 
     algo = {"entropy_coef": 0.1, "critic_loss": critic_kind, "value_clip_range": value_clip, "clip_range": 0.05}
     trainer, batch = moved(KINDS[kind], {"algo": algo}, agents=1)
     measured, gradients = learned(trainer, batch)
-    actor_net = sequential(trainer.actor.views)
+    actor_net = sequential({name: as_tensor(view) for name, view in trainer.actor.views.items()})
     if kind == "discrete":
         module = TensorDictModule(actor_net, ["observation"], ["logits"])
         actor = ProbabilisticActor(module, in_keys=["logits"], distribution_class=OneHotCategorical)
@@ -130,7 +132,9 @@ def test_losses_equal_torchrl(kind: str, value_clip: float | None, critic_kind: 
         extractor = NormalParamExtractor("biased_softplus_1.0", scale_lb=0.01)
         module = TensorDictModule(nn.Sequential(actor_net, extractor), ["observation"], ["loc", "scale"])
         actor = ProbabilisticActor(module, in_keys=["loc", "scale"], distribution_class=IndependentNormal)
-    critic = ValueOperator(sequential(trainer.critic.views), in_keys=["observation"])
+    critic = ValueOperator(
+        sequential({name: as_tensor(view) for name, view in trainer.critic.views.items()}), in_keys=["observation"]
+    )
     oracle = ClipPPOLoss(
         actor, critic, clip_epsilon=0.05, entropy_coeff=0.1, critic_coeff=0.5, clip_value=value_clip,
         loss_critic_type="l2" if critic_kind == "mse" else "smooth_l1",
@@ -174,7 +178,7 @@ def test_a_rollout_is_flattened_step_by_step_and_keeps_the_final_observations() 
 
 def test_old_log_probabilities_are_those_of_the_policy_that_acted() -> None:
     trainer, batch = moved(GAUSSIAN)
-    trainer.state.parameters_AP.copy_(trainer_of(*trainer.configs).state.parameters_AP)  # the policy before it moved
+    trainer.state.parameters_AP[:] = trainer_of(*trainer.configs).state.parameters_AP  # the policy before it moved
     measured, _ = learned(trainer, batch)
     np.testing.assert_allclose(measured["approximate_kl"], 0, atol=1e-6)
     np.testing.assert_allclose(measured["clip_fraction"], 0)
@@ -254,9 +258,9 @@ def test_schedules_of_learning_rate_and_clip_range() -> None:
 
 def test_gradient_norms_are_limited() -> None:
     trainer = trainer_of(config_of(PPO, {"algo": {"max_gradient_norm": 1e-10, "adam_epsilon": 1e-5}}))
-    before = trainer.state.parameters_AP.clone()
+    before = trainer.state.parameters_AP.copy()
     trainer.step()
-    assert 0 < (trainer.state.parameters_AP - before).abs().max() < 1e-6  # gradients far below Adam's epsilon
+    assert 0 < np.abs(trainer.state.parameters_AP - before).max() < 1e-6  # gradients far below Adam's epsilon
 
 
 def test_running_statistics_are_of_the_rollouts_and_come_after_the_update() -> None:
@@ -337,3 +341,28 @@ def test_several_choices_at_once() -> None:
     for _ in range(25):
         trainer.step()
     assert trainer.policy.act(np.ones((1, 1, 2), np.float32)).tolist() == [[[1, 2]]]
+
+
+def test_a_termination_at_the_end_of_a_rollout_needs_no_value() -> None:
+    trainer = trainer_of(config_of(PPO, {"env": {"id": "ProbeConstant-v0"}}))
+    trainer._collect()
+    trainer._finish_rollout()
+    assert trainer.rollout.terminated[:, -1].all() and not trainer.successors
+    value_ATN = np.ones(trainer.rollout.reward.shape, np.float32)
+    with mock.patch("numpy.empty_like", lambda like: np.full(like.shape, np.nan, like.dtype)):
+        assert np.isfinite(trainer._next_values(value_ATN)).all()
+
+
+def test_next_values_are_those_of_the_successors() -> None:
+    """As if every step's successor had been valued for itself."""
+    trainer = trainer_of(
+        config_of(PPO, {"env": {"time_limit": 7}}), config_of(PPO, {"env": {"time_limit": 7}, "seed": 1})
+    )
+    trainer._collect()
+    trainer._finish_rollout()
+    rollout, shape = trainer.rollout, trainer.rollout.reward.shape
+    value_ATN = trainer.critic(trainer.columns.observation)[..., 0].reshape(shape).copy()
+    expected = trainer.critic(rollout.next_observation_AMO)[..., 0].reshape(shape)
+    counts = ~rollout.terminated
+    assert rollout.truncated.any() and counts.sum() > 100
+    np.testing.assert_allclose(trainer._next_values(value_ATN)[counts], expected[counts], rtol=1e-5, atol=1e-6)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import math
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -20,6 +22,7 @@ from support import (
     RUNNING_NORMS,
     Folder,
     Silent,
+    as_tensor,
     assert_same_bits,
     assert_same_run,
     config_of,
@@ -32,6 +35,7 @@ from support import (
 from rlrun import training
 from rlrun.checkpoint import CheckpointFolder, load
 from rlrun.errors import DivergedError, EnvironmentFailure, LockedError
+from rlrun.kernels.native import library
 from rlrun.member import Member
 from rlrun.metrics import Recorder, read_episodes, read_rows
 from rlrun.run import Run
@@ -280,5 +284,20 @@ def test_golden_metrics(name: str, kernels: str) -> None:
     for _ in range(steps):
         trainer.step()
     row = trainer.metrics(0)
-    row["parameters"] = float(trainer.state.parameters_AP.double().norm())
+    row["parameters"] = float(as_tensor(trainer.state.parameters_AP).double().norm())
     assert row == pytest.approx(GOLDEN[name], rel=1e-3)
+
+
+@pytest.mark.parametrize("algo", ["dqn", "ppo"])
+def test_a_run_with_numpy_kernels_never_imports_torch(algo: str, tmp_path: Path) -> None:
+    """Its second and its 150 MB are most of what starting costs."""
+    if library() is None:
+        pytest.skip("without the C library, torch is asked to flush denormals")
+    arguments = ["-q", f"algo={algo}", "env=cartpole", "total_frames=3000", "evaluation.episodes=1", "device=cpu"]
+    script = (
+        "import sys; from rlrun.cli import main; code = main(sys.argv[1:]);"
+        "assert code == 0; print(sorted({name.partition('.')[0] for name in sys.modules} & {'torch', 'tensordict'}))"
+    )
+    command = [sys.executable, "-c", script, *arguments, f"outputs={tmp_path}"]
+    done = subprocess.run(command, check=True, capture_output=True, text=True, cwd=tmp_path)
+    assert done.stdout.splitlines()[-1] == "[]"

@@ -8,6 +8,9 @@
    activations[l] is the memory [agents, batch, sizes[l + 1]] of layer l's results; slopes[l] that of their derivatives. */
 
 #include <stdint.h>
+#if defined(__x86_64__)
+#include <immintrin.h>
+#endif
 
 typedef int64_t integer;
 typedef void (*gemm_function)(int, int, int, integer, integer, integer, float, const float *, integer, const float *, integer, float,
@@ -151,4 +154,24 @@ void adam_step(const adam_row *row, float keep, float rate, float root, float li
     const float *spread = largest ? largest : second;
     for (integer i = 0; i < row->size; i++)
         parameters[i] = parameters[i] * keep - rate * first[i] / (__builtin_sqrtf(spread[i]) / root + epsilon);
+}
+
+/* target += share (source - target) */
+void move_towards(integer size, float *restrict target, const float *restrict source, float share)
+{
+    for (integer i = 0; i < size; i++)
+        target[i] += (source[i] - target[i]) * share;
+}
+
+/* This thread's floating-point unit treats denormal numbers as 0. */
+void flush_denormals(void)
+{
+#if defined(__x86_64__)
+    _MM_SET_FLUSH_ZERO_MODE(_MM_FLUSH_ZERO_ON);
+    _mm_setcsr(_mm_getcsr() | 0x0040); /* denormals are zero */
+#elif defined(__aarch64__)
+    uint64_t control;
+    __asm__ volatile("mrs %0, fpcr" : "=r"(control));
+    __asm__ volatile("msr fpcr, %0" : : "r"(control | (1 << 24)));
+#endif
 }

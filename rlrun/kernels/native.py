@@ -66,7 +66,7 @@ class NativeAdam:
         self._arrays = rows  # their memory must last
         first = rows[0]
         assert first is not None
-        self._row = _AdamRow(len(first), *(None if row is None else _address(row) for row in rows), *constants)
+        self._row = _AdamRow(len(first), *(None if row is None else address(row) for row in rows), *constants)
         self._step, self._reference = library.adam_step, ctypes.byref(self._row)
 
     def step(self, keep: float, rate: float, root: float, limit: float, scale: float) -> None:
@@ -93,7 +93,7 @@ class NativeStack:
         ``activations``: [A, B, O] of every layer; ``slopes``: of every layer but the head; ``ones``: [1, B].
         """
         agents, batch = activations[0].shape[:2]
-        start = _address(weights[0])
+        start = address(weights[0])
         gemm, gemv, dot = _blas()
         self._stack = _Stack(
             gemm=gemm,
@@ -105,24 +105,24 @@ class NativeStack:
             layers=len(weights) - 1,
             row_length=weights[0].strides[0] // 4,
             sizes=_integers([weights[0].shape[1], *(weight.shape[2] for weight in weights)]),
-            weights=_integers([(_address(weight) - start) // 4 for weight in weights]),
-            biases=_integers([(_address(bias) - start) // 4 for bias in biases]),
+            weights=_integers([(address(weight) - start) // 4 for weight in weights]),
+            biases=_integers([(address(bias) - start) // 4 for bias in biases]),
             parameters=start,
-            gradients=None if gradients is None else _address(gradients[0]),
+            gradients=None if gradients is None else address(gradients[0]),
             activations=_addresses(activations),
             slopes=_addresses(slopes),
-            ones=_address(ones),
+            ones=address(ones),
         )
         self._arrays = [*weights, *biases, *(gradients or []), *activations, *slopes, ones]  # their memory must last
         self._forward, self._backward, self._reference = library.forward, library.backward, ctypes.byref(self._stack)
 
     def forward(self, x: Array) -> None:
         """Fill the activations of ReLU networks from inputs [A, B, I], I > 1."""
-        self._forward(self._reference, _address(x), x.strides[0] // 4, x.strides[1] // 4)
+        self._forward(self._reference, address(x), x.strides[0] // 4, x.strides[1] // 4)
 
     def backward(self, x: Array, output_gradient: Array) -> None:
         """Fill the gradients, from that of the outputs of ``x``, whose activations are as the forward pass left them. B > 1."""
-        self._backward(self._reference, _address(x), x.strides[0] // 4, x.strides[1] // 4, _address(output_gradient))
+        self._backward(self._reference, address(x), x.strides[0] // 4, x.strides[1] // 4, address(output_gradient))
 
 
 @functools.cache
@@ -137,7 +137,9 @@ def library() -> ctypes.CDLL | None:
     loaded.forward.argtypes = (stack, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64)
     loaded.backward.argtypes = (stack, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64, ctypes.c_void_p)
     loaded.adam_step.argtypes = (ctypes.POINTER(_AdamRow), *numbers)
-    loaded.forward.restype = loaded.backward.restype = loaded.adam_step.restype = None
+    loaded.move_towards.argtypes = (ctypes.c_int64, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_float)
+    for function in (loaded.forward, loaded.backward, loaded.adam_step, loaded.move_towards, loaded.flush_denormals):
+        function.restype = None
     return loaded
 
 
@@ -186,12 +188,13 @@ def _processor() -> str:
     return next((line for line in lines if line.startswith(("flags", "Features"))), platform.processor())
 
 
-def _address(array: Array) -> int:
+def address(array: Array) -> int:
+    """Where an array's memory begins."""
     return array.__array_interface__["data"][0]  # type: ignore[no-any-return]
 
 
 def _addresses(arrays: Sequence[Array]) -> Any:
-    return (ctypes.c_void_p * max(len(arrays), 1))(*map(_address, arrays))
+    return (ctypes.c_void_p * max(len(arrays), 1))(*map(address, arrays))
 
 
 def _integers(values: Sequence[int]) -> Any:

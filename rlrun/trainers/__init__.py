@@ -24,10 +24,8 @@ def make_policy(config: RunConfig, spaces: Spaces, agents: int, hardware: Hardwa
     """An untrained greedy policy of ``agents`` agents, to load weights into."""
     match config.algo:
         case DQNConfig():
-            return dqn.QPolicy(
-                config, spaces, dqn.layout(config, spaces).initial_rows([0] * agents).to(hardware.device), hardware
-            )
+            rows = hardware.place(dqn.layout(config, spaces).initial_rows([0] * agents))
+            return dqn.QPolicy(config, spaces, rows, hardware)
         case PPOConfig():
-            return ppo.PPOPolicy(
-                config, spaces, ppo.layout(config, spaces).initial_rows([0] * agents).to(hardware.device), hardware
-            )
+            rows = hardware.place(ppo.layout(config, spaces).initial_rows([0] * agents))
+            return ppo.PPOPolicy(config, spaces, rows, hardware)

@@ -8,11 +8,9 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from rlrun.arrays import as_array, fill
 from rlrun.config import RunConfig
@@ -20,11 +18,15 @@ from rlrun.envs import BoxActions, DiscreteActions, MultiDiscreteActions, Spaces
 from rlrun.errors import DivergedError, ResumeError, RlrunError
 from rlrun.hardware import Graphed, Hardware
 from rlrun.kernels.mlp import MLPKernel
+from rlrun.lazy import torch
 from rlrun.networks import MLP, Layout, leaves
 from rlrun.normalization import ObservationNormalizer, RewardNormalizer
 from rlrun.replay import Replay
 from rlrun.rollout import Environments, Episode
 from rlrun.seeding import Generators, Stream, derive
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 Array = np.ndarray[Any, Any]
 
@@ -65,7 +67,7 @@ class Policy(Protocol):
     """A greedy policy for A agents, frozen while it is evaluated."""
 
     normalizer: ObservationNormalizer
-    rows_AP: Tensor
+    rows_AP: Any  # an array or a tensor
 
     def act(self, observation_ANO: Array) -> Array:
         """Actions, as the environments take them, for raw observations [A, N, O]."""
@@ -75,34 +77,31 @@ class Policy(Protocol):
 class Stack:
     """One network of the layout for each agent. The one place that chooses between NumPy kernels and PyTorch."""
 
-    def __init__(
-        self, layout: Layout, name: str, rows_AP: Tensor, gradients_AP: Tensor | None, hardware: Hardware
-    ) -> None:
+    def __init__(self, layout: Layout, name: str, rows_AP: Any, gradients_AP: Any, hardware: Hardware) -> None:
+        """``rows_AP``, ``gradients_AP``: arrays or tensors, as ``hardware`` has them; no gradients: it is not trained."""
         self.network, self.device = layout.networks[name], hardware.device
         self.views = layout.views(name, rows_AP)
         gradients = layout.views(name, gradients_AP) if gradients_AP is not None else None
-        self.leaves = leaves(self.views, gradients) if gradients is not None else self.views
         self.kernel: MLPKernel | None = None
-        if isinstance(self.network, MLP) and hardware.uses_kernels(self.network.config):
-            shared = {name: view.numpy() for name, view in self.views.items()}
-            shared_gradients = (
-                {name: view.numpy() for name, view in gradients.items()} if gradients is not None else None
-            )
-            self.kernel = MLPKernel(self.network, shared, shared_gradients, hardware.native)
-        self._replayed = Graphed(self.infer, hardware.device)
+        if hardware.kernels:
+            assert isinstance(self.network, MLP)
+            self.kernel = MLPKernel(self.network, self.views, gradients, hardware.native)
+        else:
+            self.leaves = leaves(self.views, gradients) if gradients is not None else self.views
+            self._replayed = Graphed(self.infer, hardware.device)
 
     def __call__(self, x_ABI: Any) -> Any:
         """Outputs [A, B, O] without gradients: an array for an array, a tensor for a tensor."""
-        if isinstance(x_ABI, Tensor):
-            return self.infer(x_ABI)
         if self.kernel is not None:
             return self.kernel.forward(x_ABI)
+        if not isinstance(x_ABI, np.ndarray):
+            return self.infer(x_ABI)
         return self._replayed(torch.from_numpy(x_ABI).to(self.device)).numpy(force=True)
 
-    @torch.no_grad()
     def infer(self, x_ABI: Tensor) -> Tensor:
         """Outputs [A, B, O] without gradients, on the plain path."""
-        return self.network.forward(self.views, x_ABI)
+        with torch.no_grad():
+            return self.network.forward(self.views, x_ABI)
 
     def forward(self, x_ABI: Tensor) -> Tensor:
         """Outputs [A, B, O] with gradients, on the plain path."""
@@ -126,7 +125,7 @@ class Means:
         """Add what waits, one after another: the bits of a sum must not depend on when somebody asks for it."""
         for name, waiting in self._waiting.items():
             before = self.sums.get(name, np.zeros(self.agents))
-            tensors = [value for value in waiting if isinstance(value, Tensor)]
+            tensors = [value for value in waiting if not isinstance(value, np.ndarray)]
             values = torch.stack(tensors).numpy(force=True) if tensors else waiting
             self.sums[name] = np.cumsum([before, *values], axis=0)[-1]
             self.counts[name] = self.counts.get(name, np.zeros(self.agents)) + len(waiting)
@@ -167,10 +166,10 @@ def capture(state: Any, agent: int) -> dict[str, Any]:
     tree: dict[str, Any] = {}
     for field in fields(state):
         value = getattr(state, field.name)
-        if isinstance(value, Tensor):
-            tree[field.name] = as_array(value[agent])
-        elif isinstance(value, int):
+        if isinstance(value, int):
             tree[field.name] = value
+        elif field.name.endswith("_AP"):
+            tree[field.name] = as_array(value[agent])
         else:
             tree[field.name] = value.capture(agent)
     return tree
@@ -186,10 +185,10 @@ def restore(state: Any, agent: int, tree: Mapping[str, Any]) -> bool:
     for field in fields(state):
         value = getattr(state, field.name)
         try:
-            if isinstance(value, Tensor):
-                fill(value[agent], tree[field.name])
-            elif isinstance(value, int):
+            if isinstance(value, int):
                 setattr(state, field.name, _count(tree[field.name]))
+            elif field.name.endswith("_AP"):
+                fill(value[agent], tree[field.name])
             elif isinstance(value, Environments):
                 continued = value.restore(agent, tree[field.name])
             else:

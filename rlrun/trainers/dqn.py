@@ -11,17 +11,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from rlrun import optim
+from rlrun.arrays import shared, zeros_like
 from rlrun.config import DQNConfig, RunConfig
 from rlrun.envs import DiscreteActions, Spaces
 from rlrun.errors import RlrunError
 from rlrun.hardware import Graphed, Hardware
+from rlrun.lazy import torch
 from rlrun.networks import Layout, build, build_dueling
 from rlrun.normalization import ObservationNormalizer
 from rlrun.replay import Batch, Replay
@@ -29,6 +29,9 @@ from rlrun.rollout import Environments, Episode
 from rlrun.seeding import Generators, Stream
 from rlrun.trainers.base import Array, Means, Stack, column, note_divergence, observe_random_steps, per_agent
 from rlrun.trainers.exploration import Exploration, epsilon
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 DIVERGENCE_CHECK = 100  # updates between two looks at the losses on a GPU: a look waits for it
 
@@ -39,8 +42,8 @@ class State:
 
     steps: int
     updates: int
-    parameters_AP: Tensor
-    target_AP: Tensor
+    parameters_AP: Any  # arrays, or tensors on the plain path
+    target_AP: Any
     optimizer: optim.Adam
     replay: Replay
     sampling: Generators
@@ -83,7 +86,7 @@ class QPolicy:
     """The greedy policy of a Q-network."""
 
     def __init__(
-        self, config: RunConfig, spaces: Spaces, rows_AP: Tensor, hardware: Hardware, gradients_AP: Tensor | None = None
+        self, config: RunConfig, spaces: Spaces, rows_AP: Any, hardware: Hardware, gradients_AP: Any = None
     ) -> None:
         self.rows_AP = rows_AP
         self.dueling = _algo(config).dueling
@@ -107,14 +110,14 @@ class DQNTrainer:
         assert isinstance(spaces.action, DiscreteActions)
         agents, seeds = len(configs), [config.seed for config in configs]
         self.actions, self.hardware = spaces.action.n, hardware
-        parameters_AP = layout(config, spaces).initial_rows(seeds).to(hardware.device)
-        self.gradients_AP = torch.zeros_like(parameters_AP)
+        parameters_AP = hardware.place(layout(config, spaces).initial_rows(seeds))
+        self.gradients_AP = zeros_like(parameters_AP)
         self.policy = QPolicy(config, spaces, parameters_AP, hardware, self.gradients_AP)
         self.state = State(
             steps=0,
             updates=0,
             parameters_AP=parameters_AP,
-            target_AP=parameters_AP.clone(),
+            target_AP=hardware.place(layout(config, spaces).initial_rows(seeds)),
             optimizer=optim.Adam(parameters_AP, self.gradients_AP, algo.adam_epsilon, algo.amsgrad, hardware.native),
             replay=Replay(agents, algo.buffer_size, algo.num_envs, spaces.observation_size, hardware.memory),
             sampling=Generators(seeds, Stream.MINIBATCHES),
@@ -128,8 +131,8 @@ class DQNTrainer:
         self.agents = list(range(agents))
         self.gamma_A1: Any = column(per_agent(configs, "gamma"))
         if hardware.memory is not None:
-            self.gamma_A1 = torch.from_numpy(self.gamma_A1).to(hardware.memory)
-        self.tau_A1 = torch.tensor(per_agent(configs, "tau"), device=hardware.device)[:, None]
+            self.gamma_A1 = hardware.place(self.gamma_A1)
+        self.tau: list[float] = per_agent(configs, "tau")
         self.learning_rate: list[float] = per_agent(configs, "learning_rate")
         self.descent = optim.Descent(
             self.state.optimizer,
@@ -137,13 +140,14 @@ class DQNTrainer:
             norm_limits=per_agent(configs, "max_gradient_norm"),
             weight_decay=per_agent(configs, "weight_decay") if algo.optimizer == "adamw" else [0.0] * agents,
         )
-        changes = [self.gradients_AP, *self.state.optimizer.tensors]
-        self._improve_on_gpu = Graphed(self._learn_and_descend, hardware.device, changes)
-        self.active_A1 = torch.ones(agents, 1, dtype=torch.bool, device=hardware.device)
+        first_value_A1 = np.arange(agents)[:, None] * algo.batch_size
         # Where each sample's values begin in the flat array of all.
-        self.first_value_AB: Any = (np.arange(agents * algo.batch_size) * self.actions).reshape(agents, -1)
-        if self.policy.q.kernel is None:
-            self.first_value_AB = torch.from_numpy(self.first_value_AB).to(hardware.device)
+        self.first_value_AB = hardware.place((first_value_A1 + np.arange(algo.batch_size)) * self.actions)
+        if hardware.memory is not None:
+            changes = [self.gradients_AP, *self.state.optimizer.tensors]
+            self._improve_on_gpu = Graphed(self._learn_and_descend, hardware.device, changes)
+            self.tau_A1 = hardware.place(column(self.tau))
+            self.active_A1 = hardware.place(np.ones((agents, 1), bool))
         self.configs = configs
         self.episodes: list[tuple[int, Episode]] = []
         self.failures: dict[int, RlrunError] = {}
@@ -197,7 +201,7 @@ class DQNTrainer:
         losses_A, values_A, norms_A = self._improve(batch)
         state.updates += 1
         if state.updates % algo.target_every == 0:
-            state.target_AP.lerp_(state.parameters_AP, self.tau_A1)
+            self._move_target()
         state.means.add("loss", losses_A)
         state.means.add("q_value", values_A)
         if algo.max_gradient_norm is not None:
@@ -205,12 +209,21 @@ class DQNTrainer:
         if isinstance(losses_A, np.ndarray) or state.updates % DIVERGENCE_CHECK == 0:
             note_divergence(losses_A, self.frames, self.failures, "loss")
 
+    def _move_target(self) -> None:
+        """target <- target + tau (online - target)."""
+        state, hardware = self.state, self.hardware
+        if hardware.memory is not None:
+            state.target_AP.lerp_(state.parameters_AP, self.tau_A1)
+        else:
+            rows = shared(state.target_AP), shared(state.parameters_AP)
+            optim.move_towards(*rows, self.tau, hardware.native)
+
     def _improve(self, batch: Batch) -> tuple[Any, Any, Any]:
         """Gradients and a step against them, by what computes here. Losses, mean values and gradient norms, each [A]."""
         factor = optim.schedule(self.algo.learning_rate_schedule, self.frames, self.config.total_frames)
         rates = [rate * factor for rate in self.learning_rate]
         if self.hardware.memory is not None:
-            rates_A1 = torch.tensor(rates, device=self.hardware.device)[:, None]
+            rates_A1 = self.hardware.place(column(rates))
             return self._improve_on_gpu(*batch, rates_A1, self.active_A1)  # type: ignore[no-any-return]
         if self.policy.q.kernel is not None:
             losses_A, values_A = self._learn(batch)
@@ -226,7 +239,7 @@ class DQNTrainer:
     def _target(self, batch: Batch) -> Any:
         """Regression targets [A, B]. The best next action is valued by the target network; with Double DQN the online network
         says which is best."""
-        xp = torch if isinstance(batch.reward, Tensor) else np
+        xp = np if isinstance(batch.reward, np.ndarray) else torch
         following_ABO = batch.next_observation
         best_AB = self.policy.q(following_ABO)[..., -self.actions :].argmax(-1) if self.algo.double else None
         values_ABU = self.target(following_ABO)
@@ -278,7 +291,8 @@ class DQNTrainer:
 
     def retire(self, agent: int) -> None:
         self.agents.remove(agent)
-        self.active_A1[agent] = False
+        if self.hardware.memory is not None:
+            self.active_A1[agent] = False
         self.state.environments.retire(agent)
 
     def close(self) -> None:

@@ -10,19 +10,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from rlrun import optim
 from rlrun.advantages import gae
+from rlrun.arrays import as_array, zeros_like
 from rlrun.config import PPOConfig, RunConfig
 from rlrun.distributions import Distribution, Normal, make_distribution
 from rlrun.envs import Spaces
 from rlrun.errors import RlrunError
 from rlrun.hardware import Graphed, Hardware
 from rlrun.kernels.mlp import MLPKernel
+from rlrun.lazy import torch
 from rlrun.networks import Layout, Network, Parameter, build, leaves
 from rlrun.normalization import ObservationNormalizer, RewardNormalizer
 from rlrun.rollout import Environments, Episode
@@ -38,13 +39,16 @@ from rlrun.trainers.ppo_losses import (
 )
 from rlrun.trainers.rollouts import Columns, Measures, Rollout
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
 
 @dataclass
 class State:
     """Everything that changes while training. Rollouts live and die within a step."""
 
     iterations: int
-    parameters_AP: Tensor
+    parameters_AP: Any  # an array, or a tensor on the plain path
     optimizer: optim.Adam
     environments: Environments
     normalizer: ObservationNormalizer
@@ -58,7 +62,7 @@ class PPOPolicy:
     """The policy's mode: its most probable choice, or its mean."""
 
     def __init__(
-        self, config: RunConfig, spaces: Spaces, rows_AP: Tensor, hardware: Hardware, gradients_AP: Tensor | None = None
+        self, config: RunConfig, spaces: Spaces, rows_AP: Any, hardware: Hardware, gradients_AP: Any = None
     ) -> None:
         self.rows_AP = rows_AP
         self.distribution = _distribution(config, spaces)
@@ -78,8 +82,8 @@ class PPOTrainer:
         algo = self.algo = _algo(config)
         agents, seeds = len(configs), [config.seed for config in configs]
         places = layout(config, spaces)
-        parameters_AP = places.initial_rows(seeds).to(hardware.device)
-        self.gradients_AP = torch.zeros_like(parameters_AP)
+        parameters_AP = hardware.place(places.initial_rows(seeds))
+        self.gradients_AP = zeros_like(parameters_AP)
         self.policy = PPOPolicy(config, spaces, parameters_AP, hardware, self.gradients_AP)
         self.actor, self.distribution = self.policy.actor, self.policy.distribution
         self.critic = Stack(places, "critic", parameters_AP, self.gradients_AP, hardware)
@@ -110,16 +114,16 @@ class PPOTrainer:
             norm_limits=per_agent(configs, "max_gradient_norm"),
             weight_decay=[0.0] * agents,
         )
-        changes = [self.gradients_AP, *self.state.optimizer.tensors]
-        self._improve_on_gpu = Graphed(self._learn_and_descend, hardware.device, changes)
+        if hardware.memory is not None:
+            changes = [self.gradients_AP, *self.state.optimizer.tensors]
+            self._improve_on_gpu = Graphed(self._learn_and_descend, hardware.device, changes)
         self.target_kl: list[float | None] = per_agent(configs, "target_kl")
         self.clip_A1 = column(per_agent(configs, "clip_range"))
         self.value_clip_A1 = None if algo.value_clip_range is None else column(per_agent(configs, "value_clip_range"))
         self.entropy_A1 = column(per_agent(configs, "entropy_coef"))
         self.critic_A1 = column(per_agent(configs, "critic_coef"))
         self.coefficients = [
-            None if x is None else torch.from_numpy(x).to(hardware.device)
-            for x in (self.entropy_A1, self.critic_A1, self.value_clip_A1)
+            None if x is None else hardware.place(x) for x in (self.entropy_A1, self.critic_A1, self.value_clip_A1)
         ]
         self.episodes: list[tuple[int, Episode]] = []
         self.failures: dict[int, RlrunError] = {}
@@ -200,8 +204,11 @@ class PPOTrainer:
         columns.advantage[:] = normalized(advantage_AM) if self.algo.normalize_advantage == "rollout" else advantage_AM
 
     def _next_values(self, value_ATN: Array) -> Array:
-        """Values of what each step led to: of the next step's observation, or of one that no step began with."""
-        next_value_ATN = np.empty_like(value_ATN)
+        """Values of what each step led to: of the next step's observation, or of one that no step began with.
+
+        After a termination it counts for nothing, and may be anything finite.
+        """
+        next_value_ATN = np.zeros_like(value_ATN)
         next_value_ATN[:, :-1] = value_ATN[:, 1:]
         next_value_AM = next_value_ATN.reshape(len(value_ATN), -1)
         for observation_ABO, places in self.successors:
@@ -230,7 +237,8 @@ class PPOTrainer:
             self.state.means.add(name, mean_A)
         note_divergence(measures.means()["loss"], self.frames, self.failures, "loss")
         # Before wild actions make the environment fail and take the blame:
-        note_divergence(self.state.parameters_AP.sum(1).numpy(force=True), self.frames, self.failures, "sum of weights")
+        sums_A = as_array(self.state.parameters_AP.sum(1))
+        note_divergence(sums_A, self.frames, self.failures, "sum of weights")
 
     def _epoch(self, rates: list[float], clip_A1: Array, active: Sequence[int]) -> dict[str, Array]:
         """One step of the active agents on every minibatch. Returns means of what is measured [A]."""
@@ -243,8 +251,8 @@ class PPOTrainer:
             log_ratio_AM, value_AM, entropy_AM = (np.concatenate(pieces, 1) for pieces in zip(*seen, strict=True))
         else:
             is_active_A1 = np.isin(np.arange(len(self.configs)), active)[:, None]
-            pace = [torch.from_numpy(x).to(self.hardware.memory) for x in (column(rates), clip_A1, is_active_A1)]
-            rows, noise = (torch.from_numpy(x).to(self.hardware.memory) for x in (shuffled.rows, noise_AMK))
+            pace = [self.hardware.place(x) for x in (column(rates), clip_A1, is_active_A1)]
+            rows, noise = (self.hardware.place(x) for x in (shuffled.rows, noise_AMK))
             seen = [self._improve_on_gpu(rows[:, part], noise[:, part], *pace) for part in parts]
             pieces = zip(*seen, strict=True)
             log_ratio_AM, value_AM, entropy_AM = (torch.cat(tensors, 1).numpy(force=True) for tensors in pieces)
@@ -357,17 +365,18 @@ class PPOTrainer:
 class LogStd:
     """The free log standard deviation of a Gaussian policy, as NumPy sees it and as autograd does."""
 
-    def __init__(self, places: Layout, rows_AP: Tensor, gradients_AP: Tensor) -> None:
-        views, gradients = places.views("log_std", rows_AP), places.views("log_std", gradients_AP)
-        self._view = views["value"][:, None, :]
-        self.leaf = leaves({"value": self._view}, {"value": gradients["value"][:, None, :]})["value"]
-        self.gradient: Array = gradients["value"].numpy(force=True)[:, None, :]
+    def __init__(self, places: Layout, rows_AP: Any, gradients_AP: Any) -> None:
+        self._view = places.views("log_std", rows_AP)["value"][:, None, :]
+        gradient = places.views("log_std", gradients_AP)["value"][:, None, :]
+        if isinstance(rows_AP, np.ndarray):
+            self.gradient: Array = gradient
+        else:
+            self.leaf = leaves({"value": self._view}, {"value": gradient})["value"]
 
     @property
     def value(self) -> Array:
         """[A, 1, K]; on the CPU a view that follows the parameters."""
-        array: Array = self._view.numpy(force=True)
-        return array
+        return self._view if isinstance(self._view, np.ndarray) else self._view.numpy(force=True)
 
 
 def layout(config: RunConfig, spaces: Spaces) -> Layout:

@@ -9,8 +9,8 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
-import torch
 
+from rlrun.lazy import torch
 from rlrun.normalization import ObservationNormalizer
 from rlrun.trainers.ppo_losses import normalized
 
