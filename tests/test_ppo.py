@@ -362,7 +362,7 @@ def test_next_values_are_those_of_the_successors() -> None:
     trainer._finish_rollout()
     rollout, shape = trainer.rollout, trainer.rollout.reward.shape
     value_ATN = trainer.critic(trainer.columns.observation)[..., 0].reshape(shape).copy()
-    expected = trainer.critic(rollout.next_observation_AMO)[..., 0].reshape(shape)
+    expected = trainer.critic(rollout.next_observation_AMO)[..., 0].reshape(shape).copy()
     counts = ~rollout.terminated
     assert rollout.truncated.any() and counts.sum() > 100
     np.testing.assert_allclose(trainer._next_values(value_ATN)[counts], expected[counts], rtol=1e-5, atol=1e-6)
