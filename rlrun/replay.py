@@ -46,6 +46,9 @@ class Replay:
         self.rows = self._zeros(agents, capacity, 2 * observation_size + 1)  # observation, next observation, action
         self.outcomes = self._zeros(agents, capacity, 3)  # reward, terminated, done
         self.written = 0
+        size, self._step = observation_size, np.zeros((agents, num_envs, 2 * observation_size + 4), np.float32)
+        self._observation, self._next_observation = self._step[..., :size], self._step[..., size : 2 * size]
+        self._action, self._reward, self._terminated, self._done = np.moveaxis(self._step[..., 2 * size :], -1, 0)
         self._first_row = self._place((np.arange(agents) * capacity)[:, None])
 
     def _zeros(self, *shape: int) -> Any:
@@ -68,20 +71,12 @@ class Replay:
         truncated: Array,
     ) -> None:
         """Store one step of every environment: observations [A, N, O], the others [A, N]."""
-        size, start = self.observation_size, self.written % self.capacity
-        rows, outcomes = (memory[:, start : start + self.num_envs] for memory in (self.rows, self.outcomes))
-        if self.device is not None:  # all of the step in one transfer
-            parts = [observation, next_observation, action[..., None]]
-            parts += [reward[..., None], terminated[..., None], (terminated | truncated)[..., None]]
-            packed = self._place(np.concatenate(parts, -1, dtype=np.float32, casting="unsafe"))
-            rows[:], outcomes[:] = packed[..., :-3], packed[..., -3:]
-        else:
-            rows[..., :size] = observation
-            rows[..., size:-1] = next_observation
-            rows[..., -1] = action
-            outcomes[..., 0] = reward
-            outcomes[..., 1] = terminated
-            outcomes[..., 2] = terminated | truncated
+        # Columns of one step, packed: on a GPU one transfer.
+        self._observation[...], self._next_observation[...], self._action[...] = observation, next_observation, action
+        self._reward[...], self._terminated[...], self._done[...] = reward, terminated, terminated | truncated
+        step, start = self._place(self._step), self.written % self.capacity
+        self.rows[:, start : start + self.num_envs] = step[..., :-3]
+        self.outcomes[:, start : start + self.num_envs] = step[..., -3:]
         self.written += self.num_envs
 
     def sample(self, batch_size: int, n_step: int, gamma: Any, random: Sequence[np.random.Generator]) -> Batch:
