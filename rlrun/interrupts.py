@@ -7,6 +7,7 @@ import os
 import signal
 import threading
 import time
+from collections.abc import Callable
 from types import FrameType
 
 
@@ -21,6 +22,7 @@ class Interrupts:
 
     def __init__(self) -> None:
         self.signal: int | None = None
+        self.abandon: Callable[[], object] = lambda: None  # called before a later one ends the process
 
     def __call__(self) -> bool:
         return self.signal is not None
@@ -45,4 +47,5 @@ class Interrupts:
                 if os.isatty(2):
                     os.write(2, b"\nrlrun: stopping after this step, saving ...; again to abandon\n")
         elif now - self._since >= self.SECONDS_OF_ONE:
+            self.abandon()
             os._exit(128 + number)

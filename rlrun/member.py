@@ -18,6 +18,22 @@ from rlrun.provenance import clean, differences
 from rlrun.rollout import Episode
 from rlrun.run import Run
 
+SAME_BITS = "the same bits"
+"""What run.json says under ``alone`` of a run whose bits do not depend on those it is trained with."""
+
+
+def dependence(manifest: Mapping[str, Any]) -> str | None:
+    """Why the bits of a run depend on the size of its population, as its run.json has it; None if they don't."""
+    alone = manifest.get("alone")
+    return alone if isinstance(alone, str) and alone != SAME_BITS else None
+
+
+def other_population(manifest: Mapping[str, Any], size: int, note: str | None) -> list[str]:
+    """The reason why a run that goes on in a population of ``size`` is not exact, if there is one."""
+    population = manifest.get("population")
+    before = population.get("size") if isinstance(population, dict) else 1
+    return [f"{note}: {before} before, {size} now"] if note and before != size else []
+
 
 @dataclass
 class Member:
@@ -73,12 +89,24 @@ class Member:
             raise ResumeError(f"the checkpoint is not of this config: {'; '.join(changed)}")
         self.moved = inexact_changes(before, now)
 
-    def begin(self, resumed: bool, inexact: str | None, facts: Mapping[str, Any]) -> list[str]:
-        """Mark the run as running. Returns why a resumed run is not exactly the one it would have been; nothing if it is."""
+    def begin(
+        self,
+        resumed: bool,
+        inexact: str | None,
+        population: Mapping[str, Any],
+        note: str | None,
+        facts: Mapping[str, Any],
+    ) -> list[str]:
+        """Mark the run as running. Returns why a resumed run is not exactly the one it would have been; nothing if it is.
+
+        ``population``: whom it is trained with; ``note``: why its bits may depend on that, if they do.
+        """
         manifest = self.run.manifest
         count, earlier = manifest.get("resumed"), manifest.get("inexact_because")
         reasons = [inexact] if inexact else []
         if resumed:
+            note = note or dependence(manifest)
+            reasons += other_population(manifest, population["size"], note)
             reasons += [*self.moved, *differences(manifest), *(earlier if isinstance(earlier, list) else [])]
         reasons = list(dict.fromkeys(reasons))
         self.run.update(
@@ -87,6 +115,8 @@ class Member:
             resumed=(count if isinstance(count, int) else 0) + resumed,
             exact=not reasons,
             inexact_because=reasons,
+            population=population,
+            alone=note or SAME_BITS,
             **facts,
         )
         return reasons if resumed else []
