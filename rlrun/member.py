@@ -16,23 +16,7 @@ from rlrun.errors import ResumeError
 from rlrun.metrics import Recorder
 from rlrun.provenance import clean, differences
 from rlrun.rollout import Episode
-from rlrun.run import Run
-
-SAME_BITS = "the same bits"
-"""What run.json says under ``alone`` of a run whose bits do not depend on those it is trained with."""
-
-
-def dependence(manifest: Mapping[str, Any]) -> str | None:
-    """Why the bits of a run depend on the size of its population, as its run.json has it; None if they don't."""
-    alone = manifest.get("alone")
-    return alone if isinstance(alone, str) and alone != SAME_BITS else None
-
-
-def other_population(manifest: Mapping[str, Any], size: int, note: str | None) -> list[str]:
-    """The reason why a run that goes on in a population of ``size`` is not exact, if there is one."""
-    population = manifest.get("population")
-    before = population.get("size") if isinstance(population, dict) else 1
-    return [f"{note}: {before} before, {size} now"] if note and before != size else []
+from rlrun.run import SAME_BITS, Run, dependence, other_population
 
 
 @dataclass

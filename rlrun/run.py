@@ -29,6 +29,9 @@ __all__ = ["STATUSES", "Run", "find", "find_sweep", "list_runs", "make_directory
 STATUSES = ("waiting", "running", "finished", "stopped", "failed")
 
 SWEEPS, SWEEP_LIST = "sweeps", "sweep.json"
+SAME_BITS = "the same bits"
+"""What run.json says under ``alone`` of a run whose bits do not depend on those it is trained with."""
+
 _MANIFEST, _CONFIG, _CHECKPOINTS = "run.json", "config.yaml", "checkpoints"
 _REQUIRED = {
     **dict.fromkeys(("id", "status", "created", "updated", "algo", "env", "env_id", "name", "device"), str),
@@ -230,6 +233,19 @@ def _no_run(wanted: str, directories: Iterable[Path]) -> ResumeError:
 
 
 # --- manifest --------------------------------------------------------------------------------------------------------
+
+
+def dependence(manifest: dict[str, Any]) -> str | None:
+    """Why the bits of a run depend on the size of its population, as its run.json has it; None if they don't."""
+    alone = manifest.get("alone")
+    return alone if isinstance(alone, str) and alone != SAME_BITS else None
+
+
+def other_population(manifest: dict[str, Any], size: int, note: str | None) -> list[str]:
+    """The reason why a run that goes on in a population of ``size`` is not exact, if there is one."""
+    population = manifest.get("population")
+    before = population.get("size") if isinstance(population, dict) else 1
+    return [f"{note}: {before} before, {size} now"] if note and before != size else []
 
 
 def _first_manifest(directory: Path, config: RunConfig, now: datetime) -> dict[str, Any]:

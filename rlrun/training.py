@@ -21,11 +21,11 @@ from rlrun.envs import spaces
 from rlrun.errors import DivergedError, EnvironmentFailure, ResumeError, RlrunError, StorageError
 from rlrun.evaluation import evaluate
 from rlrun.interrupts import Interrupts
-from rlrun.member import SAME_BITS, Member
+from rlrun.member import Member
 from rlrun.metrics import Recorder
 from rlrun.provenance import clean
 from rlrun.reports.figures import draw
-from rlrun.run import Run
+from rlrun.run import SAME_BITS, Run
 from rlrun.seeding import Stream, derive
 from rlrun.trainers import make_trainer
 from rlrun.trainers.base import capture, restore

@@ -17,7 +17,7 @@ from rich.text import Text
 
 from rlrun.cli.output import counted, say, shown_evaluation, shown_number, unless_closed
 from rlrun.plain import printable
-from rlrun.sweeps import NOT_TUNED
+from rlrun.sweeps.jobs import NOT_TUNED
 
 if TYPE_CHECKING:
     from rlrun.errors import RlrunError
