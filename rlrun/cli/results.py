@@ -106,9 +106,10 @@ def _print_rows(rows: Sequence[Row]) -> None:
 
 
 def _print_groups(rows: Sequence[Row]) -> None:
-    """Statistics over the seeds of each setting; not if every setting has one and its line is there already."""
+    """Statistics over the seeds of each setting, unless each has one seed, whose line is there already, or none is done."""
     groups = groups_of(rows)
-    if len(groups) == len(rows) and len(rows) <= _MOST_ROWS:
+    listed = len(groups) == len(rows) and len(rows) <= _MOST_ROWS
+    if listed or not any(group.statistics["count"] for group in groups):
         return
     shown = sorted(groups, key=lambda group: -math.inf if (v := group.statistics["iqm"]) is None else v, reverse=True)
     cells = []

@@ -43,8 +43,7 @@ class Progress:
     label: str
     members: int
     total_frames: int
-    start: int  # frames it goes on from
-    frames: int = 0
+    frames: int
     began: float = 0.0  # when it was first heard of progress
     first: int = 0  # frames then
     return_mean: float | None = None
@@ -57,8 +56,9 @@ class Progress:
 
     @property
     def done(self) -> int:
-        """Agent-frames; a member that has ended needs no more."""
-        return self.active * self.frames + len(self.ended) * self.total_frames
+        """Agent-frames; a member that has finished or failed needs no more."""
+        over = sum(status != "stopped" for status in self.ended.values())
+        return (self.members - over) * self.frames + over * self.total_frames
 
     def speed(self, now: float) -> float:
         """Agent-frames a second."""
@@ -80,7 +80,6 @@ class QuietSweepView:
                 _label([rows[run.directory.name].settings for run in batch.runs]),
                 len(batch.runs),
                 batch.runs[0].config.total_frames,
-                start=batch.frames or 0,
                 frames=batch.frames or 0,
             )
             for batch in batches

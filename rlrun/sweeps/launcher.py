@@ -130,6 +130,7 @@ class Launcher:
                 if self._interrupts() and not told:
                     told = True
                     self._signal(signal.SIGTERM)
+                    self._view.note("stopping: workers save their runs and leave; again to abandon them")
                 for key, _ in self._selector.select(_SECONDS_BETWEEN_LOOKS):
                     self._listen(key.data)
                 self._view.tick()
