@@ -15,7 +15,7 @@ import math
 import os
 import re
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, TypeAlias
 
@@ -24,7 +24,7 @@ import safetensors.numpy
 from safetensors import SafetensorError
 
 from rlrun.errors import ResumeError, StorageError
-from rlrun.plain import printable, reason_of, remove_stale, write_atomically
+from rlrun.plain import printable, reason_of, remove_stale, sync_directory, write_atomically
 
 Tree: TypeAlias = dict[str, Any]
 
@@ -265,25 +265,55 @@ class CheckpointFolder:
     def newest(self, notice: Callable[[str], None]) -> tuple[Path, Tree, Tree]:
         """Path, header and state of the newest undamaged checkpoint.
 
-        Damaged ones are renamed to ``*.bad`` and reported with one line to ``notice``.
-
         Raises:
             ResumeError: there is none, or the newest one is of a newer rlrun.
         """
-        candidates = [self.directory / name for _, name in reversed(self._steps())]
-        for position, path in enumerate(candidates):
+        found = bool(self._steps())
+        for _, path in self.undamaged(notice):
+            return (path, *_read(path))
+        if found:
+            raise ResumeError(f"every checkpoint in {printable(self.directory)} is damaged")
+        raise self._missing("no checkpoint to continue from (stopped before the first one?)")
+
+    def at(self, frames: int) -> tuple[Path, Tree, Tree]:
+        """Path, header and state of the checkpoint of ``frames``. Raises ResumeError: there is none, or it is damaged."""
+        path = self.resolve(str(frames))
+        return (path, *load(path))
+
+    def undamaged(self, notice: Callable[[str], None]) -> Iterator[tuple[int, Path]]:
+        """Frames and path of every undamaged checkpoint, newest first, each checked when it is asked for.
+
+        Damaged ones are renamed to ``*.bad`` and reported with one line to ``notice``. Raises ResumeError if one can't be read.
+        """
+        candidates = [(frames, self.directory / name) for frames, name in reversed(self._steps())]
+        for position, (frames, path) in enumerate(candidates):
             reason = find_damage(path)
             if reason is None:
-                return (path, *_read(path))
+                yield frames, path
+                continue
             renamed = ""
             with contextlib.suppress(OSError):  # of a read-only run: skipped all the same
                 path.rename(path.with_name(path.name + ".bad"))
                 renamed = f", renamed to {path.name}.bad"
             older = candidates[position + 1 :]
-            notice(f"{path.name} is {reason}{renamed}; {f'using {older[0].name}' if older else 'no older one is left'}")
-        if candidates:
-            raise ResumeError(f"every checkpoint in {printable(self.directory)} is damaged")
-        raise self._missing("no checkpoint to continue from (stopped before the first one?)")
+            notice(
+                f"{path.name} is {reason}{renamed}; {f'using {older[0][1].name}' if older else 'no older one is left'}"
+            )
+
+    def delete_after(self, frames: int) -> None:
+        """Delete checkpoints of more than ``frames`` frames: a run that goes on from there will save them again.
+
+        Raises:
+            StorageError: one is still there.
+        """
+        newer = [name for number, name in self._steps() if number > frames]
+        try:
+            for name in newer:
+                (self.directory / name).unlink()
+            if newer:
+                sync_directory(self.directory)
+        except OSError as error:
+            raise StorageError(f"can't delete from {printable(self.directory)}: {reason_of(error)}") from error
 
     def resolve(self, selector: str) -> Path:
         """The path of ``best``, ``last`` or a number of frames.

@@ -16,6 +16,7 @@ from rlrun.config.resuming import forbidden_changes
 from rlrun.envs import spaces
 from rlrun.errors import EnvironmentFailure, ResumeError
 from rlrun.provenance import clean
+from rlrun.reports.statistics import iqm
 from rlrun.rollout import Environments
 from rlrun.run import Run
 from rlrun.seeding import Stream, derive
@@ -74,11 +75,10 @@ def summary(returns: Sequence[float]) -> dict[str, Any]:
     if not returns:
         return {"episodes": 0, "returns": []}
     ordered = np.sort(np.array(returns, float))
-    quarter = len(ordered) // 4
     return {
         "return_mean": float(ordered.mean()),
         "return_std": float(ordered.std()),
-        "return_iqm": float(ordered[quarter : len(ordered) - quarter].mean()),
+        "return_iqm": iqm(ordered),
         "return_min": float(ordered[0]),
         "return_max": float(ordered[-1]),
         "episodes": len(ordered),

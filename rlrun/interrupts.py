@@ -7,6 +7,7 @@ import os
 import signal
 import threading
 import time
+from collections.abc import Callable
 from types import FrameType
 
 
@@ -21,9 +22,15 @@ class Interrupts:
 
     def __init__(self) -> None:
         self.signal: int | None = None
+        self.abandon: Callable[[], object] = lambda: None  # called before a later one ends the process
 
     def __call__(self) -> bool:
         return self.signal is not None
+
+    def stop(self, number: int) -> None:
+        """Raise the flag, as if signal ``number`` had come."""
+        if self.signal is None:
+            self.signal, self._since = number, time.monotonic()
 
     def __enter__(self) -> Interrupts:
         self._main = threading.current_thread() is threading.main_thread()
@@ -38,11 +45,11 @@ class Interrupts:
                 signal.signal(number, handler)
 
     def _handle(self, number: int, _: FrameType | None) -> None:
-        now = time.monotonic()
         if self.signal is None:
-            self.signal, self._since = number, now
+            self.stop(number)
             with contextlib.suppress(OSError):  # os.write: Python's own streams may be in the middle of a line
                 if os.isatty(2):
                     os.write(2, b"\nrlrun: stopping after this step, saving ...; again to abandon\n")
-        elif now - self._since >= self.SECONDS_OF_ONE:
+        elif time.monotonic() - self._since >= self.SECONDS_OF_ONE:
+            self.abandon()
             os._exit(128 + number)

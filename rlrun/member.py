@@ -16,7 +16,7 @@ from rlrun.errors import ResumeError
 from rlrun.metrics import Recorder
 from rlrun.provenance import clean, differences
 from rlrun.rollout import Episode
-from rlrun.run import Run
+from rlrun.run import SAME_BITS, Run, dependence, other_population
 
 
 @dataclass
@@ -73,12 +73,24 @@ class Member:
             raise ResumeError(f"the checkpoint is not of this config: {'; '.join(changed)}")
         self.moved = inexact_changes(before, now)
 
-    def begin(self, resumed: bool, inexact: str | None, facts: Mapping[str, Any]) -> list[str]:
-        """Mark the run as running. Returns why a resumed run is not exactly the one it would have been; nothing if it is."""
+    def begin(
+        self,
+        resumed: bool,
+        inexact: str | None,
+        population: Mapping[str, Any],
+        note: str | None,
+        facts: Mapping[str, Any],
+    ) -> list[str]:
+        """Mark the run as running. Returns why a resumed run is not exactly the one it would have been; nothing if it is.
+
+        ``population``: whom it is trained with; ``note``: why its bits may depend on that, if they do.
+        """
         manifest = self.run.manifest
         count, earlier = manifest.get("resumed"), manifest.get("inexact_because")
         reasons = [inexact] if inexact else []
         if resumed:
+            note = note or dependence(manifest)
+            reasons += other_population(manifest, population["size"], note)
             reasons += [*self.moved, *differences(manifest), *(earlier if isinstance(earlier, list) else [])]
         reasons = list(dict.fromkeys(reasons))
         self.run.update(
@@ -87,6 +99,8 @@ class Member:
             resumed=(count if isinstance(count, int) else 0) + resumed,
             exact=not reasons,
             inexact_because=reasons,
+            population=population,
+            alone=note or SAME_BITS,
             **facts,
         )
         return reasons if resumed else []

@@ -59,7 +59,7 @@ def write_atomically(path: Path, *chunks: bytes) -> int:
             with contextlib.suppress(OSError):
                 temporary.unlink()
             raise
-        _sync_directory(path.parent)
+        sync_directory(path.parent)
     except OSError as error:
         raise StorageError(f"can't write {printable(path)}: {reason_of(error)}") from error
     return sum(map(len, chunks))
@@ -99,7 +99,8 @@ def _open_temporary(directory: Path) -> tuple[Path, int]:
             return temporary, os.open(temporary, flags, 0o600)
 
 
-def _sync_directory(directory: Path) -> None:
+def sync_directory(directory: Path) -> None:
+    """Wait until the names in ``directory`` are on the disk. Raises OSError."""
     descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.fsync(descriptor)

@@ -7,14 +7,11 @@ from __future__ import annotations
 
 import contextlib
 import difflib
-import fcntl
 import itertools
 import json
 import os
-import platform
 import re
 import shutil
-import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -22,26 +19,20 @@ from pathlib import Path
 from typing import Any
 
 from rlrun.config import RunConfig, from_mapping, to_mapping
-from rlrun.errors import LockedError, ResumeError, StorageError, UsageError
-from rlrun.plain import (
-    parse_json,
-    printable,
-    read_json,
-    read_yaml,
-    reason_of,
-    remove_stale,
-    to_yaml,
-    write_all,
-    write_atomically,
-)
+from rlrun.errors import ResumeError, StorageError, UsageError
+from rlrun.locks import is_locked, lock
+from rlrun.plain import printable, read_json, read_yaml, reason_of, to_yaml, write_atomically
 from rlrun.provenance import clean, git_state, machine, versions
 
-__all__ = ["STATUSES", "Run", "find", "list_runs", "printable"]
+__all__ = ["STATUSES", "Run", "find", "find_sweep", "list_runs", "make_directory", "printable", "runs_in"]
 
-STATUSES = ("running", "finished", "stopped", "failed")
+STATUSES = ("waiting", "running", "finished", "stopped", "failed")
 
-_MANIFEST, _CONFIG, _LOCK, _CHECKPOINTS, _SWEEPS = "run.json", "config.yaml", "run.lock", "checkpoints", "sweeps"
-_LOCK_ATTEMPTS = 5  # a listing holds the lock for microseconds to see whether it is free
+SWEEPS, SWEEP_LIST = "sweeps", "sweep.json"
+SAME_BITS = "the same bits"
+"""What run.json says under ``alone`` of a run whose bits do not depend on those it is trained with."""
+
+_MANIFEST, _CONFIG, _CHECKPOINTS = "run.json", "config.yaml", "checkpoints"
 _REQUIRED = {
     **dict.fromkeys(("id", "status", "created", "updated", "algo", "env", "env_id", "name", "device"), str),
     **dict.fromkeys(("seed", "total_frames", "frames"), int),
@@ -71,9 +62,10 @@ class Run:
         parent = Path(config.outputs, f"{now:%Y-%m-%d}") if parent is None else parent
         label = clean(config.name or f"{config.algo.name}_{config.env.name or config.env.id}")
         label = re.sub(r"[^A-Za-z0-9._-]+", "-", label)[:100]
-        directory = _make_directory(parent, f"{now:%H%M%S}_{label}_s{config.seed}")
+        directory = make_directory(parent, f"{now:%H%M%S}_{label}_s{config.seed}")
         run = cls(directory, config, _first_manifest(directory, config, now) | clean(manifest))
         try:
+            _make_folder(directory / _CHECKPOINTS)
             write_atomically(directory / _CONFIG, to_yaml(clean(to_mapping(config))))
             run.update()  # last: a directory with a run.json is a run
         except StorageError:
@@ -82,8 +74,8 @@ class Run:
         return run
 
     @classmethod
-    def open(cls, directory: Path) -> Run:
-        """The run in ``directory``, which may come from anywhere.
+    def open(cls, directory: Path, config: RunConfig | None = None) -> Run:
+        """The run in ``directory``, which may come from anywhere; with ``config`` in place of the one saved there.
 
         Raises:
             ResumeError: no run there, or one whose manifest or config is not what rlrun writes.
@@ -91,10 +83,12 @@ class Run:
         if not os.path.lexists(directory / _MANIFEST):
             if os.path.isdir(directory):
                 raise ResumeError(f"{printable(directory)} is not an rlrun run (it has no {_MANIFEST})")
-            raise _no_run(str(directory), _runs_in(directory.parent))
+            raise _no_run(str(directory), runs_in(directory.parent))
         manifest = _read_manifest(directory)
         if not os.path.lexists(directory / _CONFIG):
             raise ResumeError(f"{printable(directory)} has lost its {_CONFIG}; put it back, or start a new run")
+        if config is not None:
+            return cls(directory, config, manifest)
         values = read_yaml(directory / _CONFIG)
         try:
             return cls(directory, from_mapping(values), manifest)
@@ -106,6 +100,10 @@ class Run:
     def checkpoints(self) -> Path:
         """The folder for the run's checkpoints."""
         return self.directory / _CHECKPOINTS
+
+    def reread(self) -> None:
+        """Take ``manifest`` anew from the disk, where another process wrote it. Raises ResumeError."""
+        self.manifest = _read_manifest(self.directory)
 
     def update(self, **fields: Any) -> None:
         """Set ``fields`` in run.json, atomically. nan and inf become null, secrets ``***``.
@@ -126,16 +124,8 @@ class Run:
             LockedError: another process (or this one) holds it.
             StorageError: the lock file can't be made.
         """
-        try:
-            descriptor = _take_lock(self.directory)
-        except OSError as error:
-            path = printable(self.directory / _LOCK)
-            raise StorageError(f"can't lock {path}: {reason_of(error)}") from error
-        try:
-            remove_stale(self.directory)
+        with lock(self.directory):
             yield
-        finally:
-            os.close(descriptor)
 
 
 # --- finding ---------------------------------------------------------------------------------------------------------
@@ -172,6 +162,29 @@ def find(selector: str, outputs: Path) -> Path:
     raise UsageError(f"'{printable(selector)}' fits {len(matches)} runs: {some}{more}; type more of the name")
 
 
+def find_sweep(selector: str, outputs: Path) -> Path | None:
+    """The directory of the sweep meant by ``selector``: a path, or how its name begins; None if it means none.
+
+    Raises:
+        UsageError: it fits several sweeps, or a sweep and runs beside.
+    """
+    wanted = selector.rstrip("/")
+    if not wanted or selector == "latest":
+        return None
+    if os.path.isdir(wanted):
+        return Path(wanted) if os.path.isfile(os.path.join(wanted, SWEEP_LIST)) else None
+    sweeps = [path for path in _folders(outputs / SWEEPS) if os.path.lexists(path / SWEEP_LIST)]
+    fits = [path for path in sweeps if path.name == wanted] or [path for path in sweeps if path.name.startswith(wanted)]
+    runs = [path for path in _all_runs(outputs) if path.parent.parent.name != SWEEPS]
+    others = [path for path in runs if path.name.startswith(wanted) or _identity(path).startswith(wanted)]
+    if not fits or (len(fits) == 1 and not others):
+        return fits[0] if fits else None
+    some = ", ".join(printable(path.name) for path in sorted([*fits, *others])[:5])
+    raise UsageError(
+        f"'{printable(selector)}' fits {len(fits) + len(others)} sweeps and runs: {some}; type more of the name"
+    )
+
+
 def list_runs(outputs: Path) -> list[dict[str, Any]]:
     """The manifests of all runs in ``outputs``, newest first, each with its ``directory``.
 
@@ -184,18 +197,19 @@ def list_runs(outputs: Path) -> list[dict[str, Any]]:
             run = _read_manifest(directory)
         except ResumeError as error:
             run = {"id": _identity(directory), "status": "unreadable", "created": "", "failure": str(error)}
-        if run["status"] == "running" and not _is_locked(directory):
+        if run["status"] == "running" and not is_locked(directory):
             run["status"] = "interrupted"
         runs.append(run | {"directory": str(directory)})
     return sorted(runs, key=lambda run: (run["created"], run["directory"]), reverse=True)
 
 
 def _all_runs(outputs: Path) -> Iterator[Path]:
-    for parent in itertools.chain(_folders(outputs), _folders(outputs / _SWEEPS)):
-        yield from _runs_in(parent)
+    for parent in itertools.chain(_folders(outputs), _folders(outputs / SWEEPS)):
+        yield from runs_in(parent)
 
 
-def _runs_in(parent: Path) -> Iterator[Path]:
+def runs_in(parent: Path) -> Iterator[Path]:
+    """The directories of the runs directly in ``parent``."""
     return (directory for directory in _folders(parent) if os.path.lexists(directory / _MANIFEST))
 
 
@@ -219,6 +233,19 @@ def _no_run(wanted: str, directories: Iterable[Path]) -> ResumeError:
 
 
 # --- manifest --------------------------------------------------------------------------------------------------------
+
+
+def dependence(manifest: dict[str, Any]) -> str | None:
+    """Why the bits of a run depend on the size of its population, as its run.json has it; None if they don't."""
+    alone = manifest.get("alone")
+    return alone if isinstance(alone, str) and alone != SAME_BITS else None
+
+
+def other_population(manifest: dict[str, Any], size: int, note: str | None) -> list[str]:
+    """The reason why a run that goes on in a population of ``size`` is not exact, if there is one."""
+    population = manifest.get("population")
+    before = population.get("size") if isinstance(population, dict) else 1
+    return [f"{note}: {before} before, {size} now"] if note and before != size else []
 
 
 def _first_manifest(directory: Path, config: RunConfig, now: datetime) -> dict[str, Any]:
@@ -264,62 +291,33 @@ def _timestamp(moment: datetime) -> str:
     return moment.isoformat(timespec="microseconds")
 
 
-# --- directory and lock ----------------------------------------------------------------------------------------------
+# --- directory -------------------------------------------------------------------------------------------------------
 
 
-def _make_directory(parent: Path, name: str) -> Path:
-    """A new directory ``name`` or ``name-1``, ``name-2``, ... in ``parent``, with its folder for checkpoints."""
+def make_directory(parent: Path, name: str) -> Path:
+    """A new directory ``name`` or ``name-1``, ``name-2``, ... in ``parent``. Raises StorageError."""
     try:
         parent.mkdir(parents=True, exist_ok=True)
-        for number in itertools.count():
-            directory = parent / (f"{name}-{number}" if number else name)
-            with contextlib.suppress(FileExistsError):
-                directory.mkdir(mode=0o700)
-                break
-        (directory / _CHECKPOINTS).mkdir(mode=0o700)
     except (OSError, ValueError) as error:
-        reason = reason_of(error) if isinstance(error, OSError) else str(error)
-        raise StorageError(f"can't create {printable(parent)}: {reason}. Choose another place: outputs=DIR") from error
-    return directory
+        raise _cannot_create(parent, error) from error
+    for number in itertools.count():
+        directory = parent / (f"{name}-{number}" if number else name)
+        if _make_folder(directory):
+            return directory
+    raise AssertionError("count() does not end")
 
 
-def _take_lock(directory: Path) -> int:
-    """A descriptor that holds the lock until it is closed; raises LockedError, OSError."""
-    descriptor = os.open(directory / _LOCK, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+def _make_folder(directory: Path) -> bool:
+    """False if it exists. Raises StorageError."""
     try:
-        for _ in range(_LOCK_ATTEMPTS):
-            with contextlib.suppress(BlockingIOError):
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            time.sleep(0.02)
-        else:
-            raise LockedError(f"run {printable(directory)} is in use by {_holder(os.pread(descriptor, 1024, 0))}")
-        holder = {"pid": os.getpid(), "host": platform.node(), "since": _timestamp(datetime.now(UTC))}
-        os.ftruncate(descriptor, 0)
-        write_all(descriptor, json.dumps(holder).encode())
-    except BaseException:
-        os.close(descriptor)
-        raise
-    return descriptor
-
-
-def _holder(content: bytes) -> str:
-    try:
-        holder = parse_json(content)
-        return printable(f"pid {holder['pid']} on host {holder['host']} since {holder['since']}")
-    except (ValueError, KeyError, TypeError):
-        return "another process"
-
-
-def _is_locked(directory: Path) -> bool:
-    try:
-        descriptor = os.open(directory / _LOCK, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    except OSError:
+        directory.mkdir(mode=0o700)
+    except FileExistsError:
         return False
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except OSError:
-        return True  # held, or a file system that can't tell
-    finally:
-        os.close(descriptor)
-    return False
+    except (OSError, ValueError) as error:
+        raise _cannot_create(directory.parent, error) from error
+    return True
+
+
+def _cannot_create(place: Path, error: Exception) -> StorageError:
+    reason = reason_of(error) if isinstance(error, OSError) else str(error)
+    return StorageError(f"can't create {printable(place)}: {reason}. Choose another place: outputs=DIR")

@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -26,7 +26,7 @@ from rlrun.member import Member
 from rlrun.metrics import Recorder
 from rlrun.provenance import clean
 from rlrun.reports.figures import draw
-from rlrun.run import Run
+from rlrun.run import SAME_BITS, Run
 from rlrun.seeding import Stream, derive
 from rlrun.trainers import make_trainer
 from rlrun.trainers.base import capture, restore
@@ -41,6 +41,7 @@ class View(Protocol):
     ) -> None: ...
     def evaluated(self, member: int, frames: int, result: Mapping[str, Any], best: bool) -> None: ...
     def note(self, line: str) -> None: ...
+    def ended(self, member: int, status: str, error: RlrunError | None) -> None: ...
     def finish(self) -> None: ...
 
 
@@ -54,8 +55,14 @@ class Outcome:
     signal: int | None = None
 
 
-def train(runs: Sequence[Run], view: View, resume: bool = False, interrupts: Interrupts | None = None) -> list[Outcome]:
-    """Train runs of one signature as a population, each from its newest checkpoint if ``resume``.
+def train(
+    runs: Sequence[Run],
+    view: View,
+    resume: bool = False,
+    frames: int | None = None,
+    interrupts: Interrupts | None = None,
+) -> list[Outcome]:
+    """Train runs of one signature as a population; if ``resume``, each from its checkpoint of ``frames`` or its newest.
 
     ``interrupts``: already entered by a caller who wants signals to be caught from before on; else only while training.
 
@@ -70,7 +77,7 @@ def train(runs: Sequence[Run], view: View, resume: bool = False, interrupts: Int
         stack.enter_context(np.errstate(all="ignore"))  # what is not finite is found and named by the trainers
         loop = Loop(runs, view, interrupts)
         stack.callback(loop.close)
-        outcomes = loop.run(resume)
+        outcomes = loop.run(resume, frames)
         _draw_figures(outcomes, view)
     return outcomes
 
@@ -82,6 +89,17 @@ def _draw_figures(outcomes: Sequence[Outcome], view: View) -> None:
                 view.note(f"figure: {draw(outcome.run.config.plot.figures, outcome.run.directory)}")
             except Exception as error:  # a picture is never worth a run
                 view.note(f"no figure: {type(error).__name__}: {error}")
+
+
+def population_note(config: RunConfig, size: int) -> str | None:
+    """Why a run trained in a population of ``size`` may have other bits than alone; None if it has the same."""
+    if size == 1:
+        return None
+    if hardware.choose_device(config.device, max(config.network.hidden)) != "cpu":
+        return "on CUDA bits depend on the size of the population"
+    if config.hardware.kernels == "plain" or config.network.layer_norm:
+        return "on the plain PyTorch path bits may depend on the size of the population"
+    return None
 
 
 class Loop:
@@ -104,16 +122,9 @@ class Loop:
         for member in self.members:
             member.close()
 
-    def run(self, resume: bool) -> list[Outcome]:
+    def run(self, resume: bool, frames: int | None) -> list[Outcome]:
         """Train until every member has ended."""
-        offsets, reached = [], set()
-        for agent, member in enumerate(self.members):
-            offsets.append(self._restore(agent, member) if resume else None)
-            reached.add((self.trainer.frames, member.handled))
-        if len(reached) > 1:
-            raise ResumeError("the runs' newest checkpoints are not of the same frame; resume them one by one")
-        for member, offset in zip(self.members, offsets, strict=True):  # only now: it cuts the files back
-            member.recorder = Recorder(member.run.directory, offset)
+        self._open(resume, frames)
         self._begin(resume)
         try:
             while self.active:
@@ -131,8 +142,40 @@ class Loop:
             self.view.finish()
         return [self.outcomes[agent] for agent in range(len(self.members))]
 
-    def _restore(self, agent: int, member: Member) -> dict[str, int]:
-        _, header, tree = member.folder.newest(self.view.note)
+    def _open(self, resume: bool, frames: int | None) -> None:
+        """Bring every member to its first frame. One that can't go there is left out, its run as it was.
+
+        Raises:
+            RlrunError: there is only that one; or the others are not of the same frame.
+        """
+        offsets: dict[int, dict[str, int]] = {}
+        reached = {(self.trainer.frames, 0)} if not resume else set()
+        for agent, member in enumerate(self.members if resume else ()):
+            with self._leaving_out(agent):
+                offsets[agent] = self._restore(agent, member, frames)
+                reached.add((self.trainer.frames, member.handled))
+        if len(reached) > 1:
+            raise ResumeError("the runs' newest checkpoints are not of the same frame; resume them one by one")
+        for agent in list(self.active):
+            member = self.members[agent]
+            with self._leaving_out(agent):
+                if resume:  # first: no checkpoint may count on more metrics than there are
+                    member.folder.delete_after(self.trainer.frames)
+                member.recorder = Recorder(member.run.directory, offsets.get(agent))
+
+    @contextlib.contextmanager
+    def _leaving_out(self, agent: int) -> Iterator[None]:
+        counts = {name: value for name, value in vars(self.trainer.state).items() if isinstance(value, int)}
+        try:
+            yield
+        except (ResumeError, StorageError) as error:
+            if len(self.members) == 1:
+                raise
+            vars(self.trainer.state).update(counts)  # what the members share is not to be this one's
+            self._freeze(agent, "failed", error)
+
+    def _restore(self, agent: int, member: Member, frames: int | None) -> dict[str, int]:
+        _, header, tree = member.folder.newest(self.view.note) if frames is None else member.folder.at(frames)
         member.check_config(header)
         try:
             member.restore(tree["loop"])
@@ -147,13 +190,16 @@ class Loop:
     def _begin(self, resume: bool) -> None:
         implementation = self.hardware.path
         facts = {"device": str(self.hardware.device), "implementation": implementation}
-        for member in self.members:
-            for reason in member.begin(resume, self.inexact, facts):
-                self.view.note(f"{member.run.directory.name}: not exactly the run it would have been: {reason}")
-        self.view.start(
-            [member.run for member in self.members],
-            {"device": facts["device"], "networks": implementation, "exact resume": self.inexact or "yes"},
-        )
+        size, first = len(self.members), self.members[0].run.directory.name
+        note = population_note(self.config, size)
+        for agent in list(self.active):
+            member, population = self.members[agent], {"size": size, "index": agent, "first": first}
+            with self._leaving_out(agent):
+                for reason in member.begin(resume, self.inexact, population, note, facts):
+                    self.view.note(f"{member.run.directory.name}: not exactly the run it would have been: {reason}")
+        header = {"device": facts["device"], "networks": implementation, "exact resume": self.inexact or "yes"}
+        alone = {"alone": note or SAME_BITS} if size > 1 else {}
+        self.view.start([member.run for member in self.members], header | alone)
 
     def _train(self) -> None:
         """Steps up to the next due frame, an interruption, a failure, or the last episode wanted."""
@@ -255,18 +301,30 @@ class Loop:
             if isinstance(result, EnvironmentFailure):
                 self.trainer.failures[agent] = result
                 continue
-            best = member.evaluated(frames, result)
-            if best:
-                header = self._header(member) | {"evaluation": member.best}
-                member.folder.save_best(header, {"training": self._policy_tree(agent)})
-            member.describe(frames)
-            self.view.evaluated(agent, frames, result, best)
+            with self._sparing_others(agent):
+                best = member.evaluated(frames, result)
+                if best:
+                    header = self._header(member) | {"evaluation": member.best}
+                    member.folder.save_best(header, {"training": self._policy_tree(agent)})
+                member.describe(frames)
+                self.view.evaluated(agent, frames, result, best)
         return True
+
+    @contextlib.contextmanager
+    def _sparing_others(self, agent: int) -> Iterator[None]:
+        """Files of one member that can't be written fail that member alone."""
+        try:
+            yield
+        except StorageError as error:
+            self.trainer.failures.setdefault(agent, error)
 
     def _log(self, agents: Sequence[int]) -> None:
         """One row of metrics and one of timing for each member."""
         started = time.perf_counter()
-        latest = [self.members[agent].log(self.trainer.frames, self.trainer.metrics(agent)) for agent in agents]
+        latest = []
+        for agent in agents:
+            with self._sparing_others(agent):
+                latest.append(self.members[agent].log(self.trainer.frames, self.trainer.metrics(agent)))
         seconds = max(self.members[agents[0]].seconds, 1e-9)
         self.view.progress(self.trainer.frames, self.config.total_frames, self.trainer.frames / seconds, latest)
         self._spent(started)
@@ -287,10 +345,11 @@ class Loop:
                     agent, DivergedError(f"diverged by frame {frames}: weights not finite")
                 )
                 continue
-            tree = {"training": training, "loop": member.capture(), "offsets": member.files.sync()}
-            member.folder.save(frames, self._header(member), tree)
-            member.saved = frames
-            member.describe(frames)
+            with self._sparing_others(agent):
+                tree = {"training": training, "loop": member.capture(), "offsets": member.files.sync()}
+                member.folder.save(frames, self._header(member), tree)
+                member.saved = frames
+                member.describe(frames)
 
     def _header(self, member: Member) -> dict[str, Any]:
         return {"frames": self.trainer.frames, "config": clean(to_mapping(member.run.config))}
@@ -315,25 +374,33 @@ class Loop:
             self._end(agent, "failed", self.trainer.failures[agent])
 
     def _end(self, agent: int, status: str, error: RlrunError | None = None) -> None:
-        """Record how a member ended and freeze it: its slice stays, but nothing of it is stepped or written any more."""
+        """Record how a member ended, as far as its disk allows."""
         member = self.members[agent]
+        if isinstance(error, StorageError):
+            error = _with_advice(error, member.run)
+        try:
+            member.close()
+            member.describe(self.trainer.frames, status=status, failure=str(error) if error else None)
+        except StorageError as problem:
+            status, error = "failed", error or _with_advice(problem, member.run)
+        self._freeze(agent, status, error)
+
+    def _freeze(self, agent: int, status: str, error: RlrunError | None) -> None:
+        """Take out a member that has ended: its slice stays, but nothing of it is stepped or written any more."""
         self.active.remove(agent)
         self.trainer.retire(agent)
-        self.outcomes[agent] = Outcome(
-            member.run, status, error, self.interrupts.signal if status == "stopped" else None
-        )
-        member.close()
-        member.describe(self.trainer.frames, status=status, failure=str(error) if error else None)
+        signal = self.interrupts.signal if status == "stopped" else None
+        self.outcomes[agent] = Outcome(self.members[agent].run, status, error, signal)
+        self.view.ended(agent, status, error)
 
     def _end_all(self, error: RlrunError) -> None:
-        """Every member fails with the error; what cannot be recorded any more (a full disk) is not."""
-        if isinstance(error, StorageError):
-            folder = self.members[self.active[0]].run.directory if self.active else None
-            error = StorageError(f"{error}. Every saved checkpoint is intact; make room, then: rlrun resume {folder}")
         for agent in list(self.active):
-            with contextlib.suppress(StorageError):
-                self._end(agent, "failed", error)
-            self.outcomes.setdefault(agent, Outcome(self.members[agent].run, "failed", error))
+            self._end(agent, "failed", error)
+
+
+def _with_advice(error: StorageError, run: Run) -> StorageError:
+    advice = f"Every saved checkpoint is intact; make room, then: rlrun resume {run.directory}"
+    return StorageError(f"{error}. {advice}")
 
 
 def next_multiple(frames: int, every: int) -> int:

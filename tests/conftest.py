@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import sys
+import textwrap
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +12,35 @@ from pathlib import Path
 import pytest
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before NumPy is imported: the tests themselves run in parallel
+
+
+FAKE_WORKER = """
+import json, os, signal, sys, time
+from pathlib import Path
+from rlrun.config import from_mapping
+from rlrun.run import Run
+
+request = json.loads(sys.stdin.readline())
+runs = [Run.open(Path(run["directory"]), from_mapping(run["config"])) for run in request["runs"]]
+seeds = [run.config.seed for run in runs]
+
+def say(event, **values):
+    print(json.dumps({{"event": event, **values}}), flush=True)
+
+def end(member, status="finished", error=None):
+    run = runs[member]
+    value = 10.0 * run.config.seed
+    evaluation = {{"return_mean": value, "return_std": 0.0, "episodes": 1}} if status == "finished" else None
+    frames = run.config.total_frames if status == "finished" else 100
+    run.update(status=status, failure=error, frames=frames, evaluation=evaluation)
+    say("ended", member=member, status=status, error=error, exit_code=0)
+
+def end_all():
+    for member in range(len(runs)):
+        end(member)
+
+{body}
+"""
 
 
 @dataclass(frozen=True)
@@ -35,6 +66,17 @@ def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("RLRUN_DEBUG", raising=False)
     return tmp_path
+
+
+@pytest.fixture
+def fake_worker(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+    """``fake_worker(code)``: the workers of sweeps run this instead of training. See FAKE_WORKER for what it can use."""
+
+    def replace(body: str = "end_all()") -> None:
+        program = FAKE_WORKER.format(body=textwrap.dedent(body))
+        monkeypatch.setattr("rlrun.sweeps.launcher.COMMAND", (sys.executable, "-c", program))
+
+    return replace
 
 
 @pytest.fixture

@@ -96,6 +96,8 @@ class Silent:
     def note(self, line: str) -> None:
         self.notes.append(line)
 
+    def ended(self, member: int, status: str, error: Any) -> None: ...
+
     def finish(self) -> None: ...
 
 

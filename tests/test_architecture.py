@@ -27,6 +27,7 @@ LAYERS = (
         "hardware",
         "run",
         "checkpoint",
+        "locks",
         "metrics",
         "interrupts",
     },

@@ -18,11 +18,11 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from rlrun import sweeps
 from rlrun.cli import COMMANDS, live, main
 from rlrun.cli.output import print_table
 from rlrun.errors import DivergedError
 from rlrun.run import Run
+from rlrun.sweeps.jobs import Job
 
 TINY = ("total_frames=600", "algo.learning_starts=100", "evaluation.episodes=2", "evaluation.every_frames=300")
 PROGRAM = "import sys; from rlrun.cli import main; code = main(sys.argv[1:]); {after}; sys.exit(code)"
@@ -99,7 +99,21 @@ WRONG = [
     (["seed=1,2"], 2, ["seed=1,2 is a sweep over several values; add -m"]),
     (["algo=dqn,ppo"], 2, ["add -m"]),
     (["-m", "seed=range(0)"], 2, ["the sweep is empty: seed=range(0)"]),
-    (["-m", "seed=range(0,10000000)"], 2, ["more than 10,000 jobs"]),
+    (
+        ["-m", "seed=range(0,10000000)"],
+        2,
+        ["more than 10,000 jobs; give fewer values, or allow more: sweep.max_jobs=N"],
+    ),
+    (["-m", "seed=1,2,3", "sweep.max_jobs=2"], 2, ["more than 2 jobs"]),
+    (["-m", "seed=1,2", "sweep.max_jobs=x"], 2, ["sweep.max_jobs: expected an integer"]),
+    (["-m", "seed=1,2", "sweep.workers=1,2"], 2, ["sweep.* can't be swept"]),
+    (["sweep.batch=4"], 2, ["sweep.batch: for sweeps only; add -m, or leave it out"]),
+    (["sweep.workers=4", "--cfg", "job"], 2, ["sweep.workers: for sweeps only"]),
+    (
+        ["-m", "seed=1,2", "sweep.batch=100000", "algo.buffer_size=1e6"],
+        5,
+        ["sweep.batch=100000 in", "lower sweep.batch"],
+    ),
     (["-m", "seed=range(0,200)", "algo.gamma=range(0,1,0.01)"], 2, ["more than 10,000 jobs"]),
     (["-m", "algo.gamma=interval(0,1)"], 2, ["interval"]),
     (["-m", "seed=1,1"], 2, ["jobs 1 and 2 of the sweep are the same run"]),
@@ -442,7 +456,7 @@ def test_ppo_on_a_mujoco_environment(rlrun: Any, workplace: Path) -> None:
 
 
 def test_divergence_ends_with_6_and_is_recorded(rlrun: Any, workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def train(runs: Sequence[Run], view: Any, resume: bool, interrupts: Any) -> list[Outcome]:
+    def train(runs: Sequence[Run], view: Any, **_: Any) -> list[Outcome]:
         runs[0].update(status="failed")
         return [Outcome(runs[0], "failed", DivergedError("loss is nan at frame 12"))]
 
@@ -491,7 +505,7 @@ def stub_training(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[Run], 
     """Replaces training by a function of the run, in tests of the command line around it."""
 
     def replace(outcome_of: Callable[[Run], Outcome]) -> None:
-        def train(runs: Sequence[Run], view: Any, resume: bool, interrupts: Any) -> list[Outcome]:
+        def train(runs: Sequence[Run], view: Any, **_: Any) -> list[Outcome]:
             return [outcome_of(run) for run in runs]
 
         monkeypatch.setattr("rlrun.training.train", train)
@@ -504,74 +518,16 @@ def finished(run: Run) -> Outcome:
     return Outcome(run, "finished")
 
 
-def test_sweep_of_algorithms_and_seeds(rlrun: Any, workplace: Path) -> None:
-    answer = rlrun("-m", "algo=dqn,ppo", "seed=1,2", "total_frames=1100", "evaluation.episodes=1")
-    assert answer.code == 0, answer.err
-    (directory,) = (workplace / "outputs" / "sweeps").iterdir()
-    assert directory.name.endswith("_dqn-ppo_cartpole")
-    sweep = json.loads((directory / "sweep.json").read_text())
-    assert [job["status"] for job in sweep["jobs"]] == ["finished"] * 4
-    for job in sweep["jobs"]:
-        run = Run.open(directory / job["directory"])
-        assert run.manifest["sweep"] == directory.name and run.manifest["overrides"] == job["overrides"]
-        assert run.manifest["status"] == "finished" and list(run.checkpoints.iterdir())
-    lines = answer.out.splitlines()
-    table = lines[next(number for number, line in enumerate(lines) if line.startswith("#")) :]
-    assert table[0].split() == ["#", "algo", "seed", "status", "return", "best", "frames", "run"]
-    assert [line.split()[1:4] for line in table[1:5]] == [
-        [algo, seed, "finished"] for algo in ("dqn", "ppo") for seed in ("1", "2")
-    ]
-    assert not list(workplace.rglob("multirun.yaml"))
-
-
-def test_failed_job_does_not_stop_the_others(rlrun: Any, workplace: Path, stub_training: Any) -> None:
-    def outcome(run: Run) -> Outcome:
-        if run.config.seed == 1:
-            return Outcome(run, "failed", DivergedError("loss is nan"))
-        if run.config.seed == 2:
-            raise ValueError("a bug")
-        return finished(run)
-
-    stub_training(outcome)
-    answer = rlrun("-m", "seed=1,2,3", "total_frames=2000")
-    assert answer.code == 9
-    (crash,) = workplace.rglob("crash.log")
-    assert answer.errors == [
-        "1 of 3 jobs ok, 2 failed",
-        "#1 seed=1 total_frames=2000: loss is nan",
-        f"#2 seed=2 total_frames=2000: internal error: ValueError: a bug (traceback: {crash.relative_to(workplace)})",
-    ]
-    assert "Traceback" in crash.read_text() and crash.stat().st_mode & 0o777 == 0o600
-    (listing,) = workplace.rglob("sweep.json")
-    assert [job["status"] for job in json.loads(listing.read_text())["jobs"]] == ["failed", "failed", "finished"]
-    assert re.search(r"^3 +3 +finished +30.0", answer.out, re.MULTILINE)
-
-
-def test_interrupted_sweep_says_how_to_continue(rlrun: Any, workplace: Path, stub_training: Any) -> None:
-    def outcome(run: Run) -> Outcome:
-        if run.config.seed == 1:
-            return finished(run)
-        signal.raise_signal(signal.SIGTERM)
-        return Outcome(run, "stopped", signal=signal.SIGTERM)
-
-    stub_training(outcome)
-    answer = rlrun("-m", "seed=1,2,3", "total_frames=2000")
-    assert answer.code == 143
-    assert "interrupted: 1 done, 1 resumable, 1 not started; continue with:" in answer.out
-    assert re.search(r"^  rlrun resume outputs/sweeps/.*_s2$", answer.out, re.MULTILINE)
-    assert re.search(r"^  rlrun seed=3 total_frames=2000$", answer.out, re.MULTILINE)
-
-
-def test_sweep_in_hydras_other_words(rlrun: Any, workplace: Path, stub_training: Any) -> None:
-    stub_training(finished)
+def test_sweep_in_hydras_other_words(rlrun: Any, workplace: Path, fake_worker: Any) -> None:
+    fake_worker()
     assert rlrun("hydra.mode=MULTIRUN", "seed=range(1,3)", "algo=choice(dqn,ppo)").code == 0
     assert len(list(workplace.rglob("run.json"))) == 4
     assert rlrun("-m", "network=glob(s*)", "name=globbed").code == 0
     assert [path.parent.name.split("_", 1)[1] for path in workplace.rglob("*globbed*/run.json")] == ["globbed_s0"]
 
 
-def test_same_second_sweeps_do_not_share_a_folder(rlrun: Any, workplace: Path, stub_training: Any) -> None:
-    stub_training(finished)
+def test_same_second_sweeps_do_not_share_a_folder(rlrun: Any, workplace: Path, fake_worker: Any) -> None:
+    fake_worker()
     for _ in range(2):
         assert rlrun("-q", "-m", "seed=1,2").code == 0
     assert len(list((workplace / "outputs" / "sweeps").iterdir())) == 2
@@ -582,14 +538,14 @@ def test_multiplying_out_varies_the_last_key_fastest() -> None:
 
     from rlrun.sweeps.plugins import multiply_out
 
-    jobs = multiply_out(OverridesParser.create().parse_overrides(["++a=1,2", "b=x", "c=range(0,2)"]))
+    jobs = multiply_out(OverridesParser.create().parse_overrides(["++a=1,2", "b=x", "c=range(0,2)"]), 4)
     assert jobs == [[f"++a={a}", "b=x", f"c={c}"] for a in (1, 2) for c in (0, 1)]
 
 
 def test_a_job_remembers_what_was_typed(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    jobs: list[sweeps.Job] = []
-    monkeypatch.setattr("rlrun.sweeps.check_jobs", jobs.extend)
-    monkeypatch.setattr("rlrun.sweeps.create_run", lambda job: (_ for _ in ()).throw(KeyboardInterrupt))
+    jobs: list[Job] = []
+    monkeypatch.setattr("rlrun.cli.train.check_jobs", jobs.extend)
+    monkeypatch.setattr("rlrun.cli.train.create_run", lambda job: (_ for _ in ()).throw(KeyboardInterrupt))
     assert main(["env=acrobot", "++algo.gamma=0.9"]) == 130
     assert jobs[0].overrides == ("env=acrobot", "algo.gamma=0.9") and jobs[0].tuned == "tuned/dqn_acrobot"
     assert main(["env=acrobot", "tuned=none"]) == 130

@@ -17,12 +17,12 @@ from typing import Any
 import pytest
 from test_cli import TINY, Outcome, command, finished, leftovers, only_run
 
-from rlrun import sweeps
 from rlrun.cli import live, main
 from rlrun.cli.output import shown_number
 from rlrun.config import from_mapping
 from rlrun.errors import UsageError
 from rlrun.run import Run
+from rlrun.sweeps.jobs import Job
 
 ENDLESS = ("total_frames=50000000", "evaluation.episodes=0")
 
@@ -64,7 +64,7 @@ def stub_training(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[Run], 
     """Replaces training by a function of the run, in tests of the command line around it."""
 
     def replace(outcome_of: Callable[[Run], Outcome]) -> None:
-        def train(runs: Sequence[Run], view: Any, resume: bool, interrupts: Any) -> list[Outcome]:
+        def train(runs: Sequence[Run], view: Any, **_: Any) -> list[Outcome]:
             return [outcome_of(run) for run in runs]
 
         monkeypatch.setattr("rlrun.training.train", train)
@@ -142,54 +142,6 @@ def test_signal_while_torch_is_imported_loses_nothing(workplace: Path, rlrun: An
     assert run.manifest["status"] == "stopped"
     assert rlrun("resume", "latest", "stop.episodes=3").code == 0
     assert Run.open(run.directory).manifest["episodes"] >= 3
-
-
-def test_signal_between_jobs_stops_the_sweep(rlrun: Any, workplace: Path, stub_training: Any) -> None:
-    def outcome(run: Run) -> Outcome:
-        signal.raise_signal(signal.SIGTERM)  # too late for this run
-        return finished(run)
-
-    stub_training(outcome)
-    (workplace / "mine" / "env").mkdir(parents=True)
-    (workplace / "mine" / "env" / "short.yaml").write_text("# Short.\nid: CartPole-v1\nname: short\n")
-    answer = rlrun("-m", "-cd", "mine", "env=short", "seed=1,2,3", "total_frames=2000")
-    assert answer.code == 143
-    assert "interrupted: 1 done, 0 resumable, 2 not started; continue with:" in answer.out
-    commands = re.findall(r"^  (rlrun .*)$", answer.out, re.MULTILINE)
-    assert commands == [f"rlrun --config-dir=mine env=short seed={seed} total_frames=2000" for seed in (2, 3)]
-    stub_training(finished)
-    assert rlrun(*commands[0].split()[1:]).code == 0
-    (listing,) = workplace.rglob("sweep.json")
-    assert [job["status"] for job in read_of(listing)["jobs"]] == ["finished", "not started", "not started"]
-
-
-def test_signal_after_the_last_job_changes_nothing(rlrun: Any, stub_training: Any) -> None:
-    def outcome(run: Run) -> Outcome:
-        if run.config.seed == 2:
-            signal.raise_signal(signal.SIGTERM)
-        return finished(run)
-
-    stub_training(outcome)
-    answer = rlrun("-m", "seed=1,2", "total_frames=2000")
-    assert answer.code == 0 and "interrupted" not in answer.out
-
-
-def test_resume_of_a_sweep_names_its_unfinished_runs(rlrun: Any, workplace: Path, stub_training: Any) -> None:
-    def outcome(run: Run) -> Outcome:
-        if run.config.seed == 1:
-            return finished(run)
-        run.update(status="stopped")
-        return Outcome(run, "stopped", signal=signal.SIGTERM)
-
-    stub_training(outcome)
-    rlrun("-q", "-m", "seed=1,2,3", "total_frames=2000")
-    (sweep,) = (workplace / "outputs" / "sweeps").iterdir()
-    answer = rlrun("resume", str(sweep))
-    assert answer.code == 4
-    (line,) = answer.errors
-    places = [path.parent.relative_to(workplace) for path in sorted(sweep.glob("*/run.json"))]
-    commands = "; ".join(f"rlrun resume {place}" for place in places if not place.name.endswith("_s1"))
-    assert line == f"{sweep.relative_to(workplace)} is a sweep; resume its unfinished runs one by one: {commands}"
 
 
 # --- memory and bugs -------------------------------------------------------------------------------------------------
@@ -318,12 +270,12 @@ def test_resume_leaves_name_and_place(rlrun: Any, run: Run) -> None:
 
 @pytest.fixture
 def without_cuda(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("rlrun.sweeps.jobs._GRAPHICS_DRIVERS", ("/dev/no-such-driver",))
+    monkeypatch.setattr("rlrun.sweeps.resources._GRAPHICS_DRIVERS", ("/dev/no-such-driver",))
 
 
 def test_missing_cuda_is_found_without_torch(workplace: Path) -> None:
     program = (
-        "import sys; from rlrun.sweeps import jobs; jobs._GRAPHICS_DRIVERS = ('/dev/no-such-driver',)\n"
+        "import sys; from rlrun.sweeps import resources; resources._GRAPHICS_DRIVERS = ('/dev/no-such-driver',)\n"
         "from rlrun.cli import main; code = main(['device=cuda:1']); assert 'torch' not in sys.modules; sys.exit(code)"
     )
     done = subprocess.run([*command()[:2], program], capture_output=True, text=True, timeout=60)
@@ -451,5 +403,5 @@ def test_header_names_the_origin_of_settings(
 
 
 def test_a_job_knows_which_keys_were_typed() -> None:
-    job = sweeps.Job(from_mapping({}), ("algo.gamma=0.9", "name='a=b'"))
+    job = Job(from_mapping({}), ("algo.gamma=0.9", "name='a=b'"))
     assert job.typed == {"algo.gamma", "name"}

@@ -23,6 +23,7 @@ from rlrun.config import (
     PPOConfig,
     RunConfig,
     StopConfig,
+    SweepConfig,
     from_mapping,
     to_mapping,
 )
@@ -78,6 +79,7 @@ def test_root_file_lists_every_default() -> None:
         "logging": LoggingConfig(),
         "stop": StopConfig(),
         "plot": PlotConfig(),
+        "sweep": SweepConfig(),
     }
     for key, section in sections.items():
         assert root[key] == to_mapping(section)

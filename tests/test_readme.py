@@ -53,13 +53,17 @@ def test_training_command(command: str, rlrun: Callable[..., Answer], workplace:
     assert list(workplace.glob("outputs/**/run.json"))
 
 
-def test_reading_commands(rlrun: Callable[..., Answer], workplace: Path) -> None:
+def test_reading_commands(rlrun: Callable[..., Answer], workplace: Path, fake_worker: Callable[[], None]) -> None:
+    fake_worker()
+    assert rlrun("-q", "-m", "seed=1,2").code == 0
+    (sweep,) = (workplace / "outputs" / "sweeps").iterdir()
     assert rlrun("-q", "total_frames=400", "algo.learning_starts=128", "evaluation.episodes=1").code == 0
     for command in COMMANDS:
         words = arguments_of(command)
         if words[:1] and words[0] in READING:
             words = [re.sub(r"total_frames=\d+", "total_frames=800", word) for word in words]
             words = ["2" if word == "100" else word for word in words]
+            words = [sweep.name if re.fullmatch(r"\d{4}-\d\d-\d\d_\d+", word) else word for word in words]
             answer = rlrun(*words)
             assert answer.code == 0, (command, answer.err)
             assert answer.out

@@ -29,12 +29,13 @@ from support import (
     last_tree,
     merged,
     recorded,
+    resumed,
     trainer_of,
 )
 
 from rlrun import training
 from rlrun.checkpoint import CheckpointFolder, load
-from rlrun.errors import DivergedError, EnvironmentFailure, LockedError
+from rlrun.errors import DivergedError, EnvironmentFailure, LockedError, StorageError
 from rlrun.kernels.native import library
 from rlrun.member import Member
 from rlrun.metrics import Recorder, read_episodes, read_rows
@@ -229,6 +230,40 @@ def test_a_diverging_member_is_marked_failed_and_the_others_do_not_notice(folder
     train(without, Silent())
     for left, right in zip((runs[0], runs[2]), without, strict=True):
         assert_same_run(left, right)
+
+
+def test_files_of_a_member_that_cannot_be_written_fail_it_alone(folder: Folder) -> None:
+    runs = [folder.run(CARTPOLE, {"seed": seed}) for seed in (1, 2, 3)]
+    save = CheckpointFolder.save
+
+    def saving(self: CheckpointFolder, frames: int, *arguments: Any) -> Path:
+        if self.directory == runs[1].checkpoints and frames == 260:
+            raise StorageError("no space")
+        return save(self, frames, *arguments)
+
+    with mock.patch.object(CheckpointFolder, "save", saving):
+        outcomes = train(runs, Silent())
+    assert [outcome.status for outcome in outcomes] == ["finished", "failed", "finished"]
+    advice = f"Every saved checkpoint is intact; make room, then: rlrun resume {runs[1].directory}"
+    assert str(outcomes[1].error) == runs[1].manifest["failure"] == f"no space. {advice}"
+    assert_same_run(runs[2], folder.trained(CARTPOLE, {"seed": 3}))
+    assert resumed(runs[1]).status == "finished"
+    assert_same_run(runs[1], folder.trained(CARTPOLE, {"seed": 2}))
+
+
+def test_a_member_whose_disk_takes_nothing_any_more_fails_alone(folder: Folder) -> None:
+    runs = [folder.run(CARTPOLE, {"seed": seed}) for seed in (1, 2)]
+    update = Run.update
+
+    def updating(self: Run, **fields: Any) -> None:
+        if self is runs[0] and fields.get("frames", 0) >= 130:
+            raise StorageError("no space")
+        update(self, **fields)
+
+    with mock.patch.object(Run, "update", updating):
+        outcomes = train(runs, Silent())
+    assert [outcome.status for outcome in outcomes] == ["failed", "finished"]
+    assert_same_run(runs[1], folder.trained(CARTPOLE, {"seed": 2}))
 
 
 def test_an_internal_error_is_recorded_and_raised(folder: Folder) -> None:

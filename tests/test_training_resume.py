@@ -17,6 +17,7 @@ from support import (
     Folder,
     Silent,
     assert_same_run,
+    config_of,
     merged,
     recorded,
     resumed,
@@ -29,7 +30,7 @@ from rlrun.errors import ResumeError
 from rlrun.evaluation import evaluate
 from rlrun.metrics import read_rows
 from rlrun.run import Run
-from rlrun.training import train
+from rlrun.training import population_note, train
 
 
 @pytest.fixture
@@ -150,6 +151,65 @@ def test_a_population_resumes_together_and_only_from_one_frame(folder: Folder) -
     for run, expected in zip(stopped, whole, strict=True):
         assert resumed(run).status == "finished"
         assert_same_run(run, expected)
+
+
+def test_a_population_goes_on_from_a_given_frame(folder: Folder) -> None:
+    """One member is ahead: its newer checkpoint goes, and is saved again with the same bits."""
+    runs = [folder.run(CARTPOLE, {"seed": seed, "checkpoint": {"keep": 3}}) for seed in (1, 2)]
+    train(runs, Silent())
+    for run in runs:
+        (run.checkpoints / "step_000000000400.ckpt").unlink()
+    (runs[1].checkpoints / "step_000000000390.ckpt").unlink()
+    again = [Run.open(run.directory) for run in runs]
+    with signal_at(261):
+        assert [outcome.status for outcome in train(again, Silent(), resume=True, frames=260)] == ["stopped"] * 2
+    assert not (runs[0].checkpoints / "step_000000000390.ckpt").exists()
+    for run in runs:
+        assert resumed(run).status == "finished"
+        assert_same_run(run, folder.trained(CARTPOLE, {"seed": run.config.seed}))
+
+
+@pytest.mark.parametrize("broken", ["checkpoint", "metrics", "config"])
+def test_a_member_that_cannot_go_on_is_left_out(broken: str, folder: Folder) -> None:
+    runs = [folder.run(CARTPOLE, {"seed": seed}) for seed in (1, 2, 3)]
+    with signal_at(203):
+        train(runs, Silent())
+    directory = runs[2].directory
+    if broken == "checkpoint":
+        path, header, tree = CheckpointFolder(runs[2].checkpoints, 1).newest(lambda line: None)
+        tree["training"]["steps"] = 77
+        tree["training"]["parameters_AP"] = np.zeros(1, np.float32)
+        save(path, header, tree)
+    elif broken == "metrics":
+        (directory / "metrics.jsonl").unlink()
+    again = [Run.open(run.directory) for run in runs]
+    if broken == "config":
+        path, header, tree = CheckpointFolder(runs[2].checkpoints, 1).newest(lambda line: None)
+        header["config"]["algo"]["gamma"] = 0.5
+        save(path, header, tree)
+    before = (directory / "run.json").read_bytes()
+    outcomes = train(again, Silent(), resume=True, frames=203)
+    assert [outcome.status for outcome in outcomes] == ["finished", "finished", "failed"]
+    assert isinstance(outcomes[2].error, ResumeError)
+    assert (directory / "run.json").read_bytes() == before
+    assert_same_run(runs[0], folder.trained(CARTPOLE, {"seed": 1}))
+
+
+def test_where_bits_depend_on_the_population_another_size_is_inexact(folder: Folder) -> None:
+    plain = merged(CARTPOLE, {"hardware": {"kernels": "plain"}})
+    runs = [folder.run(plain, {"seed": seed}) for seed in (1, 2)]
+    with signal_at(203):
+        train(runs, Silent())
+    reason = "on the plain PyTorch path bits may depend on the size of the population"
+    manifest = Run.open(runs[1].directory).manifest
+    assert (manifest["alone"], manifest["exact"]) == (reason, True)
+    assert manifest["population"] == {"size": 2, "index": 1, "first": runs[0].directory.name}
+    assert resumed(runs[1]).status == "finished"
+    manifest = Run.open(runs[1].directory).manifest
+    assert (manifest["alone"], manifest["exact"]) == (reason, False)
+    assert manifest["inexact_because"] == [f"{reason}: 2 before, 1 now"]
+    assert population_note(config_of(plain), 1) is None
+    assert population_note(config_of(CARTPOLE), 9) is None
 
 
 def test_checkpoints_of_different_frames_are_told_apart_when_both_wait_for_an_evaluation(folder: Folder) -> None:

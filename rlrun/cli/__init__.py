@@ -16,7 +16,7 @@ from rlrun.errors import StorageError, UsageError, in_users_terms
 COMMANDS = {
     "train": ("rlrun.cli.train", "train an agent; what rlrun does without a command"),
     "eval": ("rlrun.cli.evaluate", "play episodes with a trained agent and print its returns"),
-    "resume": ("rlrun.cli.resume", "continue a run that was stopped, or extend one that has finished"),
+    "resume": ("rlrun.cli.resume", "continue a run or a sweep that was stopped, or extend a finished one"),
     "ls": ("rlrun.cli.ls", "list runs"),
     "configs": ("rlrun.cli.configs", "show what can be composed, and the settings of each group"),
 }

@@ -11,7 +11,7 @@ from rlrun.config import RunConfig, from_mapping, to_mapping
 from rlrun.errors import ResumeError, UnavailableError
 from rlrun.plain import printable
 from rlrun.run import Run, find
-from rlrun.sweeps import check_device
+from rlrun.sweeps.jobs import check_device
 
 _KEYS = ("return_mean", "return_std", "return_iqm", "return_min", "return_max")
 

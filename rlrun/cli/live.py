@@ -17,9 +17,10 @@ from rich.text import Text
 
 from rlrun.cli.output import counted, say, shown_evaluation, shown_number, unless_closed
 from rlrun.plain import printable
-from rlrun.sweeps import NOT_TUNED
+from rlrun.sweeps.jobs import NOT_TUNED
 
 if TYPE_CHECKING:
+    from rlrun.errors import RlrunError
     from rlrun.run import Run
     from rlrun.training import View
 
@@ -52,6 +53,9 @@ class QuietView:
 
     def note(self, line: str) -> None:
         """A notice."""
+
+    def ended(self, member: int, status: str, error: RlrunError | None) -> None:
+        """One member has ended: finished, stopped or failed."""
 
     def finish(self) -> None:
         """Training has ended, in whatever way."""

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import shlex
+import math
 from collections import Counter
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 
 from rlrun.cli.output import counted, from_here, print_table, say, shown_evaluation, shown_number, shown_path
 from rlrun.errors import RlrunError, SweepError
 from rlrun.plain import printable
-from rlrun.run import Run
-from rlrun.sweeps import Result
+from rlrun.run import SWEEP_LIST, Run
+from rlrun.sweeps.summary import Row, groups_of, rows_of
+from rlrun.sweeps.sweep import Sweep
 
-_UNFINISHED = ("stopped", "not started")
+_STOPPED = ("stopped", "interrupted")
+_MOST_ROWS, _MOST_GROUPS, _MOST_FAILURES = 16, 40, 20
 _SIGNAL_BASE = 128  # the exit code of a process that a signal ended, as shells have it
 
 
@@ -48,69 +49,86 @@ def _summarise(run: Run, status: str, where: str) -> None:
     say(f"      rlrun resume {where} total_frames={2 * run.config.total_frames}")
 
 
-def finish_sweep(
-    directory: Path, results: Sequence[Result], signal: int | None, config_flags: Sequence[str], quiet: bool
-) -> int:
-    """Report on a sweep and return the exit code.
-
-    ``signal`` is what came from outside meanwhile; ``config_flags`` are the options a job needs besides its overrides.
+def finish_sweep(sweep: Sweep, signal: int | None, quiet: bool) -> int:
+    """Report on a sweep and return the exit code; ``signal`` is what came from outside meanwhile.
 
     Raises:
         SweepError: jobs failed; one line for each.
     """
+    rows = rows_of(sweep.runs, sweep.errors)
     if not quiet:
-        _print_results(results)
-    say(printable(from_here(directory)) if quiet else shown_path(directory))
-    if signal is not None and any(result.status in _UNFINISHED for result in results):
-        _say_how_to_continue(results, config_flags)
+        _print_rows(rows)
+        _print_groups(rows)
+    say(printable(from_here(sweep.directory)) if quiet else shown_path(sweep.directory))
+    count = Counter(row.status for row in rows)
+    stopped = sum(count[status] for status in _STOPPED)
+    if signal is not None and stopped + count["waiting"]:
+        state = (
+            f"{count['finished']} done, {count['failed']} failed, {stopped} resumable, {count['waiting']} not started"
+        )
+        say(f"interrupted: {state}; continue with: rlrun resume {shown_path(sweep.directory)}")
         return _SIGNAL_BASE + signal
-    failed = [(number, result) for number, result in enumerate(results, 1) if result.status == "failed"]
+    failed = [
+        f"#{row.job} {_words(row.settings)}: {row.error or row.status}" for row in rows if row.status != "finished"
+    ]
+    failed += [f"{printable(name)}: {reason}" for name, reason in sweep.unreadable.items()]
     if failed:
-        lines = [f"{len(results) - len(failed)} of {len(results)} jobs ok, {len(failed)} failed"]
-        for number, result in failed:
-            lines.append(f"#{number} {' '.join(result.job.overrides)}: {' '.join(str(result.error).split())}")
-        raise SweepError("\n".join(lines))
+        most, many = failed[:_MOST_FAILURES], len(failed)
+        rest = [f"and {many - len(most)} more; see {SWEEP_LIST}"] if many > len(most) else []
+        again = f"rlrun resume {shown_path(sweep.directory)} tries them again"
+        lines = [f"{count['finished']} of {len(rows) + len(sweep.unreadable)} jobs ok, {many} failed; {again}"]
+        raise SweepError("\n".join([*lines, *(" ".join(line.split()) for line in most), *rest]))
     return 0
 
 
-def _say_how_to_continue(results: Sequence[Result], config_flags: Sequence[str]) -> None:
-    count = Counter(result.status for result in results)
-    done = len(results) - sum(count[status] for status in _UNFINISHED)
-    say(f"interrupted: {done} done, {count['stopped']} resumable, {count['not started']} not started; continue with:")
-    for result in results:
-        if result.status == "stopped" and result.run is not None:
-            say(f"  rlrun resume {shown_path(result.run.directory)}")
-        elif result.status == "not started":
-            say(f"  rlrun {shlex.join([*config_flags, *result.job.overrides])}")
+def _words(settings: Mapping[str, str]) -> str:
+    return " ".join(f"{key}={value}" for key, value in settings.items())
 
 
-def _print_results(results: Sequence[Result]) -> None:
-    swept = _swept_keys(results)
-    columns = ["#", *swept, *(["seed"] if "seed" not in swept else []), "status", "return", "best", "frames", "run"]
-    rows = []
-    for number, result in enumerate(results, 1):
-        typed = dict(override.partition("=")[::2] for override in result.job.overrides)
-        manifest = result.run.manifest if result.run else {}
-        rows.append(
+def _print_rows(rows: Sequence[Row]) -> None:
+    """A line for each job, as long as that can be read."""
+    if len(rows) > _MOST_ROWS:
+        return
+    keys = list(rows[0].settings)
+    columns = ["#", *keys, "status", "return", "frames", "run"]
+    cells = [
+        [
+            str(row.job),
+            *row.settings.values(),
+            row.status,
+            shown_number(row.return_mean),
+            f"{row.frames:,}",
+            row.directory,
+        ]
+        for row in rows
+    ]
+    print_table(columns, cells)
+
+
+def _print_groups(rows: Sequence[Row]) -> None:
+    """Statistics over the seeds of each setting, unless each has one seed, whose line is there already, or none is done."""
+    groups = groups_of(rows)
+    listed = len(groups) == len(rows) and len(rows) <= _MOST_ROWS
+    if listed or not any(group.statistics["count"] for group in groups):
+        return
+    shown = sorted(groups, key=lambda group: -math.inf if (v := group.statistics["iqm"]) is None else v, reverse=True)
+    cells = []
+    for group in shown[:_MOST_GROUPS]:
+        values = group.statistics
+        bounds = values["interval"]
+        cells.append(
             [
-                str(number),
-                *(typed.get(key, "") for key in swept),
-                *([str(result.job.config.seed)] if "seed" not in swept else []),
-                result.status,
-                shown_evaluation(manifest.get("evaluation")),
-                shown_evaluation(manifest.get("best")),
-                f"{manifest.get('frames', 0):,}",
-                result.run.directory.name if result.run else "-",
+                *group.settings.values(),
+                str(values["count"]),
+                shown_number(values["mean"]),
+                shown_number(values["iqm"]),
+                f"[{shown_number(bounds[0])}, {shown_number(bounds[1])}]" if bounds else "-",
+                shown_number(values["best"]),
+                str(group.failed),
             ]
         )
-    print_table(columns, rows)
-
-
-def _swept_keys(results: Sequence[Result]) -> list[str]:
-    """The keys whose typed values differ between jobs."""
-    values: dict[str, set[str]] = {}
-    for result in results:
-        for override in result.job.overrides:
-            key, _, value = override.partition("=")
-            values.setdefault(key, set()).add(value)
-    return [key for key, different in values.items() if len(different) > 1]
+    say()
+    print_table([*groups[0].settings, "seeds", "mean", "IQM", "95% interval", "best", "failed"], cells)
+    if len(groups) > _MOST_GROUPS:
+        say(f"and {len(groups) - _MOST_GROUPS} more; see {SWEEP_LIST}")
+    say(f"returns: {' or '.join(sorted({row.measure for row in rows}))}; best settings first")

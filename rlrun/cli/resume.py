@@ -1,14 +1,14 @@
-"""``rlrun resume RUN``: continue a run from its newest checkpoint, or extend it.
+"""``rlrun resume RUN``: continue a run from its newest checkpoint, or extend it; ``resume_sweep`` does so for a sweep.
 
 A run directory may come from anyone, so its config is data: it and the settings typed here never reach Hydra.
 """
 
 from __future__ import annotations
 
-import os
+import dataclasses
 import shlex
+from argparse import Namespace
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from rlrun import envstate, provenance
@@ -20,10 +20,9 @@ from rlrun.config.settings import nearest, number
 from rlrun.errors import ResumeError, UsageError
 from rlrun.interrupts import Interrupts
 from rlrun.plain import parse_yaml, printable, to_yaml, write_atomically
-from rlrun.run import Run, find, list_runs
+from rlrun.run import Run, dependence, find, find_sweep, other_population
 
 _FIXED = ("name", "outputs")  # no matter to what is computed, but the run's directory is where and what it is
-_UNFINISHED = ("stopped", "interrupted")
 
 
 def main(arguments: list[str]) -> int:
@@ -32,41 +31,55 @@ def main(arguments: list[str]) -> int:
     for override in options.overrides:
         if "=" not in override:
             raise UsageError(f"'{override}' has no value; write {override}=VALUE")
-    _refuse_sweep(Path(os.path.abspath(options.run)))
-    run = Run.open(find(options.run, options.outputs))
-    config = _changed(run, options.overrides)
-    extended = config != run.config and config.total_frames > run.manifest["frames"]
+    sweep = find_sweep(options.run, options.outputs)
+    if sweep is not None:
+        from rlrun.cli.resume_sweep import resume_sweep
+
+        return resume_sweep(sweep, options.overrides, options.require_exact, options.quiet)
+    return _resume_run(Run.open(find(options.run, options.outputs)), options)
+
+
+def _resume_run(run: Run, options: Namespace) -> int:
+    of_sweeps = [override for override in options.overrides if override.startswith("sweep.")]
+    if of_sweeps:
+        raise UsageError(f"{' '.join(of_sweeps)}: for sweeps only, and {shown_path(run.directory)} is one run")
+    config = changed(run, options.overrides)
     if run.manifest["status"] == "finished":
-        if not extended:
+        if not extends(run, config):
             say(_already_complete(run))
             return 0
         _refuse_reached(run, config, options.overrides)
     if options.require_exact:
-        _require_exact(run, config)
+        require_exact(run, config)
 
     from rlrun.cli.live import choose_view
     from rlrun.cli.results import finish_run
-    from rlrun.sweeps import check_device, train_run
+    from rlrun.sweeps.jobs import check_device
+    from rlrun.sweeps.runner import train_runs
 
     check_device(config)
     with run.lock():  # only for as long as we write; another process may be training this run
-        _require_checkpoint(run)
+        begun = run.manifest["status"] != "waiting"
+        if begun:
+            _require_checkpoint(run)
         if config != run.config:
-            _extend(run, config, options.quiet)
+            if not options.quiet:
+                say_moving(run, config)
+            extend(run, config)
     view = choose_view(options.quiet)
     with Interrupts() as interrupts:
-        outcome = train_run(run, view, interrupts, resume=True)
+        (outcome,) = train_runs([run], view, interrupts, resume=begun)
     return finish_run(outcome.run, outcome.status, outcome.error, outcome.signal, options.quiet)
 
 
 def _parser() -> Parser:
     parser = Parser(
         "resume",
-        "Continue a run from its newest checkpoint.",
+        "Continue a run from its newest checkpoint, or finish a sweep: what is done is not done again.",
         "total_frames may grow; stop.*, evaluation.*, checkpoint.*, logging.* and plot.* may change;\n"
-        "device, hardware.device and hardware.threads too, but then the run is no longer exact; nothing else.",
+        "device, hardware.device and hardware.threads too, but then the run is no longer exact; of a sweep, sweep.*.",
     )
-    parser.add_argument("run", metavar="RUN", help="a run's directory, the beginning of its name, or latest")
+    parser.add_argument("run", metavar="RUN", help="directory of a run or sweep, how its name begins, or latest")
     settings = "total_frames=200000, stop.return=475, ..."
     parser.add_argument("overrides", nargs="*", default=[], metavar="KEY=VALUE", help=settings)
     parser.add_argument("--require-exact", action="store_true", help="refuse if the run can't continue bit for bit")
@@ -75,7 +88,7 @@ def _parser() -> Parser:
     return parser
 
 
-def _changed(run: Run, overrides: Sequence[str]) -> RunConfig:
+def changed(run: Run, overrides: Sequence[str]) -> RunConfig:
     """The run's config with what was typed. Raises UsageError, or ResumeError for what may not change."""
     values = to_mapping(run.config)
     known = leaves(values)
@@ -120,17 +133,6 @@ def _already_complete(run: Run) -> str:
     return f"already complete ({frames}/{total} frames); extend with: rlrun resume {where} total_frames={2 * total}"
 
 
-def _refuse_sweep(directory: Path) -> None:
-    """Raises ResumeError for the directory of a sweep, with how to go on with each of its runs."""
-    if not (directory / "sweep.json").is_file():
-        return
-    found = [(run["status"], Path(run["directory"])) for run in list_runs(directory.parent)]
-    places = sorted(place for status, place in found if place.parent == directory and status in _UNFINISHED)
-    commands = "; ".join(f"rlrun resume {shown_path(place)}" for place in places)
-    advice = f"resume its unfinished runs one by one: {commands}" if commands else "none of its runs is unfinished"
-    raise ResumeError(f"{shown_path(directory)} is a sweep; {advice}")
-
-
 def _require_checkpoint(run: Run) -> None:
     """Raises ResumeError for a run that ended before its first checkpoint, with the command that starts it over."""
     if any(run.checkpoints.glob("step_*.ckpt")):
@@ -144,30 +146,44 @@ def _require_checkpoint(run: Run) -> None:
 
 def _refuse_reached(run: Run, config: RunConfig, overrides: Sequence[str]) -> None:
     """Raises ResumeError if a stop rule that ended the finished run would end it again at once."""
-    values, stop = run.manifest, config.stop
-    evaluation = values["evaluation"] or {}
-    limits = {"stop.return": stop.return_, "stop.episodes": stop.episodes}
-    measured = {"stop.return": evaluation.get("return_mean"), "stop.episodes": values.get("episodes")}
-    reached = [key for key, limit in limits.items() if limit is not None and _at_least(measured[key], limit)]
-    was_cut = values["frames"] < run.config.total_frames
-    if was_cut and not reached and stop.seconds is not None and _at_least(run.config.stop.seconds, stop.seconds):
-        limits["stop.seconds"], reached = stop.seconds, ["stop.seconds"]
+    reached = reached_limits(run, config)
     if not reached:
         return
-    shown = " and ".join(f"{key}={number(limits[key] or 0)}" for key in reached)
+    shown = " and ".join(f"{key}={number(limit)}" for key, limit in reached.items())
     kept = [override for override in overrides if override.partition("=")[0] not in reached]
     command = shlex.join([*kept, *(f"{key}=null" for key in reached)])
     verb, them = ("was", "it") if len(reached) == 1 else ("were", "them")
     raise ResumeError(f"{shown} {verb} reached; change {them} too: rlrun resume {shown_path(run.directory)} {command}")
 
 
+def reached_limits(run: Run, config: RunConfig) -> dict[str, float]:
+    """The stop rules of ``config`` that the finished run has met already, and their limits."""
+    values, stop = run.manifest, config.stop
+    evaluation = values["evaluation"] or {}
+    limits = {"stop.return": stop.return_, "stop.episodes": stop.episodes}
+    measured = {"stop.return": evaluation.get("return_mean"), "stop.episodes": values.get("episodes")}
+    reached = {key: limit for key, limit in limits.items() if limit is not None and _at_least(measured[key], limit)}
+    was_cut = values["frames"] < run.config.total_frames
+    if was_cut and not reached and stop.seconds is not None and _at_least(run.config.stop.seconds, stop.seconds):
+        return {"stop.seconds": stop.seconds}
+    return reached
+
+
+def extends(run: Run, config: RunConfig) -> bool:
+    """Whether ``config`` leaves the finished run something to do; how a sweep is run does not."""
+    same = dataclasses.replace(config, sweep=run.config.sweep) == run.config
+    return not same and config.total_frames > run.manifest["frames"]
+
+
 def _at_least(value: Any, limit: float) -> bool:
     return isinstance(value, int | float) and value >= limit
 
 
-def _require_exact(run: Run, config: RunConfig) -> None:
-    """Raises ResumeError with every reason why the continued run may differ from one that was never stopped."""
+def require_exact(run: Run, config: RunConfig, size: int = 1) -> None:
+    """Raises ResumeError with every reason why the run, in a population of ``size``, may differ from one never stopped."""
     reasons = provenance.differences(run.manifest)
+    note = dependence(run.manifest)
+    reasons += other_population(run.manifest, size, note)
     reasons += inexact_changes(to_mapping(run.config), to_mapping(config))
     environment = envstate.exactness(run.config.env, run.config.seed)
     reasons += [environment] if environment else []
@@ -177,15 +193,20 @@ def _require_exact(run: Run, config: RunConfig) -> None:
         raise ResumeError(f"{shown_path(run.directory)} can't be resumed exactly: {'; '.join(reasons)}")
 
 
-def _extend(run: Run, config: RunConfig, quiet: bool) -> None:
-    """Make ``config`` the run's, on disk as well. Raises StorageError."""
+def say_moving(run: Run, config: RunConfig) -> None:
+    """Say which schedules a new ``total_frames`` stretches."""
     algo = config.algo
     schedules = {"algo.learning_rate_schedule": algo.learning_rate_schedule}
     if isinstance(algo, PPOConfig):
         schedules["algo.clip_range_schedule"] = algo.clip_range_schedule
     moving = [f"{key}={value}" for key, value in schedules.items() if value != "constant"]
-    if moving and config.total_frames != run.config.total_frames and not quiet:
+    if moving and config.total_frames != run.config.total_frames:
         say(f"note: {', '.join(moving)} now runs to the new end; a run planned to end there would differ")
+
+
+def extend(run: Run, config: RunConfig) -> None:
+    """Make ``config`` the run's, on disk as well. Raises StorageError."""
+    status = "stopped" if run.manifest["status"] == "finished" else run.manifest["status"]
+    run.update(total_frames=config.total_frames, status=status)  # first: a kill now leaves a run that can go on
     write_atomically(run.directory / "config.yaml", to_yaml(provenance.clean(to_mapping(config))))
     run.config = config
-    run.update(total_frames=config.total_frames)

@@ -15,16 +15,18 @@ import yaml
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 
-from rlrun import sweeps
 from rlrun.cli.arguments import Parser
 from rlrun.cli.groups import check_is_folder, configs_directory, find_groups
-from rlrun.cli.output import deliver, say
+from rlrun.cli.output import deliver
 from rlrun.cli.overrides import check_overrides, is_multirun
 from rlrun.config import composition_errors, to_mapping
 from rlrun.config.settings import nearest
 from rlrun.errors import ResumeError, UsageError
 from rlrun.interrupts import Interrupts
 from rlrun.plain import read_yaml, to_yaml
+from rlrun.sweeps.jobs import Job, check_jobs, make_job
+from rlrun.sweeps.plugins import register
+from rlrun.sweeps.runner import create_run, train_runs
 
 _EXAMPLES = """examples:
   rlrun algo=ppo env=pendulum seed=3 algo.learning_rate=1e-3
@@ -60,37 +62,36 @@ class _Application:
     def __init__(self, options: Namespace) -> None:
         self.exit_code = 0
         self._quiet, self._show_config, self._part = options.quiet, options.cfg == "job", options.package
-        self._config_flags = _config_flags(options)
-        sweeps.register(self.run_sweep)
+        register(self.run_sweep)
 
     def run(self, composed: Any) -> None:
         """Train one run, or print its config."""
-        job = sweeps.make_job(composed, HydraConfig.get())
+        job = make_job(composed, HydraConfig.get())
+        of_sweeps = sorted(key for key in job.typed if key.startswith("sweep."))
+        if of_sweeps:
+            raise UsageError(f"{', '.join(of_sweeps)}: for sweeps only; add -m, or leave it out")
         if self._show_config:
             deliver(to_yaml(_part_of(to_mapping(job.config), self._part)).decode())
             return
-        sweeps.check_jobs([job])
+        check_jobs([job])
         from rlrun.cli.live import choose_view
         from rlrun.cli.results import finish_run
 
         view = choose_view(self._quiet)
         with Interrupts() as interrupts:  # before the run exists: importing torch alone takes seconds
-            outcome = sweeps.train_run(sweeps.create_run(job), view, interrupts)
+            (outcome,) = train_runs([create_run(job)], view, interrupts)
         self.exit_code = finish_run(outcome.run, outcome.status, outcome.error, outcome.signal, self._quiet)
 
-    def run_sweep(self, jobs: list[sweeps.Job]) -> None:
+    def run_sweep(self, jobs: list[Job]) -> None:
         """Train all jobs of a sweep."""
-        from rlrun.cli.live import choose_view
         from rlrun.cli.results import finish_sweep
+        from rlrun.cli.sweep_view import choose_sweep_view
+        from rlrun.sweeps.batches import Place
+        from rlrun.sweeps.sweep import new_sweep, train_sweep
 
-        def view_of(number: int) -> Any:
-            if not self._quiet:
-                say(f"job {number + 1} of {len(jobs)}: {' '.join(jobs[number].overrides)}")
-            return choose_view(self._quiet)
-
-        with Interrupts() as interrupts:
-            directory, results = sweeps.run_sweep(jobs, view_of, interrupts)
-        self.exit_code = finish_sweep(directory, results, interrupts.signal, self._config_flags, self._quiet)
+        with Interrupts() as interrupts, new_sweep(jobs) as (sweep, held):
+            train_sweep(sweep, [Place(run) for run in sweep.runs], choose_sweep_view(self._quiet), interrupts, held)
+        self.exit_code = finish_sweep(sweep, interrupts.signal, self._quiet)
 
 
 def _parser() -> Parser:
@@ -155,12 +156,7 @@ def _hydra_flags(options: Namespace) -> list[str]:
     if options.cfg and options.cfg != "job":
         flags += ["--cfg", options.cfg, *(["--resolve"] if options.resolve else [])]
     flags += [f"--info={options.info}"] if options.info is not None else []
-    return flags + _config_flags(options)
-
-
-def _config_flags(options: Namespace) -> list[str]:
-    """The options that say what is composed."""
-    return [] if options.config_dir is None else [f"--config-dir={options.config_dir}"]
+    return flags + ([] if options.config_dir is None else [f"--config-dir={options.config_dir}"])
 
 
 def _call_hydra(arguments: Sequence[str], application: _Application) -> None:

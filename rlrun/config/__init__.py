@@ -22,6 +22,7 @@ from rlrun.config.schema import (
     PPOConfig,
     RunConfig,
     StopConfig,
+    SweepConfig,
 )
 
 __all__ = [
@@ -38,6 +39,7 @@ __all__ = [
     "PlotConfig",
     "RunConfig",
     "StopConfig",
+    "SweepConfig",
     "composition_errors",
     "from_dictconfig",
     "from_mapping",

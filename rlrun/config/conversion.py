@@ -86,8 +86,10 @@ def to_mapping(config: Any) -> dict[str, Any]:
 
 
 def signature(config: RunConfig) -> str:
-    """What two runs must share to be trained in one population: every setting that is not per agent."""
-    return json.dumps(_shared(config), sort_keys=True)
+    """What two runs must share to be trained in one population: every setting that is not per agent, nor of the sweep."""
+    shared = _shared(config)
+    del shared["sweep"]
+    return json.dumps(shared, sort_keys=True)
 
 
 def _shared(config: Any) -> dict[str, Any]:

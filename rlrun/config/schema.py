@@ -199,6 +199,21 @@ class PlotConfig:
     )
 
 
+@dataclass(frozen=True)
+class SweepConfig:
+    """How the jobs of a sweep (-m) share this machine. Changes no result, and means nothing to a single run."""
+
+    batch: int | None = setting(
+        None, "Most runs trained together in one process; null: as many as is fastest and fits.", low=1, high=100_000
+    )
+    workers: int | None = setting(
+        None, "Processes at a time; null: one for every hardware.threads cores, one on CUDA.", low=1, high=1024
+    )
+    max_jobs: int = setting(
+        10_000, "Most jobs a sweep may have, so that a typing error does not start millions.", low=1
+    )
+
+
 AlgoConfig = DQNConfig | PPOConfig
 ALGORITHMS: dict[str, type[DQNConfig] | type[PPOConfig]] = {"dqn": DQNConfig, "ppo": PPOConfig}
 
@@ -221,3 +236,4 @@ class RunConfig:
     logging: LoggingConfig = field(default_factory=LoggingConfig)
     stop: StopConfig = field(default_factory=StopConfig)
     plot: PlotConfig = field(default_factory=PlotConfig)
+    sweep: SweepConfig = field(default_factory=SweepConfig)

@@ -1,18 +1,4 @@
-"""One command, many runs: Hydra's sweeper and launcher for rlrun, the checks all jobs pass first, and running them."""
+"""One command, many runs: jobs are checked, grouped into populations, and trained by one process a population.
 
-from rlrun.sweeps.jobs import NOT_TUNED, Job, check_device, check_jobs, make_job
-from rlrun.sweeps.plugins import register
-from rlrun.sweeps.runner import Result, create_run, run_sweep, train_run
-
-__all__ = [
-    "NOT_TUNED",
-    "Job",
-    "Result",
-    "check_device",
-    "check_jobs",
-    "create_run",
-    "make_job",
-    "register",
-    "run_sweep",
-    "train_run",
-]
+This file imports nothing: a worker (``rlrun.sweeps.worker``) pays for every import.
+"""

@@ -5,7 +5,6 @@ A single run is a list of one job. Nothing here imports torch, unless a job asks
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import tempfile
@@ -18,11 +17,10 @@ from rlrun import envs
 from rlrun.config import DQNConfig, PPOConfig, RunConfig, from_dictconfig, to_mapping, typed_overrides
 from rlrun.errors import StorageError, UnavailableError, UsageError
 from rlrun.plain import read_yaml, reason_of
+from rlrun.sweeps.resources import check_memory, has_graphics_driver, largest_batch, spaces_of, workers_for
 
 NOT_TUNED = "none"
 """The choice that takes no tuned settings though there may be some."""
-
-_GRAPHICS_DRIVERS = ("/dev/nvidiactl", "/dev/nvmap", "/dev/kfd", "/dev/dxg")  # NVIDIA, its Jetson, AMD, Windows' WSL
 
 
 @dataclass(frozen=True)
@@ -107,20 +105,32 @@ def check_jobs(jobs: Sequence[Job]) -> None:
     Raises:
         UsageError, UnavailableError, StorageError, EnvironmentFailure: the first kind of problem met, in this order.
     """
-    _check_duplicates(jobs)
     configs = [job.config for job in jobs]
-    environments = {repr(config.env): config.env for config in configs}
-    spaces_of = {key: envs.spaces(env) for key, env in environments.items()}
+    _check_of_one_sweep(configs)
+    _check_duplicates(jobs)
+    spaces = spaces_of(configs)
     for job in jobs:
-        _check_actions(job, spaces_of[repr(job.config.env)].action)
+        _check_actions(job, spaces[repr(job.config.env)].action)
     for config in {(config.device, max(config.network.hidden)): config for config in configs}.values():
         check_device(config)
     for config in configs:
-        _check_memory(config, spaces_of[repr(config.env)])
+        check_memory(config, spaces[repr(config.env)])
+    if len(configs) > 1:
+        for config in {repr((config.algo, config.env)): config for config in configs}.values():
+            largest_batch(config, spaces[repr(config.env)], workers_for(configs))
     for outputs in {config.outputs for config in configs}:
         _check_outputs(Path(outputs))
     for config in {repr(config.env): config for config in configs}.values():
         envs.probe(config.env, config.seed)
+
+
+def _check_of_one_sweep(configs: Sequence[RunConfig]) -> None:
+    for key, values in (
+        ("outputs", {config.outputs for config in configs}),
+        ("sweep.*", {config.sweep for config in configs}),
+    ):
+        if len(values) > 1:
+            raise UsageError(f"{key} can't be swept; a sweep has one {'folder' if key == 'outputs' else 'plan'}")
 
 
 def _check_duplicates(jobs: Sequence[Job]) -> None:
@@ -156,45 +166,11 @@ def check_device(config: RunConfig) -> None:
     """Raises UnavailableError if the config's device is not here. Imports torch only where there may be one."""
     if not config.device.startswith("cuda"):
         return
-    if not any(map(os.path.exists, _GRAPHICS_DRIVERS)):
+    if not has_graphics_driver():
         raise UnavailableError(f"device={config.device} but there is no CUDA device; use device=cpu or device=auto")
     from rlrun.hardware import choose_device
 
     choose_device(config.device, max(config.network.hidden))
-
-
-def _check_memory(config: RunConfig, spaces: envs.Spaces) -> None:
-    """The arrays whose size is typed. Raises StorageError if they alone are more than what is free."""
-    match config.algo:
-        case DQNConfig(buffer_size=rows):
-            key, floats = f"algo.buffer_size={rows}", 2 * spaces.observation_size + 4
-        case PPOConfig(rollout_steps=steps, num_envs=num_envs):
-            # The observation before and after each step, and once more in the shuffled batch, as the action is.
-            key, rows = f"algo.rollout_steps={steps} with algo.num_envs={num_envs}", steps * num_envs
-            floats = 3 * spaces.observation_size + 2 * _action_size(spaces.action) + 6
-    needed, free = 4 * rows * floats, _free_memory()
-    if needed > free:
-        raise StorageError(f"{key} needs {needed / 1e9:,.1f} GB, {free / 1e9:,.1f} GB free; make it smaller")
-
-
-def _action_size(actions: envs.Actions) -> int:
-    match actions:
-        case envs.BoxActions(low=low):
-            return len(low)
-        case envs.MultiDiscreteActions(nvec=nvec):
-            return len(nvec)
-        case envs.DiscreteActions():
-            return 1
-
-
-def _free_memory() -> int:
-    """Bytes that can be had without swapping: file caches count as free, which sysconf does not know."""
-    with contextlib.suppress(OSError, ValueError), open("/proc/meminfo", encoding="ascii") as lines:
-        for line in lines:
-            name, _, amount = line.partition(":")
-            if name == "MemAvailable":
-                return 1024 * int(amount.split()[0])
-    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
 def _check_outputs(outputs: Path) -> None:

@@ -23,10 +23,10 @@ from hydra.plugins.launcher import Launcher
 from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 
+from rlrun.config import SweepConfig
 from rlrun.errors import UsageError
 from rlrun.sweeps.jobs import Job, check_jobs, make_job
 
-MOST_JOBS = 10_000
 _NAMESPACE = "hydra_plugins.rlrun"  # Hydra accepts plug-ins of this namespace only
 
 RunJobs = Callable[[list[Job]], None]
@@ -60,19 +60,22 @@ class RlrunSweeper(Sweeper):
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: Any) -> None:
         """Called by Hydra before ``sweep``."""
-        self._config_loader = hydra_context.config_loader
+        self._config_loader, self._config = hydra_context.config_loader, config
         self._launcher = Plugins.instance().instantiate_launcher(
             hydra_context=hydra_context, task_function=task_function, config=config
         )
 
     def sweep(self, arguments: list[str]) -> Sequence[JobReturn]:
-        """Launch one job for each combination. Raises UsageError for no job, or more than 10,000."""
+        """Launch one job for each combination. Raises UsageError for no job, or too many."""
         overrides = OverridesParser.create(self._config_loader).parse_overrides(arguments)
-        return self._launcher.launch(multiply_out(overrides), initial_job_idx=0)
+        most = self._config.sweep.max_jobs
+        # What is no number becomes an error where the jobs are composed.
+        jobs = multiply_out(overrides, most if isinstance(most, int | float) else SweepConfig().max_jobs)
+        return self._launcher.launch(jobs, initial_job_idx=0)
 
 
 class RlrunLauncher(Launcher):
-    """Composes and checks every job, then runs them in this process."""
+    """Composes and checks every job, then hands all of them on."""
 
     __module__ = _NAMESPACE
     run_jobs: RunJobs
@@ -98,20 +101,20 @@ class RlrunLauncher(Launcher):
         return []
 
 
-def multiply_out(overrides: Sequence[Override]) -> list[list[str]]:
-    """The overrides of each job, the last key varying fastest. Raises UsageError for no job, or more than 10,000."""
-    values = [_values(override) for override in overrides]
-    if math.prod(map(len, values)) > MOST_JOBS:
-        raise UsageError(f"the sweep has more than {MOST_JOBS:,} jobs; give fewer values")
+def multiply_out(overrides: Sequence[Override], most: float) -> list[list[str]]:
+    """The overrides of each job, the last key varying fastest. Raises UsageError for no job, or more than ``most``."""
+    values = [_values(override, most) for override in overrides]
+    if math.prod(map(len, values)) > most:
+        raise UsageError(f"the sweep has more than {most:,} jobs; give fewer values, or allow more: sweep.max_jobs=N")
     return [list(job) for job in itertools.product(*values)]
 
 
-def _values(override: Override) -> list[str]:
+def _values(override: Override, most: float) -> list[str]:
     key = override.get_key_element()
     if not override.is_sweep_override():
         return [f"{key}={override.get_value_element_as_str()}"]
     try:
-        values = list(itertools.islice(override.sweep_string_iterator(), MOST_JOBS + 1))
+        values = list(itertools.islice(override.sweep_string_iterator(), int(most) + 1))
     except ValueError as error:  # range(0,5,0)
         raise UsageError(f"{_typed(override)}: {error}") from error
     if not values:

@@ -1,0 +1,64 @@
+"""``rlrun resume SWEEP``: finish what is not finished. Nothing is trained twice, and all that is read is plain data."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from rlrun.cli.output import say, shown_path
+from rlrun.cli.results import finish_sweep
+from rlrun.cli.resume import changed, extend, extends, reached_limits, require_exact, say_moving
+from rlrun.cli.sweep_view import choose_sweep_view
+from rlrun.config import RunConfig
+from rlrun.interrupts import Interrupts
+from rlrun.run import Run
+from rlrun.sweeps.jobs import check_device
+from rlrun.sweeps.sweep import opened_sweep, places_of, plan_sweep, train_sweep
+
+
+def resume_sweep(directory: Path, overrides: Sequence[str], exact: bool, quiet: bool) -> int:
+    """Train the unfinished runs of a sweep, and finished ones that ``overrides`` extend. Returns the exit code.
+
+    Raises:
+        LockedError: the sweep, or one of its runs, is being trained.
+        ResumeError, UsageError: the runs can't be changed so, or, if ``exact``, not be continued exactly.
+    """
+    with opened_sweep(directory) as (sweep, held):
+        configs = [changed(run, overrides) for run in sweep.runs]
+        pairs = [(run, config) for run, config in zip(sweep.runs, configs, strict=True) if _is_left(run, config)]
+        if not pairs and not sweep.unreadable:
+            say(
+                f"already complete ({len(sweep.runs)} runs); extend with: rlrun resume {shown_path(directory)} total_frames=N"
+            )
+            return 0
+        for config in {(config.device, config.network.hidden): config for _, config in pairs}.values():
+            check_device(config)
+        if exact:
+            _require_exact(pairs)
+        if pairs and not quiet:
+            say_moving(*pairs[0])
+        for run, config in pairs:
+            with run.lock():  # only for as long as we write: the workers take it again
+                if config != run.config:
+                    extend(run, config)
+        with Interrupts() as interrupts:
+            view = choose_sweep_view(quiet)
+            if pairs:
+                train_sweep(sweep, places_of([run for run, _ in pairs], view.note), view, interrupts, held)
+    return finish_sweep(sweep, interrupts.signal, quiet)
+
+
+def _is_left(run: Run, config: RunConfig) -> bool:
+    if run.manifest["status"] != "finished":
+        return True
+    return extends(run, config) and not reached_limits(run, config)
+
+
+def _require_exact(pairs: Sequence[tuple[Run, RunConfig]]) -> None:
+    """Raises ResumeError if a run can't be continued exactly in the batch it would be in."""
+    before = {run.directory: run for run, _ in pairs}
+    batches, _ = plan_sweep(places_of([replace(run, config=config) for run, config in pairs], say))
+    for batch in batches:
+        for run in batch.runs:
+            require_exact(before[run.directory], run.config, len(batch.runs))

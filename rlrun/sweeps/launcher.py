@@ -1,0 +1,194 @@
+"""The parent's side of a sweep: starts a worker process for each batch, a few at a time, and listens to them.
+
+This process never imports torch. A worker that dies costs its own batch alone.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import selectors
+import signal
+import subprocess
+import sys
+from collections import deque
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+from rlrun.config import to_mapping
+from rlrun.errors import RlrunError
+from rlrun.interrupts import Interrupts
+from rlrun.plain import printable, reason_of
+from rlrun.run import Run
+from rlrun.sweeps.batches import Batch
+
+# -P: nothing in the folder that the user stands in may take the place of a module.
+COMMAND = (sys.executable, "-P", "-m", "rlrun.sweeps.worker")
+_SECONDS_BETWEEN_LOOKS = 0.2  # at signals and the clock
+
+
+class SweepView(Protocol):
+    """Who watches a sweep. ``batch`` is an index into the batches, ``member`` one into the runs of a batch."""
+
+    def start(self, directory: Path, runs: Sequence[Run], batches: Sequence[Batch], workers: int) -> None: ...
+    def launched(self, batch: int) -> None: ...
+    def header(self, batch: int, header: Mapping[str, str]) -> None: ...
+    def progress(self, batch: int, frames: int, return_mean: float | None) -> None: ...
+    def evaluated(self, batch: int, member: int, frames: int, result: Mapping[str, Any], best: bool) -> None: ...
+    def note(self, line: str) -> None: ...
+    def ended(self, batch: int, member: int, status: str, error: str | None) -> None: ...
+    def left(self, batch: int) -> None: ...
+    def tick(self) -> None: ...
+    def finish(self) -> None: ...
+
+
+class _Worker:
+    """A process that trains one batch."""
+
+    def __init__(self, index: int, batch: Batch, log: Path, held: int) -> None:
+        """``held``: the descriptor of the sweep's lock, so that it is held for as long as a worker lives. Raises OSError."""
+        self.index, self.batch, self.log = index, batch, log
+        self.left = {*range(len(batch.runs))}  # members that have not ended
+        self._received = b""
+        with contextlib.suppress(FileNotFoundError):
+            log.unlink()
+        with open(os.open(log, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600), "wb") as stderr:
+            # In a session of its own: Ctrl-C on the terminal is for us, who pass it on as SIGTERM.
+            self.process = subprocess.Popen(
+                COMMAND, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=stderr,
+                start_new_session=True, pass_fds=(held,),
+            )  # fmt: skip
+        runs = [{"directory": str(run.directory), "config": to_mapping(run.config)} for run in batch.runs]
+        request = {"parent": os.getpid(), "frames": batch.frames, "runs": runs}
+        assert self.process.stdin is not None and self.process.stdout is not None
+        self.output = self.process.stdout
+        with contextlib.suppress(BrokenPipeError), self.process.stdin as stdin:
+            stdin.write(json.dumps(request).encode() + b"\n")
+
+    def events(self) -> list[dict[str, Any]] | None:
+        """What it has said since; None: it has closed its output, as it does when it ends in whatever way."""
+        data = os.read(self.output.fileno(), 1 << 16)
+        if not data:
+            return None
+        *lines, self._received = (self._received + data).split(b"\n")
+        return [json.loads(line) for line in lines]
+
+    def end(self) -> str | None:
+        """Wait for it. Why it died, if it did not end by itself."""
+        self.output.close()
+        code = self.process.wait()
+        last = _last_line(self.log)
+        words = f": {last}" if last else ""
+        if code == 0:
+            return None
+        if code == -signal.SIGKILL:
+            return f"worker was killed (out of memory?){words}"
+        how = f"died: {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
+        return f"worker {how}{words}"
+
+
+def _last_line(log: Path) -> str:
+    """The last line of a log, which is removed if it is empty."""
+    with contextlib.suppress(OSError):
+        lines = log.read_bytes()[-4096:].decode("utf-8", "replace").split("\n")
+        written = [line.strip() for line in lines if line.strip()]
+        if written:
+            return printable(written[-1])[:300]
+        log.unlink()
+    return ""
+
+
+class Launcher:
+    """Trains batches, at most ``workers`` at a time. ``errors`` says of each run that failed, why."""
+
+    def __init__(
+        self,
+        directory: Path,
+        batches: Sequence[Batch],
+        workers: int,
+        view: SweepView,
+        interrupts: Interrupts,
+        held: int,
+    ) -> None:
+        self.errors: dict[Path, str] = {}
+        self._directory, self._most, self._held = directory, workers, held
+        self._waiting = deque(enumerate(batches))
+        self._view, self._interrupts = view, interrupts
+        self._workers: list[_Worker] = []
+        self._selector = selectors.DefaultSelector()
+
+    def run(self) -> None:
+        """Until all batches have ended; after a signal, until the workers have saved and left."""
+        self._interrupts.abandon = lambda: self._signal(signal.SIGKILL)
+        told = False
+        try:
+            while self._workers or (self._waiting and not self._interrupts()):
+                while self._waiting and len(self._workers) < self._most and not self._interrupts():
+                    self._launch(*self._waiting.popleft())
+                if self._interrupts() and not told:
+                    told = True
+                    self._signal(signal.SIGTERM)
+                    self._view.note("stopping: workers save their runs and leave; again to abandon them")
+                for key, _ in self._selector.select(_SECONDS_BETWEEN_LOOKS):
+                    self._listen(key.data)
+                self._view.tick()
+        finally:
+            self._signal(signal.SIGTERM)  # an error of ours: nobody may go on without us
+            self._selector.close()
+            self._interrupts.abandon = lambda: None
+
+    def _launch(self, index: int, batch: Batch) -> None:
+        try:
+            worker = _Worker(index, batch, self._directory / f"worker-{index + 1}.log", self._held)
+        except OSError as error:
+            for member, run in enumerate(batch.runs):
+                self._failed(index, member, run, f"can't start a worker: {reason_of(error)}")
+            return
+        self._workers.append(worker)
+        self._selector.register(worker.output, selectors.EVENT_READ, worker)
+        self._view.launched(index)
+
+    def _listen(self, worker: _Worker) -> None:
+        events = worker.events()
+        for event in events or ():
+            self._show(worker, event)
+        if events is None:
+            self._selector.unregister(worker.output)
+            self._workers.remove(worker)
+            reason = worker.end()
+            stopped = self._interrupts() and worker.process.returncode == -signal.SIGTERM  # before it could catch it
+            for member in sorted(worker.left) if reason and not stopped else ():
+                self._failed(worker.index, member, worker.batch.runs[member], reason or "")
+            self._view.left(worker.index)
+
+    def _show(self, worker: _Worker, event: dict[str, Any]) -> None:
+        kind, index = event.pop("event"), worker.index
+        match kind:
+            case "start":
+                self._view.header(index, event["header"])
+            case "progress":
+                self._view.progress(index, event["frames"], event["return_mean"])
+            case "evaluated":
+                self._view.evaluated(index, event["member"], event["frames"], event["result"], event["best"])
+            case "note":
+                self._view.note(event["line"])
+            case "ended":
+                worker.left.discard(event["member"])
+                if event["error"]:
+                    self.errors[worker.batch.runs[event["member"]].directory] = event["error"]
+                self._view.ended(index, event["member"], event["status"], event["error"])
+
+    def _failed(self, index: int, member: int, run: Run, reason: str) -> None:
+        """Record what a worker could not record itself."""
+        self.errors[run.directory] = reason
+        with contextlib.suppress(RlrunError):
+            run.reread()
+            run.update(status="failed", failure=reason)
+        self._view.ended(index, member, "failed", reason)
+
+    def _signal(self, number: int) -> None:
+        for worker in self._workers:
+            with contextlib.suppress(ProcessLookupError):
+                worker.process.send_signal(number)

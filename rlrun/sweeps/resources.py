@@ -1,0 +1,108 @@
+"""What this machine has for a sweep: workers, memory, and the size of a population that is fastest."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Mapping, Sequence
+
+from rlrun import envs
+from rlrun.config import DQNConfig, PPOConfig, RunConfig
+from rlrun.errors import StorageError
+
+FASTEST = {"dqn": 8, "ppo": 16}
+"""Members of a population from which on a larger one trains no more frames a second on a core."""
+FASTEST_ON_CUDA = 256
+PROCESS_BYTES = 250_000_000  # of a worker, before the arrays of its members
+
+_GRAPHICS_DRIVERS = ("/dev/nvidiactl", "/dev/nvmap", "/dev/kfd", "/dev/dxg")  # NVIDIA, its Jetson, AMD, Windows' WSL
+
+
+def has_graphics_driver() -> bool:
+    """False if there can be no CUDA device, which is known without importing torch."""
+    return any(map(os.path.exists, _GRAPHICS_DRIVERS))
+
+
+def uses_cuda(config: RunConfig) -> bool:
+    """Whether the config trains on a graphics card. Imports torch only where there may be one."""
+    if config.device != "auto" or not has_graphics_driver():
+        return config.device.startswith("cuda")
+    from rlrun.hardware import choose_device
+
+    return choose_device(config.device, max(config.network.hidden)) != "cpu"
+
+
+def workers_for(configs: Sequence[RunConfig]) -> int:
+    """``sweep.workers``, or as many as have the cores they want; one if a graphics card would have to be shared."""
+    wanted = configs[0].sweep.workers
+    if wanted is not None:
+        return wanted
+    if any(uses_cuda(config) for config in {(c.device, c.network.hidden): c for c in configs}.values()):
+        return 1
+    return max(1, len(os.sched_getaffinity(0)) // max(config.hardware.threads for config in configs))
+
+
+def largest_batch(config: RunConfig, spaces: envs.Spaces, workers: int) -> int:
+    """The most members of one population: ``sweep.batch``, or what is fastest and fits into memory ``workers`` times.
+
+    Raises:
+        StorageError: what was typed does not fit.
+    """
+    key, needed = bytes_of(config, spaces)
+    free = free_memory()
+    fits = int((free / workers - PROCESS_BYTES) // max(needed, 1))
+    wanted = config.sweep.batch
+    if wanted is None:
+        return max(1, min(FASTEST_ON_CUDA if uses_cuda(config) else FASTEST[config.algo.name], fits))
+    if wanted > max(1, fits):
+        total = workers * wanted * needed
+        raise StorageError(
+            f"sweep.batch={wanted} in {workers} workers, each member with {key}, needs {total / 1e9:,.1f} GB, "
+            f"{free / 1e9:,.1f} GB free; lower sweep.batch or sweep.workers"
+        )
+    return wanted
+
+
+def check_memory(config: RunConfig, spaces: envs.Spaces) -> None:
+    """Raises StorageError if the arrays whose size is typed are alone more than what is free."""
+    key, needed = bytes_of(config, spaces)
+    free = free_memory()
+    if needed > free:
+        raise StorageError(f"{key} needs {needed / 1e9:,.1f} GB, {free / 1e9:,.1f} GB free; make it smaller")
+
+
+def bytes_of(config: RunConfig, spaces: envs.Spaces) -> tuple[str, int]:
+    """The settings that size one agent's largest arrays, and the bytes of these."""
+    match config.algo:
+        case DQNConfig(buffer_size=rows):
+            key, floats = f"algo.buffer_size={rows}", 2 * spaces.observation_size + 4
+        case PPOConfig(rollout_steps=steps, num_envs=num_envs):
+            # The observation before and after each step, and once more in the shuffled batch, as the action is.
+            key, rows = f"algo.rollout_steps={steps} with algo.num_envs={num_envs}", steps * num_envs
+            floats = 3 * spaces.observation_size + 2 * _action_size(spaces.action) + 6
+    return key, 4 * rows * floats
+
+
+def free_memory() -> int:
+    """Bytes that can be had without swapping: file caches count as free, which sysconf does not know."""
+    with contextlib.suppress(OSError, ValueError), open("/proc/meminfo", encoding="ascii") as lines:
+        for line in lines:
+            name, _, amount = line.partition(":")
+            if name == "MemAvailable":
+                return 1024 * int(amount.split()[0])
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+
+
+def spaces_of(configs: Sequence[RunConfig]) -> Mapping[str, envs.Spaces]:
+    """The spaces of every environment, by ``repr`` of its config. Raises what ``envs.spaces`` raises."""
+    return {key: envs.spaces(env) for key, env in {repr(config.env): config.env for config in configs}.items()}
+
+
+def _action_size(actions: envs.Actions) -> int:
+    match actions:
+        case envs.BoxActions(low=low):
+            return len(low)
+        case envs.MultiDiscreteActions(nvec=nvec):
+            return len(nvec)
+        case envs.DiscreteActions():
+            return 1

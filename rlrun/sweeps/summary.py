@@ -1,0 +1,162 @@
+"""What became of a sweep: a row for each job, statistics over the seeds of each setting, and their files."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from rlrun.errors import ResumeError
+from rlrun.locks import is_locked
+from rlrun.metrics import read_episodes
+from rlrun.plain import printable, write_atomically
+from rlrun.provenance import clean, versions
+from rlrun.reports import statistics
+from rlrun.run import SWEEP_LIST, Run
+
+TAIL = 100  # training episodes
+EVALUATION, TRAINING = "final evaluation", f"last {TAIL} training episodes"
+
+
+@dataclass(frozen=True)
+class Row:
+    """One job. ``settings``: what was typed for the keys that differ between jobs, and the seed."""
+
+    job: int
+    settings: dict[str, str]
+    directory: str
+    status: str
+    return_mean: float | None
+    """Of what ``measure`` says."""
+    measure: str
+    frames: int
+    seconds: float | None
+    error: str | None
+
+
+@dataclass(frozen=True)
+class Group:
+    """The jobs that differ in nothing but the seed, and the statistics of the returns of those that have finished."""
+
+    settings: dict[str, str]
+    failed: int
+    statistics: dict[str, Any]
+
+
+def rows_of(runs: Sequence[Run], errors: Mapping[Path, str]) -> list[Row]:
+    """A row for each run, from its run.json; ``errors``: of runs that failed just now, whatever their run.json says."""
+    swept, rows = swept_keys(runs), []
+    for number, run in enumerate(runs, 1):
+        typed, manifest = _typed(run), run.manifest
+        error = errors.get(run.directory)
+        failure = manifest.get("failure")
+        status = "failed" if error else manifest["status"]
+        if status == "running" and not is_locked(run.directory):
+            status = "interrupted"
+        value, measure = _return_of(run)
+        seconds = manifest.get("wall_seconds")
+        rows.append(
+            Row(
+                manifest["job"] if isinstance(manifest.get("job"), int) else number,
+                {key: typed.get(key, "") for key in swept if key != "seed"} | {"seed": str(run.config.seed)},
+                run.directory.name,
+                status,
+                value,
+                measure,
+                manifest["frames"],
+                seconds if isinstance(seconds, float) else None,
+                error or (failure if status == "failed" and isinstance(failure, str) else None),
+            )
+        )
+    return rows
+
+
+def groups_of(rows: Sequence[Row]) -> list[Group]:
+    """The groups, in the order of their first jobs."""
+    members: dict[tuple[tuple[str, str], ...], list[Row]] = {}
+    for row in rows:
+        settings = tuple((key, value) for key, value in row.settings.items() if key != "seed")
+        members.setdefault(settings, []).append(row)
+    groups = []
+    for key, same in members.items():
+        returns = [row.return_mean for row in same if row.status == "finished" and row.return_mean is not None]
+        failed = sum(row.status == "failed" for row in same)
+        groups.append(Group(dict(key), failed, statistics.summary(returns)))
+    return groups
+
+
+def swept_keys(runs: Sequence[Run]) -> list[str]:
+    """The keys whose typed values differ between runs."""
+    values: dict[str, set[str]] = {}
+    for run in runs:
+        for key, value in _typed(run).items():
+            values.setdefault(key, set()).add(value)
+    return [key for key, different in values.items() if len(different) > 1]
+
+
+def save_summary(
+    directory: Path, runs: Sequence[Run], errors: Mapping[Path, str], work: tuple[float, int] | None
+) -> None:
+    """Write ``sweep.json`` and ``sweep.csv``. ``work``: wall-clock seconds and the agent-frames trained in them. Raises StorageError."""
+    rows = rows_of(runs, errors)
+    seconds, frames = work or (None, 0)
+    values = {
+        "settings": swept_keys(runs),
+        "jobs": [asdict(row) for row in rows],
+        "groups": [asdict(group) for group in groups_of(rows)],
+        "versions": versions(),
+        "seconds": seconds,
+        "agent_frames": frames,
+        "agent_frames_per_second": frames / seconds if seconds else None,
+    }
+    write_atomically(directory / "sweep.csv", _csv(rows).encode())
+    write_atomically(directory / SWEEP_LIST, json.dumps(clean(values), indent=1, allow_nan=False).encode() + b"\n")
+
+
+def _typed(run: Run) -> dict[str, str]:
+    """What was typed for a run, key by key; it may be anyone's."""
+    overrides = run.manifest.get("overrides")
+    texts = [text for text in overrides if isinstance(text, str)] if isinstance(overrides, list) else []
+    return {printable(key): printable(value) for key, _, value in (text.partition("=") for text in texts)}
+
+
+def _return_of(run: Run) -> tuple[float | None, str]:
+    """The return to compare runs by, and what it was measured on."""
+    if run.config.evaluation.episodes > 0:
+        value = (run.manifest["evaluation"] or {}).get("return_mean")
+        return float(value) if isinstance(value, float) and math.isfinite(value) else None, EVALUATION
+    try:
+        tail = read_episodes(run.directory)["return"][-TAIL:]
+    except ResumeError:
+        tail = np.array([])
+    return float(tail.mean()) if len(tail) and np.isfinite(tail).all() else None, TRAINING
+
+
+def _csv(rows: Sequence[Row]) -> str:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    keys = list(rows[0].settings) if rows else []
+    columns = ("directory", "status", "return_mean", "measure", "frames", "seconds", "error")
+    writer.writerow(["job", *map(_cell, keys), *columns])
+    for row in rows:
+        cells = [row.job, *row.settings.values(), *(getattr(row, column) for column in columns)]
+        writer.writerow([_cell(clean(cell)) for cell in cells])
+    return text.getvalue()
+
+
+def _cell(value: Any) -> Any:
+    """Text that a spreadsheet would take for a formula gets an apostrophe; numbers do not."""
+    if not isinstance(value, str) or not value.startswith(("=", "+", "-", "@")):
+        return value
+    try:
+        float(value)
+    except ValueError:
+        return f"'{value}"
+    return value

@@ -1,0 +1,143 @@
+"""A sweep: a directory of runs. All of them exist before the first is trained, so that it can be finished whatever happens."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+
+from rlrun.checkpoint import CheckpointFolder
+from rlrun.config import RunConfig, signature
+from rlrun.errors import ResumeError
+from rlrun.interrupts import Interrupts
+from rlrun.locks import lock
+from rlrun.provenance import clean
+from rlrun.run import SWEEPS, Run, make_directory, runs_in
+from rlrun.sweeps.batches import Batch, Place, common_frames, plan
+from rlrun.sweeps.jobs import Job
+from rlrun.sweeps.launcher import Launcher, SweepView
+from rlrun.sweeps.resources import largest_batch, spaces_of, workers_for
+from rlrun.sweeps.runner import create_run
+from rlrun.sweeps.summary import save_summary
+
+
+@dataclass
+class Sweep:
+    """The runs in a sweep's directory, in the order of their jobs."""
+
+    directory: Path
+    runs: list[Run]
+    unreadable: dict[str, str] = field(default_factory=dict)
+    """Name of a run that can't be opened -> why."""
+    errors: dict[Path, str] = field(default_factory=dict)
+    """Directory of a run that failed just now -> why."""
+
+
+@contextmanager
+def new_sweep(jobs: Sequence[Job]) -> Iterator[tuple[Sweep, int]]:
+    """Make the directory of checked jobs with all their runs, waiting, and hold its lock, whose descriptor is given, too.
+
+    Raises:
+        StorageError: it can't be written; then nothing is left of it.
+    """
+    directory = make_directory(Path(jobs[0].config.outputs, SWEEPS), _name([job.config for job in jobs]))
+    with lock(directory, "sweep") as held:
+        try:
+            sweep = Sweep(directory, [create_run(job, directory, number) for number, job in enumerate(jobs, 1)])
+            save_summary(directory, sweep.runs, sweep.errors, None)  # last: now it is a sweep
+        except BaseException:
+            shutil.rmtree(directory, ignore_errors=True)
+            raise
+        yield sweep, held
+
+
+@contextmanager
+def opened_sweep(directory: Path) -> Iterator[tuple[Sweep, int]]:
+    """The sweep in ``directory``, which may come from anywhere, and the descriptor of its lock, which is held.
+
+    Its runs are the real folders in it, whatever its lists say.
+
+    Raises:
+        LockedError: it is being trained.
+        ResumeError: none of its runs can be opened.
+    """
+    with lock(directory, "sweep") as held:
+        sweep = Sweep(directory, [])
+        for place in sorted(runs_in(directory)):
+            try:
+                sweep.runs.append(Run.open(place))
+            except ResumeError as error:
+                sweep.unreadable[place.name] = str(error)
+        if not sweep.runs:
+            raise ResumeError("\n".join(sweep.unreadable.values()) or f"{directory} has no run any more")
+        sweep.runs.sort(key=lambda run: (job_number(run), run.directory.name))
+        yield sweep, held
+
+
+def job_number(run: Run) -> int:
+    """Its place in the sweep, as its run.json has it."""
+    number = run.manifest.get("job")
+    return number if isinstance(number, int) else 0
+
+
+def places_of(runs: Sequence[Run], notice: Callable[[str], None]) -> list[Place]:
+    """Where each run goes on from: those that were trained together from a frame that they have in common.
+
+    Damaged checkpoints are renamed and reported to ``notice``.
+    """
+    together: dict[tuple[str, str, bool], list[Run]] = {}
+    for run in runs:
+        population = run.manifest.get("population")
+        first = str(population.get("first")) if isinstance(population, dict) else ""
+        # What failed alone has fallen behind the others, who are not to wait for it.
+        together.setdefault((signature(run.config), first, run.manifest["status"] == "failed"), []).append(run)
+    frames: dict[Path, int | None] = {}
+    for former in together.values():
+        folders = [CheckpointFolder(run.checkpoints, run.config.checkpoint.keep) for run in former]
+        held = [[number for number, _ in folder.undamaged(notice)] for folder in folders]
+        frames |= {run.directory: frame for run, frame in zip(former, common_frames(held), strict=True)}
+    return [Place(run, frames[run.directory]) for run in runs]
+
+
+def plan_sweep(places: Sequence[Place]) -> tuple[list[Batch], int]:
+    """Batches for this machine, and the number of workers. Raises StorageError: the memory asked for is not there."""
+    configs = [place.run.config for place in places]
+    workers, spaces = workers_for(configs), spaces_of(configs)
+    return plan(places, workers, lambda config: largest_batch(config, spaces[repr(config.env)], workers)), workers
+
+
+def train_sweep(sweep: Sweep, places: Sequence[Place], view: SweepView, interrupts: Interrupts, held: int) -> None:
+    """Train ``places``, some or all of the sweep's runs, and write the sweep's lists. ``interrupts``: already entered.
+
+    Raises:
+        StorageError: as ``plan_sweep``; the lists can't be written.
+    """
+    batches, workers = plan_sweep(places)
+    began = time.monotonic()
+    launcher = Launcher(sweep.directory, batches, workers, view, interrupts, held)
+    view.start(sweep.directory, sweep.runs, batches, workers)
+    try:
+        launcher.run()
+    finally:
+        view.finish()
+    sweep.errors = launcher.errors
+    trained = 0
+    for place in places:
+        place.run.reread()
+        trained += max(0, place.run.manifest["frames"] - (place.frames or 0))
+    save_summary(sweep.directory, sweep.runs, sweep.errors, (time.monotonic() - began, trained))
+
+
+def _name(configs: Sequence[RunConfig]) -> str:
+    """``<date>_<time>_<name or algo_env>``."""
+    names = {config.name for config in configs}
+    algos = "-".join(dict.fromkeys(config.algo.name for config in configs))
+    envs = "-".join(dict.fromkeys(config.env.name for config in configs))
+    label = names.pop() if len(names) == 1 and "" not in names else f"{algos}_{envs}"
+    label = re.sub(r"[^A-Za-z0-9._-]+", "-", clean(label))
+    return f"{datetime.now(UTC):%Y-%m-%d_%H%M%S}_{label[:100]}"

@@ -1,0 +1,363 @@
+"""Sweeps around their workers: directories, failures, signals, resuming, lists. Most workers here only pretend to train."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import FAKE_WORKER
+from test_cli_hardship import wait_until
+
+from rlrun.locks import lock
+from rlrun.run import Run
+from rlrun.sweeps.summary import _cell
+
+SEEDS = ("-m", "seed=range(4)", "total_frames=2000", "sweep.batch=2", "sweep.workers=2")
+
+
+def only_sweep(workplace: Path) -> Path:
+    (directory,) = (workplace / "outputs" / "sweeps").iterdir()
+    return directory
+
+
+def runs_of(sweep: Path) -> list[Run]:
+    return sorted((Run.open(path.parent) for path in sweep.glob("*/run.json")), key=lambda run: run.manifest["job"])
+
+
+def statuses(sweep: Path) -> list[str]:
+    return [run.manifest["status"] for run in runs_of(sweep)]
+
+
+def summary(sweep: Path) -> dict[str, Any]:
+    values = json.loads((sweep / "sweep.json").read_text())
+    assert isinstance(values, dict)
+    return values
+
+
+# --- directories and lists -------------------------------------------------------------------------------------------
+
+
+def test_all_directories_wait_before_the_first_is_trained(rlrun: Any, workplace: Path, fake_worker: Any) -> None:
+    fake_worker("print(len(list(Path('outputs/sweeps').glob('*/*/run.json'))), file=sys.stderr); end_all()")
+    assert rlrun(*SEEDS).code == 0
+    sweep = only_sweep(workplace)
+    assert (sweep / "worker-1.log").read_text() == "4\n"
+    assert statuses(sweep) == ["finished"] * 4
+    assert [run.manifest["job"] for run in runs_of(sweep)] == [1, 2, 3, 4]
+    assert {run.manifest["sweep"] for run in runs_of(sweep)} == {sweep.name}
+    assert not list(workplace.rglob("multirun.yaml"))
+
+
+def test_sweep_json_and_csv(rlrun: Any, workplace: Path, fake_worker: Any) -> None:
+    fake_worker()
+    arguments = ("-m", "seed=1,2,3", "algo.gamma=0.9,0.99", "name='a=b',-x", "total_frames=2000")
+    assert rlrun(*arguments).code == 2  # such names are refused
+    answer = rlrun(*arguments[:3], "env.kwargs.render_mode=null,rgb_array", "total_frames=2000")
+    assert answer.code == 0, answer.err
+    values = summary(only_sweep(workplace))
+    assert values["settings"] == ["seed", "algo.gamma", "env.kwargs.render_mode"]
+    assert len(values["jobs"]) == 12 and values["jobs"][0]["settings"] == {
+        "algo.gamma": "0.9", "env.kwargs.render_mode": "null", "seed": "1",
+    }  # fmt: skip
+    assert [(group["settings"]["algo.gamma"], group["failed"]) for group in values["groups"]] == [
+        ("0.9", 0), ("0.9", 0), ("0.99", 0), ("0.99", 0),
+    ]  # fmt: skip
+    statistics = values["groups"][0]["statistics"]
+    assert (statistics["count"], statistics["mean"], statistics["iqm"], statistics["best"]) == (3, 20.0, 20.0, 30.0)
+    assert statistics["interval"] == [10.0, 30.0]
+    assert values["agent_frames"] == 24_000 and values["agent_frames_per_second"] > 0 and values["versions"]["torch"]
+    rows = list(csv.DictReader((only_sweep(workplace) / "sweep.csv").read_text().splitlines()))
+    assert [row["job"] for row in rows] == [str(number) for number in range(1, 13)]
+    assert rows[5] == rows[5] | {"algo.gamma": "0.9", "return_mean": "20.0", "status": "finished", "frames": "2000"}
+    lines = answer.out.splitlines()
+    assert next(line for line in lines if line.startswith("#  ")).split() == [
+        "#", "algo.gamma", "env.kwargs.render_mode", "seed", "status", "return", "frames", "run",
+    ]  # fmt: skip
+    assert "returns: final evaluation; best settings first" in lines
+
+
+@pytest.mark.parametrize(
+    ("cell", "safe"),
+    [
+        ("=1+1", "'=1+1"),
+        ("@x", "'@x"),
+        ("-x", "'-x"),
+        ("+", "'+"),
+        ("-1.5", "-1.5"),
+        ("+1e3", "+1e3"),
+        (-2, -2),
+        ("a=b", "a=b"),
+    ],
+)
+def test_cells_are_no_formulas(cell: Any, safe: Any) -> None:
+    assert _cell(cell) == safe
+
+
+def test_returns_of_training_where_nothing_is_evaluated(rlrun: Any, workplace: Path, fake_worker: Any) -> None:
+    fake_worker("""
+        for run in runs:
+            rows = "".join(f"{n},{n},{n}.0,1\\n" for n in range(1, 201))
+            (run.directory / "episodes.csv").write_text("episode,frames,return,length\\n" + rows)
+        end_all()
+    """)
+    answer = rlrun(*SEEDS, "evaluation.episodes=0")
+    assert answer.code == 0 and "returns: last 100 training episodes" in answer.out
+    assert [job["return_mean"] for job in summary(only_sweep(workplace))["jobs"]] == [150.5] * 4
+
+
+def test_many_jobs_are_shown_as_groups_only(rlrun: Any, fake_worker: Any) -> None:
+    fake_worker()
+    answer = rlrun("-m", "seed=range(20)", "total_frames=2000")
+    assert answer.code == 0 and "95% interval" in answer.out
+    assert not [line for line in answer.out.splitlines() if line.startswith("#  ")]
+
+
+def test_quiet_sweep_prints_its_directory_only(rlrun: Any, workplace: Path, fake_worker: Any) -> None:
+    fake_worker()
+    assert rlrun("-q", *SEEDS).out == f"{only_sweep(workplace).relative_to(workplace)}\n"
+
+
+# --- failures --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("death", "reason"),
+    [
+        ("os.abort()", "worker died: SIGABRT"),
+        ("os.kill(os.getpid(), signal.SIGKILL)", "worker was killed (out of memory?)"),
+        ("print('boom', file=sys.stderr); os._exit(3)", "worker ended with exit code 3: boom"),
+    ],
+)
+def test_a_dead_worker_costs_its_own_batch(
+    death: str, reason: str, rlrun: Any, workplace: Path, fake_worker: Any
+) -> None:
+    fake_worker(f"""
+        if 0 in seeds:
+            end(0)
+            {death}
+        end_all()
+    """)
+    answer = rlrun(*SEEDS)
+    sweep = only_sweep(workplace)
+    where = sweep.relative_to(workplace)
+    assert answer.code == 9
+    assert answer.errors == [
+        f"3 of 4 jobs ok, 1 failed; rlrun resume {where} tries them again", f"#2 seed=1: {reason}",
+    ]  # fmt: skip
+    assert statuses(sweep) == ["finished", "failed", "finished", "finished"]
+    assert runs_of(sweep)[1].manifest["failure"] == reason
+    assert [job["error"] for job in summary(sweep)["jobs"]] == [None, reason, None, None]
+    assert (sweep / "worker-1.log").exists() == ("boom" in reason) and not (sweep / "worker-2.log").exists()
+
+    fake_worker("print(seeds, file=sys.stderr); end_all()")
+    again = rlrun("resume", str(where))
+    assert again.code == 0, again.err
+    assert (sweep / "worker-1.log").read_text() == "[1]\n"  # nothing is trained twice
+    assert rlrun("resume", str(where)).out.startswith("already complete (4 runs); extend with: rlrun resume ")
+
+
+def test_failed_members_are_listed_with_their_reasons(rlrun: Any, workplace: Path, fake_worker: Any) -> None:
+    fake_worker("""
+        for member, seed in enumerate(seeds):
+            end(member, *(("failed", "diverged at frame 7") if seed % 2 else ()))
+    """)
+    answer = rlrun(*SEEDS)
+    assert answer.code == 9
+    assert answer.errors[1:] == ["#2 seed=1: diverged at frame 7", "#4 seed=3: diverged at frame 7"]
+    assert summary(only_sweep(workplace))["groups"][0]["failed"] == 2
+
+
+def test_a_worker_that_cannot_be_started(rlrun: Any, workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("rlrun.sweeps.launcher.COMMAND", ("/no/such/python",))
+    answer = rlrun(*SEEDS)
+    assert answer.code == 9 and answer.errors[1] == "#1 seed=0: can't start a worker: No such file or directory"
+    assert statuses(only_sweep(workplace)) == ["failed"] * 4
+
+
+def test_a_sweep_that_cannot_be_made_leaves_nothing(
+    rlrun: Any, workplace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from rlrun.errors import StorageError
+
+    def full(*_: Any) -> None:
+        raise StorageError("no space")
+
+    monkeypatch.setattr("rlrun.sweeps.sweep.save_summary", full)
+    answer = rlrun(*SEEDS)
+    assert (answer.code, answer.errors) == (5, ["no space"])
+    assert list((workplace / "outputs" / "sweeps").iterdir()) == []
+
+
+def test_what_a_worker_prints_is_no_event() -> None:
+    """An environment may print what it likes."""
+    program = (
+        "import os, sys; from rlrun.sweeps.worker import _claim_output\n"
+        "stream = _claim_output(); print('hello from a simulator', flush=True); os.system('echo from below')\n"
+        "print('event', file=stream, flush=True)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
+    assert done.stdout == "event\n" and sorted(done.stderr.splitlines()) == ["from below", "hello from a simulator"]
+
+
+def test_neither_side_imports_what_it_does_not_need() -> None:
+    for module, others in (("rlrun.sweeps.worker", "hydra rich torch gymnasium"), ("rlrun.sweeps.sweep", "torch")):
+        program = f"import sys, {module}; sys.exit(len({{*{others.split()}}} & {{*sys.modules}}))"
+        done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
+        assert done.returncode == 0, done.stderr
+
+
+# --- signals ---------------------------------------------------------------------------------------------------------
+
+SLOW = """
+signal.signal(signal.SIGTERM, lambda *_: None)
+say("start", header={})
+say("progress", frames=1, return_mean=None)
+Path(f"started-{seeds[0]}").touch()
+signal.pause()
+for member in range(len(runs)):
+    end(member, "stopped")
+"""
+PARENT = """
+import sys
+from rlrun.cli import main
+from rlrun.sweeps import launcher
+launcher.COMMAND = (sys.executable, "-c", sys.argv[1])
+sys.exit(main(sys.argv[2:]))
+"""
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
+def test_a_signal_saves_everything_and_gives_one_command(
+    number: int, code: int, rlrun: Any, workplace: Path, fake_worker: Any
+) -> None:
+    program = FAKE_WORKER.format(body=SLOW)
+    arguments = [sys.executable, "-c", PARENT, program, *SEEDS[:3], "sweep.batch=1", "sweep.workers=2"]
+    process = subprocess.Popen(arguments, stdout=subprocess.PIPE, text=True, start_new_session=True)
+    wait_until(lambda: len(list(workplace.glob("started-*"))) == 2)
+    process.send_signal(number)
+    out, _ = process.communicate(timeout=60)
+    assert process.returncode == code
+    sweep = only_sweep(workplace)
+    command = f"rlrun resume {sweep.relative_to(workplace)}"
+    assert f"interrupted: 0 done, 0 failed, 2 resumable, 2 not started; continue with: {command}\n" in out
+    assert statuses(sweep) == ["stopped", "stopped", "waiting", "waiting"]
+    fake_worker()
+    answer = rlrun(*command.split()[1:])
+    assert answer.code == 0, answer.err
+    assert statuses(sweep) == ["finished"] * 4
+
+
+def test_a_second_signal_ends_all_processes(workplace: Path) -> None:
+    stubborn = SLOW.replace("signal.pause()", "open('pid', 'w').write(str(os.getpid()))\nwhile True: signal.pause()")
+    program = FAKE_WORKER.format(body=stubborn)
+    process = subprocess.Popen([sys.executable, "-c", PARENT, program, "-m", "seed=1,2", "sweep.workers=1"])
+    wait_until(lambda: (workplace / "pid").exists() and bool((workplace / "pid").read_text()))
+    worker = int((workplace / "pid").read_text())
+    process.send_signal(signal.SIGINT)
+    time.sleep(1.2)
+    assert process.poll() is None
+    process.send_signal(signal.SIGINT)
+    assert process.wait(timeout=30) == 130
+    wait_until(
+        lambda: not Path(f"/proc/{worker}").exists() or "Z" in Path(f"/proc/{worker}/stat").read_text().split()[2]
+    )
+
+
+# --- resuming --------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def stopped(rlrun: Any, workplace: Path, fake_worker: Callable[..., None]) -> Path:
+    """A sweep of which the first two runs are finished, the third failed, the fourth never started."""
+    fake_worker("""
+        for member, seed in enumerate(seeds):
+            if seed < 2:
+                end(member)
+            elif seed == 2:
+                end(member, "failed", "the simulator is on fire")
+    """)
+    assert rlrun("-q", *SEEDS).code == 9
+    sweep = only_sweep(workplace)
+    assert statuses(sweep) == ["finished", "finished", "failed", "waiting"]
+    fake_worker("print(seeds, request['frames'], file=sys.stderr); end_all()")
+    return sweep
+
+
+def trained(sweep: Path) -> list[str]:
+    return sorted(path.read_text().strip() for path in sweep.glob("worker-*.log"))
+
+
+def test_a_sweep_is_found_by_the_beginning_of_its_name(stopped: Path, rlrun: Any) -> None:
+    assert rlrun("resume", stopped.name[:-2]).code == 0
+    assert trained(stopped) == ["[2] None", "[3] None"]
+    assert rlrun("resume", "latest").code == 0  # a run, and complete
+    assert rlrun("resume", "nothing").code == 4
+
+
+def test_a_beginning_that_fits_several(stopped: Path, rlrun: Any) -> None:
+    (stopped.parent / f"{stopped.name}-1").mkdir()
+    (stopped.parent / f"{stopped.name}-1" / "sweep.json").touch()
+    answer = rlrun("resume", stopped.name[:10])
+    assert answer.code == 2 and "fits 2 sweeps and runs" in answer.errors[0]
+    assert rlrun("resume", stopped.name).code == 0
+
+
+def test_what_the_lists_say_is_ignored(stopped: Path, rlrun: Any, tmp_path: Path) -> None:
+    """Members are the real folders in the sweep."""
+    (stopped / "sweep.json").write_text('{"jobs": [{"directory": "../../../etc", "status": "finished"}]}')
+    outside = tmp_path / "outside"
+    (stopped / "link").symlink_to(outside)
+    runs_of(stopped)[3].directory.rename(outside)
+    (stopped / "worker-1.log").symlink_to(tmp_path / "victim")
+    assert rlrun("resume", str(stopped)).code == 0
+    assert trained(stopped) == ["[2] None"] and not (tmp_path / "victim").exists()
+    assert json.loads((outside / "run.json").read_text())["status"] == "waiting"
+
+
+def test_a_member_that_cannot_be_opened_does_not_stop_the_others(stopped: Path, rlrun: Any) -> None:
+    broken = runs_of(stopped)[2].directory
+    (broken / "config.yaml").write_text("seed: !!python/name:os.system\n")
+    answer = rlrun("resume", str(stopped))
+    assert answer.code == 9 and answer.errors[1].startswith(f"{broken.name}: ")
+    assert trained(stopped) == ["[3] None"]
+
+
+def test_a_sweep_in_use(stopped: Path, rlrun: Any) -> None:
+    with lock(stopped, "sweep"):
+        answer = rlrun("resume", str(stopped))
+    assert answer.code == 8 and f"is in use by pid {os.getpid()}" in answer.errors[0]
+    with runs_of(stopped)[2].lock():
+        answer = rlrun("resume", str(stopped))
+    assert answer.code == 8 and "is in use by pid" in answer.errors[0]
+    assert statuses(stopped) == ["finished", "finished", "failed", "waiting"]
+
+
+def test_overrides_extend_finished_runs_too(stopped: Path, rlrun: Any) -> None:
+    assert rlrun("resume", str(stopped), "algo.gamma=0.1").code == 4
+    assert rlrun("resume", str(stopped), "sweep.batch=0").code == 2
+    assert rlrun("resume", str(stopped), "total_frames=1900").code == 4
+    assert statuses(stopped) == ["finished", "finished", "failed", "waiting"]
+    answer = rlrun("resume", str(stopped), "total_frames=3000", "sweep.workers=1", "sweep.batch=4")
+    assert answer.code == 0, answer.err
+    assert trained(stopped) == ["[0, 1, 2, 3] None"]
+    assert {run.config.total_frames for run in runs_of(stopped)} == {3000}
+    assert rlrun("resume", str(stopped), "sweep.workers=2").out.startswith("already complete")
+
+
+def test_one_member_alone(stopped: Path, rlrun: Any) -> None:
+    waiting = runs_of(stopped)[3].directory
+    answer = rlrun("resume", str(waiting), "sweep.workers=1")
+    assert answer.code == 2 and "sweep.workers=1: for sweeps only" in answer.errors[0]
+    answer = rlrun("resume", str(waiting), "evaluation.episodes=1")
+    assert answer.code == 0, answer.err
+    manifest = Run.open(waiting).manifest
+    assert manifest["status"] == "finished" and manifest["population"]["size"] == 1
