@@ -113,7 +113,7 @@ class Loop:
             RlrunError: there is only that one; or the others are not of the same frame.
         """
         offsets: dict[int, dict[str, int]] = {}
-        reached = {(self.trainer.frames, 0)} if not resume else set()
+        reached: set[tuple[int, int]] = set()
         for agent, member in enumerate(self.members if resume else ()):
             with self._leaving_out(agent):
                 offsets[agent] = self._restore(agent, member, frames)
