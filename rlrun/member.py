@@ -10,13 +10,25 @@ from typing import Any
 import numpy as np
 
 from rlrun.checkpoint import CheckpointFolder
-from rlrun.config import to_mapping
+from rlrun.config import RunConfig, to_mapping
 from rlrun.config.resuming import forbidden_changes, inexact_changes
-from rlrun.errors import ResumeError
+from rlrun.errors import ResumeError, StorageError
+from rlrun.hardware import choose_device
 from rlrun.metrics import Recorder
 from rlrun.provenance import clean, differences
 from rlrun.rollout import Episode
 from rlrun.run import SAME_BITS, Run, dependence, other_population
+
+
+def population_note(config: RunConfig, size: int) -> str | None:
+    """Why a run trained in a population of ``size`` may have other bits than alone; None if it has the same."""
+    if size == 1:
+        return None
+    if choose_device(config.device, max(config.network.hidden)) != "cpu":
+        return "on CUDA bits depend on the size of the population"
+    if config.hardware.kernels == "plain" or config.network.layer_norm:
+        return "on the plain PyTorch path bits may depend on the size of the population"
+    return None
 
 
 @dataclass
@@ -150,6 +162,25 @@ class Member:
         if best:
             self.best = self.evaluation | {"checkpoint": "best.ckpt"}
         return best
+
+    def save(self, frames: int, training: dict[str, Any]) -> None:
+        """A checkpoint to continue from; ``training`` is the member's slice of the trainer's state. Raises StorageError."""
+        tree = {"training": training, "loop": self.capture(), "offsets": self.files.sync()}
+        self.folder.save(frames, self._header(frames), tree)
+        self.saved = frames
+        self.describe(frames)
+
+    def save_best(self, frames: int, policy: dict[str, Any]) -> None:
+        """The weights of the best evaluation, which has just been recorded. Raises StorageError."""
+        self.folder.save_best(self._header(frames) | {"evaluation": self.best}, {"training": policy})
+
+    def _header(self, frames: int) -> dict[str, Any]:
+        return {"frames": frames, "config": clean(to_mapping(self.run.config))}
+
+    def with_advice(self, error: StorageError) -> StorageError:
+        """The error that ended the run, and what to do about it."""
+        advice = f"Every saved checkpoint is intact; make room, then: rlrun resume {self.run.directory}"
+        return StorageError(f"{error}. {advice}")
 
     def describe(self, frames: int, **fields: Any) -> None:
         """Bring run.json up to date."""

@@ -8,51 +8,27 @@ from __future__ import annotations
 import contextlib
 import math
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Protocol
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 
 from rlrun import envstate, hardware
 from rlrun.arrays import as_array
 from rlrun.checkpoint import CheckpointFolder
-from rlrun.config import RunConfig, signature, to_mapping
+from rlrun.config import RunConfig, signature
 from rlrun.envs import spaces
 from rlrun.errors import DivergedError, EnvironmentFailure, ResumeError, RlrunError, StorageError
 from rlrun.evaluation import evaluate
 from rlrun.interrupts import Interrupts
-from rlrun.member import Member
+from rlrun.member import Member, population_note
 from rlrun.metrics import Recorder
-from rlrun.provenance import clean
 from rlrun.reports.figures import draw
 from rlrun.run import SAME_BITS, Run
 from rlrun.seeding import Stream, derive
 from rlrun.trainers import make_trainer
 from rlrun.trainers.base import capture, restore
-
-
-class View(Protocol):
-    """Who watches. Called only between steps; never changes a bit of training."""
-
-    def start(self, runs: Sequence[Run], header: Mapping[str, str]) -> None: ...
-    def progress(
-        self, frames: int, total_frames: int, frames_per_second: float, latest: Sequence[Mapping[str, Any]]
-    ) -> None: ...
-    def evaluated(self, member: int, frames: int, result: Mapping[str, Any], best: bool) -> None: ...
-    def note(self, line: str) -> None: ...
-    def ended(self, member: int, status: str, error: RlrunError | None) -> None: ...
-    def finish(self) -> None: ...
-
-
-@dataclass
-class Outcome:
-    """How a run ended."""
-
-    run: Run
-    status: str  # finished, stopped or failed
-    error: RlrunError | None = None
-    signal: int | None = None
+from rlrun.view import Outcome, View
 
 
 def train(
@@ -89,17 +65,6 @@ def _draw_figures(outcomes: Sequence[Outcome], view: View) -> None:
                 view.note(f"figure: {draw(outcome.run.config.plot.figures, outcome.run.directory)}")
             except Exception as error:  # a picture is never worth a run
                 view.note(f"no figure: {type(error).__name__}: {error}")
-
-
-def population_note(config: RunConfig, size: int) -> str | None:
-    """Why a run trained in a population of ``size`` may have other bits than alone; None if it has the same."""
-    if size == 1:
-        return None
-    if hardware.choose_device(config.device, max(config.network.hidden)) != "cpu":
-        return "on CUDA bits depend on the size of the population"
-    if config.hardware.kernels == "plain" or config.network.layer_norm:
-        return "on the plain PyTorch path bits may depend on the size of the population"
-    return None
 
 
 class Loop:
@@ -149,7 +114,7 @@ class Loop:
             RlrunError: there is only that one; or the others are not of the same frame.
         """
         offsets: dict[int, dict[str, int]] = {}
-        reached = {(self.trainer.frames, 0)} if not resume else set()
+        reached: set[tuple[int, int]] = set()
         for agent, member in enumerate(self.members if resume else ()):
             with self._leaving_out(agent):
                 offsets[agent] = self._restore(agent, member, frames)
@@ -210,13 +175,16 @@ class Loop:
         left = math.inf if limit is None else limit - max(self.members[agent].wall_seconds for agent in self.active)
         started = time.perf_counter()
         deadline = started + left
-        while trainer.frames < target and not interrupts() and not trainer.failures.keys() & self.active:
+        while trainer.frames < target and not interrupts() and not (trainer.failures and self._has_failed()):
             if limit is not None and time.perf_counter() >= deadline:
                 break
             trainer.step()
             if trainer.episodes and self._record_episodes():
                 break
         self._spent(started)
+
+    def _has_failed(self) -> bool:
+        return not self.trainer.failures.keys().isdisjoint(self.active)
 
     def _record_episodes(self) -> bool:
         """Hand ended episodes to their members; true if one has all it wanted."""
@@ -304,8 +272,7 @@ class Loop:
             with self._sparing_others(agent):
                 best = member.evaluated(frames, result)
                 if best:
-                    header = self._header(member) | {"evaluation": member.best}
-                    member.folder.save_best(header, {"training": self._policy_tree(agent)})
+                    member.save_best(frames, self._policy_tree(agent))
                 member.describe(frames)
                 self.view.evaluated(agent, frames, result, best)
         return True
@@ -346,13 +313,7 @@ class Loop:
                 )
                 continue
             with self._sparing_others(agent):
-                tree = {"training": training, "loop": member.capture(), "offsets": member.files.sync()}
-                member.folder.save(frames, self._header(member), tree)
-                member.saved = frames
-                member.describe(frames)
-
-    def _header(self, member: Member) -> dict[str, Any]:
-        return {"frames": self.trainer.frames, "config": clean(to_mapping(member.run.config))}
+                member.save(frames, training)
 
     def _policy_tree(self, agent: int) -> dict[str, Any]:
         """What it takes to act: weights and normaliser."""
@@ -377,12 +338,12 @@ class Loop:
         """Record how a member ended, as far as its disk allows."""
         member = self.members[agent]
         if isinstance(error, StorageError):
-            error = _with_advice(error, member.run)
+            error = member.with_advice(error)
         try:
             member.close()
             member.describe(self.trainer.frames, status=status, failure=str(error) if error else None)
         except StorageError as problem:
-            status, error = "failed", error or _with_advice(problem, member.run)
+            status, error = "failed", error or member.with_advice(problem)
         self._freeze(agent, status, error)
 
     def _freeze(self, agent: int, status: str, error: RlrunError | None) -> None:
@@ -396,11 +357,6 @@ class Loop:
     def _end_all(self, error: RlrunError) -> None:
         for agent in list(self.active):
             self._end(agent, "failed", error)
-
-
-def _with_advice(error: StorageError, run: Run) -> StorageError:
-    advice = f"Every saved checkpoint is intact; make room, then: rlrun resume {run.directory}"
-    return StorageError(f"{error}. {advice}")
 
 
 def next_multiple(frames: int, every: int) -> int:

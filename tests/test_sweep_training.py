@@ -8,6 +8,7 @@ import random
 import signal
 import subprocess
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from test_population import cursed_env
 from test_sweep import only_sweep, runs_of, statuses, summary
 
 from rlrun.cli import main
-from rlrun.run import Run
+from rlrun.run import Run, list_runs
 
 TINY = {
     "dqn": [
@@ -184,11 +185,11 @@ def test_without_their_parent_workers_save_and_leave(rlrun: Any, workplace: Path
     assert statuses(sweep) == ["finished"] * 4
 
 
-def killed_at_random(arguments: list[str], seconds: float) -> None:
-    """Start a command and kill it and all its workers after a time, in random order."""
+def killed(arguments: list[str], wait: Callable[[subprocess.Popen[bytes]], Any]) -> None:
+    """Start a command and, after ``wait``, kill it and all its workers in random order."""
     process = subprocess.Popen(command(*arguments), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     with contextlib.suppress(subprocess.TimeoutExpired):
-        process.wait(timeout=seconds)
+        wait(process)
     victims = [process.pid, *children(process.pid)]
     random.shuffle(victims)
     for victim in victims:
@@ -198,25 +199,23 @@ def killed_at_random(arguments: list[str], seconds: float) -> None:
     wait_until(lambda: not any(Path(f"/proc/{victim}").exists() for victim in victims))
 
 
-def kill_and_resume(rlrun: Any, workplace: Path, times: list[float]) -> Path:
-    killed_at_random(KILLED, times[0])
+def test_a_killed_and_resumed_sweep_is_the_uninterrupted_one(rlrun: Any, workplace: Path, whole: list[Run]) -> None:
+    killed(KILLED, lambda process: wait_until(lambda: has_saved(workplace)))
     sweep = only_sweep(workplace)
-    for seconds in times[1:]:
-        killed_at_random(["resume", "-q", str(sweep)], seconds)
+    assert {run["status"] for run in list_runs(workplace / "outputs")} <= {"interrupted", "finished"}
     answer = rlrun("resume", "-q", str(sweep))
     assert answer.code == 0, answer.err
-    return sweep
-
-
-def test_a_killed_and_resumed_sweep_is_the_uninterrupted_one(rlrun: Any, workplace: Path, whole: list[Run]) -> None:
-    sweep = kill_and_resume(rlrun, workplace, [4.5])
     assert_same_sweep(sweep, whole)
 
 
 @pytest.mark.slow
 def test_killed_at_any_instant(rlrun: Any, workplace: Path, whole: list[Run]) -> None:
-    generator = random.Random(int(os.environ.get("RLRUN_TEST_SEED", "0")))
+    instants = random.Random(int(os.environ.get("RLRUN_TEST_SEED", "0")))
     for _ in range(8):
-        sweep = kill_and_resume(rlrun, workplace, [generator.uniform(1.5, 7) for _ in range(3)])
+        killed(KILLED, lambda process: wait_until(lambda: any(workplace.glob("outputs/sweeps/*/sweep.json"))))
+        sweep = only_sweep(workplace)
+        for _ in range(3):
+            killed(["resume", "-q", str(sweep)], lambda process: process.wait(timeout=instants.uniform(1.5, 7)))
+        assert rlrun("resume", "-q", str(sweep)).code == 0
         assert_same_sweep(sweep, whole)
         sweep.rename(workplace / f"done-{time.monotonic_ns()}")

@@ -62,7 +62,7 @@ def test_plain_lines(runs: list[Run], clock: list[float], capsys: pytest.Capture
         "batch 1 of 2: 2 runs  algo.learning_rate=0.1  seed: 2 values",
         "device: cpu",
         "batch 2 of 2: 2 runs  algo.learning_rate=0.2  seed: 2 values",
-        "2,000/4,000 agent-frames  100/s  0 done, 0 failed, 4 running, 0 waiting",
+        "2,000/4,000 agent-frames  120/s  0 done, 0 failed, 4 running, 0 waiting",
         "#2 algo.learning_rate=0.1 seed=1: 600 frames: return 50.0 ± 1.0 over 2 episodes  (best of the sweep so far)",
         "#1 algo.learning_rate=0.1 seed=0: 600 frames: return 40.0 ± 1.0 over 1 episode",
         "step_1.ckpt is damaged[2J",
@@ -75,7 +75,16 @@ def test_terminal(runs: list[Run], clock: list[float]) -> None:
     console = Console(force_terminal=True, width=120, record=True)
     played(TerminalSweepView(console), runs, clock)
     text = console.export_text()
-    words = ["2 runs", "600/1,000", "100/s", "return 12.5", "0:00:20 left", "0 done, 0 failed, 4 running", "50%"]
+    words = [
+        "2 runs",
+        "600/1,000",
+        "100/s",
+        "return 12.5",
+        "120/s",
+        "0:00:16 left",
+        "0 done, 0 failed, 4 running",
+        "50%",
+    ]
     words += ["1 done, 1 failed, 2 running, 0 waiting", "best so far  50.0 at 600  #2 algo.learning_rate=0.1 seed=1"]
     assert all(word in text for word in words), text
     assert text.count("seed=0: 600 frames: return 40.0") == 1 and "diverged at frame 700" in text

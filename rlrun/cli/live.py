@@ -22,7 +22,7 @@ from rlrun.sweeps.jobs import NOT_TUNED
 if TYPE_CHECKING:
     from rlrun.errors import RlrunError
     from rlrun.run import Run
-    from rlrun.training import View
+    from rlrun.view import View
 
 _SECONDS_BETWEEN_LINES = 10.0
 _SECONDS_BETWEEN_FRAMES = 0.25

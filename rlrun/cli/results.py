@@ -72,11 +72,13 @@ def finish_sweep(sweep: Sweep, signal: int | None, quiet: bool) -> int:
         f"#{row.job} {_words(row.settings)}: {row.error or row.status}" for row in rows if row.status != "finished"
     ]
     failed += [f"{printable(name)}: {reason}" for name, reason in sweep.unreadable.items()]
+    if sweep.unsaved is not None:
+        failed.insert(0, sweep.unsaved)
     if failed:
         most, many = failed[:_MOST_FAILURES], len(failed)
         rest = [f"and {many - len(most)} more; see {SWEEP_LIST}"] if many > len(most) else []
         again = f"rlrun resume {shown_path(sweep.directory)} tries them again"
-        lines = [f"{count['finished']} of {len(rows) + len(sweep.unreadable)} jobs ok, {many} failed; {again}"]
+        lines = [f"{count['finished']} of {len(rows) + len(sweep.unreadable)} jobs ok; {again}"]
         raise SweepError("\n".join([*lines, *(" ".join(line.split()) for line in most), *rest]))
     return 0
 

@@ -14,6 +14,7 @@ from rlrun.config import RunConfig
 from rlrun.interrupts import Interrupts
 from rlrun.run import Run
 from rlrun.sweeps.jobs import check_device
+from rlrun.sweeps.resources import check_batches, spaces_of
 from rlrun.sweeps.sweep import opened_sweep, places_of, plan_sweep, train_sweep
 
 
@@ -34,6 +35,9 @@ def resume_sweep(directory: Path, overrides: Sequence[str], exact: bool, quiet: 
             return 0
         for config in {(config.device, config.network.hidden): config for _, config in pairs}.values():
             check_device(config)
+        if pairs:
+            wanted = [config for _, config in pairs]
+            check_batches(wanted, spaces_of(wanted))
         if exact:
             _require_exact(pairs)
         if pairs and not quiet:

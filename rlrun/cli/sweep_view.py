@@ -89,6 +89,7 @@ class QuietSweepView:
         self.earlier = [run for run in runs if run.directory.name not in trained]
         self.best: tuple[float, str] | None = None
         self.headers: set[str] = set()
+        self._began, self._done_before = time.monotonic(), sum(batch.done for batch in self.batches)
 
     def launched(self, batch: int) -> None:
         """A worker process was started."""
@@ -157,11 +158,11 @@ class QuietSweepView:
         return f"{done} done, {count['failed']} failed, {running} running, {waiting} waiting{stopped}"
 
     def totals(self) -> tuple[int, int, float]:
-        """Agent-frames done, of all, and a second."""
+        """Agent-frames done, of all, and a second since the start, in which workers also start and evaluate."""
         before = sum(run.config.total_frames for run in self.earlier)
         total = sum(batch.members * batch.total_frames for batch in self.batches)
-        now = time.monotonic()
-        return before + sum(b.done for b in self.batches), before + total, sum(b.speed(now) for b in self.batches)
+        done, seconds = sum(batch.done for batch in self.batches), time.monotonic() - self._began
+        return before + done, before + total, (done - self._done_before) / seconds if seconds > 0 else 0.0
 
     def title(self, directory: Path, workers: int) -> str:
         runs = sum(batch.members for batch in self.batches)

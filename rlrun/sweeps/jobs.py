@@ -17,7 +17,7 @@ from rlrun import envs
 from rlrun.config import DQNConfig, PPOConfig, RunConfig, from_dictconfig, to_mapping, typed_overrides
 from rlrun.errors import StorageError, UnavailableError, UsageError
 from rlrun.plain import read_yaml, reason_of
-from rlrun.sweeps.resources import check_memory, has_graphics_driver, largest_batch, spaces_of, workers_for
+from rlrun.sweeps.resources import check_batches, check_memory, has_graphics_driver, spaces_of
 
 NOT_TUNED = "none"
 """The choice that takes no tuned settings though there may be some."""
@@ -116,8 +116,7 @@ def check_jobs(jobs: Sequence[Job]) -> None:
     for config in configs:
         check_memory(config, spaces[repr(config.env)])
     if len(configs) > 1:
-        for config in {repr((config.algo, config.env)): config for config in configs}.values():
-            largest_batch(config, spaces[repr(config.env)], workers_for(configs))
+        check_batches(configs, spaces)
     for outputs in {config.outputs for config in configs}:
         _check_outputs(Path(outputs))
     for config in {repr(config.env): config for config in configs}.values():

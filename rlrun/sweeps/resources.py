@@ -39,7 +39,8 @@ def workers_for(configs: Sequence[RunConfig]) -> int:
         return wanted
     if any(uses_cuda(config) for config in {(c.device, c.network.hidden): c for c in configs}.values()):
         return 1
-    return max(1, len(os.sched_getaffinity(0)) // max(config.hardware.threads for config in configs))
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, cores // max(config.hardware.threads for config in configs))
 
 
 def largest_batch(config: RunConfig, spaces: envs.Spaces, workers: int) -> int:
@@ -61,6 +62,13 @@ def largest_batch(config: RunConfig, spaces: envs.Spaces, workers: int) -> int:
             f"{free / 1e9:,.1f} GB free; lower sweep.batch or sweep.workers"
         )
     return wanted
+
+
+def check_batches(configs: Sequence[RunConfig], spaces: Mapping[str, envs.Spaces]) -> None:
+    """Raises StorageError if the batches that were asked for do not fit into memory."""
+    workers = workers_for(configs)
+    for config in {repr((config.algo, config.env)): config for config in configs}.values():
+        largest_batch(config, spaces[repr(config.env)], workers)
 
 
 def check_memory(config: RunConfig, spaces: envs.Spaces) -> None:

@@ -16,7 +16,7 @@ from rlrun.run import Run
 
 if TYPE_CHECKING:
     from rlrun.sweeps.jobs import Job
-    from rlrun.training import Outcome, View
+    from rlrun.view import Outcome, View
 
 
 def create_run(job: Job, sweep: Path | None = None, number: int | None = None) -> Run:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from rlrun.checkpoint import CheckpointFolder
 from rlrun.config import RunConfig, signature
-from rlrun.errors import ResumeError
+from rlrun.errors import ResumeError, StorageError
 from rlrun.interrupts import Interrupts
 from rlrun.locks import lock
 from rlrun.provenance import clean
@@ -36,6 +36,8 @@ class Sweep:
     """Name of a run that can't be opened -> why."""
     errors: dict[Path, str] = field(default_factory=dict)
     """Directory of a run that failed just now -> why."""
+    unsaved: str | None = None
+    """Why its lists can't be written."""
 
 
 @contextmanager
@@ -115,7 +117,7 @@ def train_sweep(sweep: Sweep, places: Sequence[Place], view: SweepView, interrup
     """Train ``places``, some or all of the sweep's runs, and write the sweep's lists. ``interrupts``: already entered.
 
     Raises:
-        StorageError: as ``plan_sweep``; the lists can't be written.
+        StorageError: as ``plan_sweep``.
     """
     batches, workers = plan_sweep(places)
     began = time.monotonic()
@@ -130,7 +132,10 @@ def train_sweep(sweep: Sweep, places: Sequence[Place], view: SweepView, interrup
     for place in places:
         place.run.reread()
         trained += max(0, place.run.manifest["frames"] - (place.frames or 0))
-    save_summary(sweep.directory, sweep.runs, sweep.errors, (time.monotonic() - began, trained))
+    try:
+        save_summary(sweep.directory, sweep.runs, sweep.errors, (time.monotonic() - began, trained))
+    except StorageError as error:  # what became of the runs is to be told all the same
+        sweep.unsaved = str(error)
 
 
 def _name(configs: Sequence[RunConfig]) -> str:
