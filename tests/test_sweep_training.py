@@ -137,7 +137,9 @@ def children(process: int) -> list[int]:
 
 
 def has_saved(workplace: Path) -> bool:
-    return len({path.parent for path in workplace.glob("outputs/sweeps/*/*/checkpoints/step_*.ckpt")}) == 4
+    """Whether each of four runs has two checkpoints."""
+    folders = list(workplace.glob("outputs/sweeps/*/*/checkpoints"))
+    return len(folders) == 4 and all(len(list(folder.glob("step_*.ckpt"))) >= 2 for folder in folders)
 
 
 @pytest.fixture(scope="module")
