@@ -41,13 +41,13 @@ class Job:
         return {override.partition("=")[0] for override in self.overrides}
 
 
-def make_job(composed: Any, hydra: Any) -> Job:
-    """The job of a config that Hydra composed; ``hydra`` is Hydra's own part of it.
+def make_job(composed: Any, hydra: Any, typed: Sequence[str] | None = None) -> Job:
+    """The job of a config that Hydra composed; ``hydra`` is Hydra's own part of it, which knows what was ``typed`` for a single run.
 
     Raises:
         UsageError: one line for each problem of the config.
     """
-    overrides, tuned = typed_overrides(hydra), _tuned(hydra.runtime)
+    overrides, tuned = typed_overrides(hydra) if typed is None else tuple(typed), _tuned(hydra.runtime)
     choice = hydra.runtime.choices.get("experiment")
     experiment = f"experiment/{choice}" if choice not in (None, "null") else None
     try:
