@@ -6,7 +6,6 @@ Two runs in this process: with nothing but the training loop timed, and with all
 from __future__ import annotations
 
 import importlib
-import inspect
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -34,7 +33,7 @@ FUNCTIONS: dict[str, tuple[str, ...]] = {
         "rlrun.trainers.ppo:PPOTrainer._update",
     ),
     "backward": ("rlrun.kernels.mlp:MLPKernel.backward",),
-    "optimizer": ("rlrun.optim:Descent.__call__", "torch:Tensor.lerp_"),
+    "optimizer": ("rlrun.optim:Descent.__call__", "rlrun.optim:move_towards"),
     "metrics": (
         "rlrun.trainers.base:Means.add",
         "rlrun.trainers.rollouts:Measures.add",
@@ -88,34 +87,21 @@ class Stopwatch:
             finally:
                 self.leave()
 
-        @wraps(function)
-        def generate(*arguments: Any, **named: Any) -> Iterator[Any]:
-            iterator = function(*arguments, **named)
-            following = self.timed(category, lambda: next(iterator, _END))
-            while (value := following()) is not _END:
-                yield value
-
-        return generate if inspect.isgeneratorfunction(function) else call
-
-
-_END = object()
+        return call
 
 
 @contextmanager
 def watching(stopwatch: Stopwatch, categories: tuple[str, ...]) -> Iterator[None]:
     """Time the functions of these categories, and put them back as they were."""
     found = [(category, *_find(name)) for category in categories for name in FUNCTIONS[category]]
-    own = [(owner, name, vars(owner).get(name, _END)) for _, owner, name in found]
+    originals = [(owner, name, getattr(owner, name)) for _, owner, name in found]
     try:
         for category, owner, name in found:
             setattr(owner, name, stopwatch.timed(category, getattr(owner, name)))
         yield
     finally:
-        for owner, name, original in own:
-            if original is _END:  # inherited
-                delattr(owner, name)
-            else:
-                setattr(owner, name, original)
+        for owner, name, original in originals:
+            setattr(owner, name, original)
 
 
 def _find(place: str) -> tuple[Any, str]:

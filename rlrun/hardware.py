@@ -124,7 +124,7 @@ class Graphed:
                 self._function(*places)
         torch.cuda.current_stream(device).wait_stream(stream)
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph):  # records without computing
+        with torch.cuda.graph(graph, stream=stream):  # records without computing
             results = self._function(*places)
         for tensor, value in zip(self._changes, before, strict=True):
             tensor.copy_(value)

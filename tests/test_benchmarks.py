@@ -203,10 +203,10 @@ def test_storing_a_case_leaves_the_others(tmp_path: Path) -> None:
 
 
 def test_profile_finds_all_its_functions_and_puts_them_back() -> None:
-    before = torch.Tensor.lerp_
+    before = optim.move_towards
     with profiling.watching(profiling.Stopwatch(), tuple(profiling.FUNCTIONS)):
-        assert torch.Tensor.lerp_ is not before
-    assert torch.Tensor.lerp_ is before and "lerp_" not in vars(torch.Tensor)
+        assert optim.move_towards is not before
+    assert optim.move_towards is before
 
 
 def test_profile_names_a_function_that_is_gone(monkeypatch: pytest.MonkeyPatch) -> None:

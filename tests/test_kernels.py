@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -107,6 +108,39 @@ def test_the_c_library_has_the_same_bits(hidden: tuple[int, ...], outputs: int, 
             seen.append((kernel.forward(x).tobytes(), kernel.backward(slope), gradients.tobytes()))
             assert (kernel._buffers[batch].native is not None) == native
         assert seen[0] == seen[1]
+
+
+def test_inference_of_a_large_batch_goes_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+    network = build(NetworkConfig(hidden=(16,), activation="tanh", init="torch"), 5, 3, gain=1.0)
+    layout = Layout({"n": network})
+    kernel = MLPKernel(network, layout.views("n", layout.initial_rows([1, 2])))
+    x = np.random.default_rng(0).standard_normal((2, 50, 5)).astype(np.float32)
+    whole = kernel.infer(x).copy()
+    monkeypatch.setattr("rlrun.kernels.mlp.LARGEST", 16)
+    np.testing.assert_allclose(kernel.infer(x), whole, rtol=1e-5, atol=1e-6)
+    assert sorted(kernel._buffers) == [2, 16, 50]
+
+
+def test_the_c_library_is_ours_alone_whatever_the_umask(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    if library() is None:
+        pytest.skip("no C compiler, or another BLAS in NumPy")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    before = os.umask(0o002)
+    try:
+        assert library.__wrapped__() is not None
+    finally:
+        os.umask(before)
+    (built,) = (tmp_path / "rlrun").glob("*.so")
+    assert built.stat().st_mode & 0o777 == 0o700
+
+
+def test_without_a_home_numpy_does_all_the_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    def nowhere() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setattr(Path, "home", nowhere)
+    assert library.__wrapped__() is None
 
 
 def test_without_a_compiler_numpy_does_all_the_work(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

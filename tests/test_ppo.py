@@ -23,7 +23,7 @@ from torchrl.objectives import ClipPPOLoss
 
 from rlrun.envs import spaces
 from rlrun.trainers.base import capture
-from rlrun.trainers.ppo import layout
+from rlrun.trainers.ppo_policy import layout
 from rlrun.trainers.rollouts import Columns
 
 probes.register()

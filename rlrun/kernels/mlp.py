@@ -17,6 +17,7 @@ from rlrun.kernels.native import NativeStack, library
 from rlrun.networks import MLP
 
 Array = np.ndarray[Any, Any]
+LARGEST = 4096  # samples that ``infer`` passes through at once
 
 
 @dataclass
@@ -58,6 +59,16 @@ class MLPKernel:
         self._library = library() if native and simple else None
         self._buffers: dict[int, Buffers] = {}
         self._inputs: Array
+
+    def infer(self, x: Array) -> Array:
+        """As ``forward``, for batches of any size: a large one goes through in pieces, so that its activations need no memory."""
+        batch = x.shape[1]
+        if batch <= LARGEST:
+            return self.forward(x)
+        outputs = np.empty((*x.shape[:2], self.columns[-1][1]), np.float32)
+        for start in range(0, batch, LARGEST):
+            outputs[:, start : start + LARGEST] = self.forward(x[:, start : start + LARGEST])
+        return outputs
 
     def forward(self, x: Array) -> Array:
         """Outputs [A, B, O] of inputs [A, B, I]. The array is reused by the next call of the same batch size."""
@@ -116,12 +127,13 @@ class MLPKernel:
         hidden = [np.empty((agents, batch, weight.shape[-1]), np.float32) for weight in self.weights]
         outputs = np.empty((agents, batch, self.columns[-1][1]), np.float32)
         slopes, ones = [np.empty_like(h) for h in hidden], np.ones((1, batch), np.float32)
+        zeros = [np.zeros_like(h) for h in hidden]
         native = None
         if self._library is not None:
             gradients = [*self.weight_gradients, *self.head_weight_gradients] if self.trained else None
             weights, biases = [*self.weights, *self.head_weights], [*self.biases, *self.head_biases]
             native = NativeStack(self._library, weights, biases, gradients, [*hidden, outputs], slopes, ones, self.relu)
-        self._buffers[batch] = Buffers(hidden, [np.zeros_like(h) for h in hidden], outputs, slopes, ones, native)
+        self._buffers[batch] = Buffers(hidden, zeros, outputs, slopes, ones, native)
         return self._buffers[batch]
 
 

@@ -118,10 +118,12 @@ class NativeStack:
 
     def forward(self, x: Array) -> None:
         """Fill the activations of ReLU networks from inputs [A, B, I], I > 1."""
+        assert x.dtype == np.float32
         self._forward(self._reference, address(x), x.strides[0] // 4, x.strides[1] // 4)
 
     def backward(self, x: Array, output_gradient: Array) -> None:
         """Fill the gradients, from that of the outputs of ``x``, whose activations are as the forward pass left them. B > 1."""
+        assert x.dtype == output_gradient.dtype == np.float32
         self._backward(self._reference, address(x), x.strides[0] // 4, x.strides[1] // 4, address(output_gradient))
 
 
@@ -131,7 +133,7 @@ def library() -> ctypes.CDLL | None:
     try:
         loaded = ctypes.CDLL(str(_compiled()))
         _blas()
-    except (OSError, StopIteration, AttributeError, subprocess.SubprocessError):
+    except (OSError, RuntimeError, StopIteration, AttributeError, subprocess.SubprocessError):  # RuntimeError: no home
         return None
     stack, numbers = ctypes.POINTER(_Stack), [ctypes.c_float] * 5
     loaded.forward.argtypes = (stack, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64)
@@ -167,6 +169,7 @@ def _compiled() -> Path:
             built = Path(place, path.name)
             command = [compiler, *_FLAGS, "-o", str(built), str(_SOURCE)]
             subprocess.run(command, check=True, capture_output=True, timeout=_COMPILE_SECONDS, stdin=subprocess.DEVNULL)
+            built.chmod(0o700)  # whatever the umask is
             built.rename(path)
     _check_private(path)
     return path

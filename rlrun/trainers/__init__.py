@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from rlrun.config import DQNConfig, PPOConfig, RunConfig
 from rlrun.envs import Spaces
 from rlrun.hardware import Hardware
-from rlrun.trainers import dqn, ppo
+from rlrun.trainers import dqn, ppo, ppo_policy
 from rlrun.trainers.base import Policy, Trainer
 
 
@@ -27,5 +27,5 @@ def make_policy(config: RunConfig, spaces: Spaces, agents: int, hardware: Hardwa
             rows = hardware.place(dqn.layout(config, spaces).initial_rows([0] * agents))
             return dqn.QPolicy(config, spaces, rows, hardware)
         case PPOConfig():
-            rows = hardware.place(ppo.layout(config, spaces).initial_rows([0] * agents))
-            return ppo.PPOPolicy(config, spaces, rows, hardware)
+            rows = hardware.place(ppo_policy.layout(config, spaces).initial_rows([0] * agents))
+            return ppo_policy.PPOPolicy(config, spaces, rows, hardware)

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 Array = np.ndarray[Any, Any]
+MOST_WAITING = 1024  # numbers kept before they are summed up
 
 
 class Trainer(Protocol):
@@ -93,7 +94,7 @@ class Stack:
     def __call__(self, x_ABI: Any) -> Any:
         """Outputs [A, B, O] without gradients: an array for an array, a tensor for a tensor."""
         if self.kernel is not None:
-            return self.kernel.forward(x_ABI)
+            return self.kernel.infer(x_ABI)
         if not isinstance(x_ABI, np.ndarray):
             return self.infer(x_ABI)
         return self._replayed(torch.from_numpy(x_ABI).to(self.device)).numpy(force=True)
@@ -119,7 +120,10 @@ class Means:
 
     def add(self, name: str, values_A: Array | Tensor) -> None:
         """Count a number of each agent. It is kept until the sums are needed, so that this costs nothing, nor waits for a GPU."""
-        self._waiting.setdefault(name, []).append(values_A)
+        waiting = self._waiting.setdefault(name, [])
+        waiting.append(values_A)
+        if len(waiting) >= MOST_WAITING:
+            self._sum_up()
 
     def _sum_up(self) -> None:
         """Add what waits, one after another: the bits of a sum must not depend on when somebody asks for it."""

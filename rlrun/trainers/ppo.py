@@ -17,14 +17,13 @@ import numpy as np
 from rlrun import optim
 from rlrun.advantages import gae
 from rlrun.arrays import as_array, zeros_like
-from rlrun.config import PPOConfig, RunConfig
-from rlrun.distributions import Distribution, Normal, make_distribution
+from rlrun.config import RunConfig
+from rlrun.distributions import Normal
 from rlrun.envs import Spaces
 from rlrun.errors import RlrunError
 from rlrun.hardware import Graphed, Hardware
 from rlrun.kernels.mlp import MLPKernel
 from rlrun.lazy import torch
-from rlrun.networks import Layout, Network, Parameter, build, leaves
 from rlrun.normalization import ObservationNormalizer, RewardNormalizer
 from rlrun.rollout import Environments, Episode
 from rlrun.seeding import Generators, Stream
@@ -37,6 +36,7 @@ from rlrun.trainers.ppo_losses import (
     explained_variance,
     normalized,
 )
+from rlrun.trainers.ppo_policy import LogStd, PPOPolicy, algo_of, layout
 from rlrun.trainers.rollouts import Columns, Measures, Rollout
 
 if TYPE_CHECKING:
@@ -58,28 +58,13 @@ class State:
     means: Means
 
 
-class PPOPolicy:
-    """The policy's mode: its most probable choice, or its mean."""
-
-    def __init__(
-        self, config: RunConfig, spaces: Spaces, rows_AP: Any, hardware: Hardware, gradients_AP: Any = None
-    ) -> None:
-        self.rows_AP = rows_AP
-        self.distribution = _distribution(config, spaces)
-        self.actor = Stack(layout(config, spaces), "actor", rows_AP, gradients_AP, hardware)
-        self.normalizer = ObservationNormalizer(config.env, len(rows_AP), spaces.observation_size)
-
-    def act(self, observation_ANO: Array) -> Array:
-        return self.distribution.to_env(self.distribution.mode(self.actor(self.normalizer(observation_ANO))))
-
-
 class PPOTrainer:
     """Trains one agent for each config; all configs share a signature."""
 
     def __init__(self, configs: Sequence[RunConfig], spaces: Spaces, hardware: Hardware, exact: bool = True) -> None:
         config = self.config = configs[0]
         self.configs, self.hardware = configs, hardware
-        algo = self.algo = _algo(config)
+        algo = self.algo = algo_of(config)
         agents, seeds = len(configs), [config.seed for config in configs]
         places = layout(config, spaces)
         parameters_AP = hardware.place(places.initial_rows(seeds))
@@ -360,42 +345,3 @@ class PPOTrainer:
 
     def close(self) -> None:
         self.state.environments.close()
-
-
-class LogStd:
-    """The free log standard deviation of a Gaussian policy, as NumPy sees it and as autograd does."""
-
-    def __init__(self, places: Layout, rows_AP: Any, gradients_AP: Any) -> None:
-        self._view = places.views("log_std", rows_AP)["value"][:, None, :]
-        gradient = places.views("log_std", gradients_AP)["value"][:, None, :]
-        if isinstance(rows_AP, np.ndarray):
-            self.gradient: Array = gradient
-        else:
-            self.leaf = leaves({"value": self._view}, {"value": gradient})["value"]
-
-    @property
-    def value(self) -> Array:
-        """[A, 1, K]; on the CPU a view that follows the parameters."""
-        return self._view if isinstance(self._view, np.ndarray) else self._view.numpy(force=True)
-
-
-def layout(config: RunConfig, spaces: Spaces) -> Layout:
-    """Actor, critic and, where it is free, the log standard deviation in a row of parameters."""
-    algo, distribution = _algo(config), _distribution(config, spaces)
-    networks: dict[str, Network] = {
-        "actor": build(config.network, spaces.observation_size, distribution.outputs, gain=0.01),
-        "critic": build(config.network, spaces.observation_size, 1, gain=1.0),
-    }
-    if distribution.free_std:
-        networks["log_std"] = Parameter(distribution.stored, algo.initial_log_std)
-    return Layout(networks)
-
-
-def _distribution(config: RunConfig, spaces: Spaces) -> Distribution:
-    algo = _algo(config)
-    return make_distribution(spaces, algo.distribution, algo.state_dependent_std)
-
-
-def _algo(config: RunConfig) -> PPOConfig:
-    assert isinstance(config.algo, PPOConfig)
-    return config.algo
