@@ -114,8 +114,8 @@ class Replay:
         steps = self._place(np.arange(n_step))
         slots_n = (slots[..., None] + steps * self.num_envs) % self.capacity
         outcome = self._take(self.outcomes, slots_n.reshape(len(slots), -1)).reshape(*slots_n.shape, 3)
-        done = outcome[..., 2]
-        counts = (steps <= following[..., None]) & (done.cumsum(-1) - done == 0)  # no episode has ended before
+        ended = outcome[..., 2] != 0  # not floats: their cumulative sum is not deterministic on a GPU
+        counts = (steps <= following[..., None]) & (ended.cumsum(-1) == ended)  # no episode has ended before
         last = counts.sum(-1) - 1
         powers = gamma ** self._place(np.arange(n_step + 1, dtype=np.float32))  # [A, n + 1]
         reward = (outcome[..., 0] * counts * powers[:, None, :-1]).sum(-1)
