@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from rlrun.kernels.native import library
+
 pytestmark = pytest.mark.packaging
 
 ROOT = Path(__file__).parent.parent
@@ -36,6 +38,7 @@ def test_wheel_has_all_modules_and_configs_and_nothing_else(unpacked: Path) -> N
     assert files_below(unpacked / "rlrun", "*.py") == files_below(ROOT / "rlrun", "*.py")
     assert files_below(unpacked / "rlrun" / "configs", "*.yaml") == files_below(ROOT / "configs", "*.yaml")
     assert (unpacked / "rlrun" / "py.typed").exists()
+    assert (unpacked / "rlrun" / "kernels" / "native.c").exists()
     assert sorted(path.name.split("-")[0] for path in unpacked.iterdir()) == ["rlrun", "rlrun"]
     (entry_points,) = unpacked.glob("*.dist-info/entry_points.txt")
     assert "rlrun = rlrun.cli:main" in entry_points.read_text()
@@ -59,4 +62,6 @@ def test_unpacked_wheel_trains(algo: str, unpacked: Path, tmp_path: Path) -> Non
     assert done.stdout.startswith(str(unpacked))
     assert f"tuned/{algo}_cartpole" in done.stdout
     (manifest,) = tmp_path.rglob("run.json")
-    assert json.loads(manifest.read_text())["status"] == "finished"
+    manifest = json.loads(manifest.read_text())
+    assert manifest["status"] == "finished"
+    assert manifest["implementation"] == ("numpy" if library() is None else "numpy and C")
