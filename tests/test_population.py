@@ -12,6 +12,7 @@ from support import DQN, PPO, RUNNING_NORMS, assert_same_bits, config_of, traine
 
 from rlrun.config import RunConfig
 from rlrun.errors import DivergedError
+from rlrun.kernels.native import library
 from rlrun.seeding import Stream
 from rlrun.trainers.base import capture
 
@@ -83,6 +84,18 @@ def test_a_member_has_the_same_bits_alone_and_in_a_batch(name: str, kernels: str
         rows = together.state.parameters_AP
         assert not (rows[0] == rows[1]).all()
     assert_same_bits(alone[15].metrics(0), together.metrics(15))
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_the_c_library_changes_no_bit_of_training(name: str) -> None:
+    if library() is None:
+        pytest.skip("no C compiler, or another BLAS in NumPy")
+    settings, steps = CASES[name]
+    helped, unaided = (after(members(settings, kernels)[:2], steps) for kernels in ("auto", "numpy"))
+    assert (helped.hardware.native, unaided.hardware.native) == (True, False)
+    for k in range(2):
+        assert_same_bits(capture(helped.state, k), capture(unaided.state, k))
+        assert_same_bits(helped.metrics(k), unaided.metrics(k))
 
 
 class Cursed(gymnasium.Env[np.ndarray, Any]):
