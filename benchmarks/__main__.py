@@ -14,7 +14,7 @@ def main() -> None:
     kinds = parser.add_subparsers(dest="kind", required=True)
     timed = kinds.add_parser("speed", help="measure rlrun beside its peers")
     _add_cases(timed, speed.NAMES)
-    timed.add_argument("--repeats", type=int, default=5, help="interleaved repetitions of each case")
+    timed.add_argument("--repeats", type=_positive, default=5, help="interleaved repetitions of each case")
     timed.add_argument(
         "--extrapolate",
         action="store_true",
@@ -24,8 +24,8 @@ def main() -> None:
     kinds.add_parser("table", help="print what is stored, as Markdown")
     profiled = kinds.add_parser("profile", help="where the time of a case goes")
     profiled.add_argument("case", choices=tuple(PRESETS))
-    profiled.add_argument("--frames", type=int, help="frames of each agent")
-    profiled.add_argument("--agents", type=int, default=1, help="agents trained together")
+    profiled.add_argument("--frames", type=_positive, help="frames of each agent")
+    profiled.add_argument("--agents", type=_positive, default=1, help="agents trained together")
     learned = kinds.add_parser("learning", help="what rlrun's settings learn")
     _add_cases(learned, tuple(learning.CASES))
     arguments = parser.parse_args()
@@ -39,6 +39,13 @@ def main() -> None:
             profiling.run(arguments.case, arguments.frames, arguments.agents)
         case "learning":
             learning.run(_chosen(parser, arguments.cases, tuple(learning.CASES)))
+
+
+def _positive(text: str) -> int:
+    number = int(float(text))  # 1e5 as in rlrun
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{text} is less than 1")
+    return number
 
 
 def _add_cases(parser: argparse.ArgumentParser, names: Sequence[str]) -> None:

@@ -91,15 +91,16 @@ class RlrunLauncher(Launcher):
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         """Run all jobs. Raises UsageError with the problems of all their configs, and what ``check_jobs`` raises."""
         jobs: list[Job] = []
-        problems: dict[str, None] = {}  # in order, each once
+        problems: dict[str, str] = {}  # each once, with the first job that has it
         for overrides in job_overrides:
             composed = self._compose(overrides)
             try:
                 jobs.append(make_job(composed, composed.hydra, [text.lstrip("+") for text in overrides]))
             except UsageError as error:
-                problems |= dict.fromkeys(str(error).splitlines())
+                for line in str(error).splitlines():
+                    problems.setdefault(line, " ".join(text.lstrip("+") for text in overrides))
         if problems:
-            raise UsageError("\n".join(problems))
+            raise UsageError("\n".join(f"{line} (job: {job})" for line, job in problems.items()))
         check_jobs(jobs)
         self.run_jobs(jobs)
         return []
