@@ -57,7 +57,7 @@ class SweepError(RlrunError):
     exit_code = 9
 
 
-def as_storage_error(error: Exception) -> StorageError | None:
+def as_storage_error(error: BaseException) -> StorageError | None:
     """What the user reads if ``error`` says that memory ran out, in Python, NumPy or PyTorch; else None."""
     text = str(error)
     # By name and text: this module imports no torch, and its CPU allocator raises a plain RuntimeError.
@@ -74,12 +74,12 @@ def as_storage_error(error: Exception) -> StorageError | None:
     )
 
 
-def internal_error(error: Exception, advice: str) -> RlrunError:
+def internal_error(error: BaseException, advice: str) -> RlrunError:
     """One line for an error that is no user's fault; ``advice`` says where its traceback is."""
     return RlrunError(" ".join(f"internal error: {type(error).__name__}: {error} ({advice})".split()))
 
 
-def in_users_terms(error: Exception) -> RlrunError:
+def in_users_terms(error: BaseException) -> RlrunError:
     """``error`` as the line and exit code that the user gets."""
     if isinstance(error, RlrunError):
         return error

@@ -10,6 +10,8 @@ import time
 from collections.abc import Callable
 from types import FrameType
 
+SHOW_CURSOR = b"\x1b[?25h"
+
 
 class Interrupts:
     """Turns the first SIGINT, SIGTERM or SIGHUP into a flag; a later one ends the process at once.
@@ -52,4 +54,7 @@ class Interrupts:
                     os.write(2, b"\nrlrun: stopping after this step, saving ...; again to abandon\n")
         elif time.monotonic() - self._since >= self.SECONDS_OF_ONE:
             self.abandon()
+            with contextlib.suppress(OSError):
+                if os.isatty(1):
+                    os.write(1, SHOW_CURSOR)  # a live view hides it
             os._exit(128 + number)

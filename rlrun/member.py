@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,9 +14,10 @@ import numpy as np
 from rlrun.checkpoint import CheckpointFolder
 from rlrun.config import RunConfig, to_mapping
 from rlrun.config.resuming import forbidden_changes, inexact_changes
-from rlrun.errors import ResumeError, StorageError
+from rlrun.errors import LockedError, ResumeError, RlrunError, StorageError
 from rlrun.hardware import choose_device
 from rlrun.metrics import Recorder
+from rlrun.plain import printable
 from rlrun.provenance import clean, differences
 from rlrun.rollout import Episode
 from rlrun.run import SAME_BITS, Run, dependence, other_population
@@ -29,6 +32,21 @@ def population_note(config: RunConfig, size: int) -> str | None:
     if config.hardware.kernels == "plain" or config.network.layer_norm:
         return "on the plain PyTorch path bits may depend on the size of the population"
     return None
+
+
+def take(runs: Sequence[Run], stack: contextlib.ExitStack, anew: bool) -> dict[int, RlrunError]:
+    """Lock the runs into ``stack``; returns why some are not to be trained. Raises RlrunError: there is only that one."""
+    refused: dict[int, RlrunError] = {}
+    for agent, run in enumerate(runs):
+        try:
+            stack.enter_context(run.lock())
+            if anew and run.has_checkpoint():
+                raise ResumeError(f"{run.directory.name} has checkpoints; to start over would lose them")
+        except (LockedError, ResumeError, StorageError) as error:
+            if len(runs) == 1:
+                raise
+            refused[agent] = error
+    return refused
 
 
 @dataclass
@@ -73,12 +91,23 @@ class Member:
         if kept is not None and (self.best is None or kept["return_mean"] >= self.best["return_mean"]):
             self.best = kept
 
-    def check_config(self, header: Mapping[str, Any]) -> None:
-        """Hold the run's config against that of the checkpoint's header.
+    def has_enough(self) -> bool:
+        """Whether a stop rule is met."""
+        stop, evaluation = self.run.config.stop, self.evaluation
+        return (
+            (stop.episodes is not None and self.episodes >= stop.episodes)
+            or (stop.seconds is not None and self.wall_seconds >= stop.seconds)
+            or (stop.return_ is not None and evaluation is not None and evaluation["return_mean"] >= stop.return_)
+        )
+
+    def check_header(self, path: Path, header: Mapping[str, Any]) -> None:
+        """Hold the run's config, and the name of the file, against the checkpoint's header.
 
         Raises:
             ResumeError: they differ where they may not.
         """
+        if header.get("frames") != int(path.stem.removeprefix("step_")):
+            raise ResumeError(f"{printable(path)} holds another frame than its name says")
         before, now = header.get("config") or {}, clean(to_mapping(self.run.config))
         changed = forbidden_changes(before, now)
         if changed:

@@ -18,13 +18,14 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from rlrun.errors import ResumeError, StorageError
-from rlrun.plain import printable, reason_of, write_all
+from rlrun.plain import open_regular, printable, reason_of, write_all
 
 Value: TypeAlias = float | int | str | None
 
 METRICS, TIMING, EPISODES = FILES = ("metrics.jsonl", "timing.jsonl", "episodes.csv")
 
 _EPISODES_HEADER = "episode,frames,return,length\n"
+_LONGEST_EPISODE_BYTES = 128  # of a line: three whole numbers and the digits of a float
 _EPISODE_COUNT = "episode_count"
 _NONFINITE = "nonfinite"
 
@@ -161,6 +162,20 @@ def read_episodes(directory: Path) -> dict[str, np.ndarray]:
         raise ResumeError(f"{printable(path)} is damaged: {printable(error)}") from error
 
 
+def last_returns(directory: Path, count: int) -> list[float]:
+    """The returns of at most the last ``count`` episodes of a run, without reading all of them.
+
+    Raises:
+        ResumeError: as ``read_episodes``.
+    """
+    path = directory / EPISODES
+    lines = _complete_lines(path, count * _LONGEST_EPISODE_BYTES)[1:]  # the first one is the header, or cut
+    try:
+        return [float(return_) for _, _, return_, _ in (line.split(",") for line in lines[-count:])]
+    except ValueError as error:
+        raise ResumeError(f"{printable(path)} is damaged: {printable(error)}") from error
+
+
 def _line(row: Mapping[str, Value]) -> str:
     """One line of strict JSON; nan and inf become null, and ``nonfinite`` says which they were."""
     values = dict(row)
@@ -205,10 +220,13 @@ def _open_at(path: Path, offset: int) -> int:
     return descriptor
 
 
-def _complete_lines(path: Path) -> list[str]:
-    """The lines of a text file without their ends, but for a last one that has no end."""
+def _complete_lines(path: Path, most_bytes: int | None = None) -> list[str]:
+    """The lines of a text file, or of its last bytes, without their ends, but for a last one that has no end."""
     try:
-        text = path.read_text(encoding="utf-8")
+        with open_regular(path) as file:
+            if most_bytes is not None:
+                file.seek(max(0, os.fstat(file.fileno()).st_size - most_bytes))
+            text = file.read().decode("utf-8")
     except FileNotFoundError:
         return []
     except OSError as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import itertools
 import json
 import os
@@ -10,7 +11,7 @@ import stat
 import unicodedata
 from collections.abc import Hashable
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, BinaryIO, NoReturn
 
 import yaml
 
@@ -198,13 +199,19 @@ _PlainLoader.yaml_implicit_resolvers = {
 }
 
 
+def open_regular(path: Path) -> BinaryIO:
+    """A regular file to read; never blocks on a pipe and never follows a link planted in its place. Raises OSError."""
+    file = open(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC), "rb")  # noqa: SIM115 handed on
+    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        file.close()
+        raise OSError(errno.EINVAL, "not a regular file")
+    return file
+
+
 def _read_small(path: Path) -> bytes:
-    """At most ``MAX_BYTES`` of a regular file; never blocks on a pipe and never follows a link planted in its place."""
+    """At most ``MAX_BYTES`` of a file."""
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-        with open(descriptor, "rb") as file:
-            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-                raise ValueError("not a regular file")
+        with open_regular(path) as file:
             data = file.read(MAX_BYTES + 1)
     except OSError as error:
         raise ValueError(reason_of(error)) from error

@@ -27,6 +27,7 @@ from rlrun.provenance import clean, git_state, machine, versions
 __all__ = ["STATUSES", "Run", "find", "find_sweep", "list_runs", "make_directory", "printable", "runs_in"]
 
 STATUSES = ("waiting", "running", "finished", "stopped", "failed")
+UNENDED = ("waiting", "running")
 
 SWEEPS, SWEEP_LIST = "sweeps", "sweep.json"
 SAME_BITS = "the same bits"
@@ -101,6 +102,10 @@ class Run:
         """The folder for the run's checkpoints."""
         return self.directory / _CHECKPOINTS
 
+    def has_checkpoint(self) -> bool:
+        """Whether there is one to continue from, as far as names tell."""
+        return any(self.checkpoints.glob("step_*.ckpt"))
+
     def reread(self) -> None:
         """Take ``manifest`` anew from the disk, where another process wrote it. Raises ResumeError."""
         self.manifest = _read_manifest(self.directory)
@@ -118,13 +123,18 @@ class Run:
 
     @contextlib.contextmanager
     def lock(self) -> Iterator[None]:
-        """Hold the run, so that no other process trains it. The system frees it when the process ends, however it ends.
+        """Hold the run as it was read, so that no other process trains it. The system frees it when the process ends, however it ends.
 
         Raises:
             LockedError: another process (or this one) holds it.
+            ResumeError: another process has written to it since it was read, or damaged it.
             StorageError: the lock file can't be made.
         """
         with lock(self.directory):
+            before = self.manifest["updated"]
+            self.reread()
+            if self.manifest["updated"] != before:
+                raise ResumeError(f"another process has changed {printable(self.directory)} meanwhile; try again")
             yield
 
 
@@ -132,17 +142,17 @@ class Run:
 
 
 def find(selector: str, outputs: Path) -> Path:
-    """The directory of the run meant by ``selector``: a path, ``latest``, or how its name or ``<date>/<name>`` begins.
+    """The directory of the run meant by ``selector``: a path, how its name or ``<date>/<name>`` begins, or ``latest`` that has begun.
 
     Raises:
         UsageError: it fits several runs.
         ResumeError: it fits none.
     """
     if selector == "latest":
-        readable = [run for run in list_runs(outputs) if run["status"] != "unreadable"]
-        if not readable:
+        begun = [run for run in list_runs(outputs) if run["status"] not in ("unreadable", "waiting")]
+        if not begun:
             raise ResumeError(f"no run in {printable(outputs)} yet; start one with: rlrun")
-        return Path(readable[0]["directory"])
+        return Path(begun[0]["directory"])
     wanted = selector.rstrip("/")
     if not wanted:
         raise UsageError("which run? give its directory, the beginning of its name, or latest")

@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,12 +18,12 @@ from rlrun.arrays import as_array
 from rlrun.checkpoint import CheckpointFolder
 from rlrun.config import RunConfig, signature
 from rlrun.envs import spaces
-from rlrun.errors import DivergedError, EnvironmentFailure, ResumeError, RlrunError, StorageError
+from rlrun.errors import DivergedError, EnvironmentFailure, ResumeError, RlrunError, StorageError, in_users_terms
 from rlrun.evaluation import evaluate
 from rlrun.interrupts import Interrupts
-from rlrun.member import Member, population_note
+from rlrun.member import Member, population_note, take
 from rlrun.metrics import Recorder
-from rlrun.reports.figures import draw
+from rlrun.reports.figures import draw_figures
 from rlrun.run import SAME_BITS, Run
 from rlrun.seeding import Stream, derive
 from rlrun.trainers import make_trainer
@@ -42,29 +42,21 @@ def train(
 
     ``interrupts``: already entered by a caller who wants signals to be caught from before on; else only while training.
 
+    A run that is locked, damaged, changed since it was read, or can't go on, fails alone and stays as it was.
+
     Raises:
-        RlrunError: nothing could be started: locked, no such device, no checkpoint to resume from.
+        RlrunError: nothing could be started: no such device; of one run, it is locked, or has no checkpoint to resume from.
     """
     assert len({signature(run.config) for run in runs}) == 1
     with contextlib.ExitStack() as stack:
-        for run in runs:
-            stack.enter_context(run.lock())
+        refused = take(runs, stack, anew=not resume)
         interrupts = interrupts or stack.enter_context(Interrupts())
         stack.enter_context(np.errstate(all="ignore"))  # what is not finite is found and named by the trainers
         loop = Loop(runs, view, interrupts)
         stack.callback(loop.close)
-        outcomes = loop.run(resume, frames)
-        _draw_figures(outcomes, view)
+        outcomes = loop.run(resume, frames, refused)
+        draw_figures(outcomes, view)
     return outcomes
-
-
-def _draw_figures(outcomes: Sequence[Outcome], view: View) -> None:
-    for outcome in outcomes:
-        if outcome.run.config.plot.figures != "none" and outcome.status != "failed":
-            try:
-                view.note(f"figure: {draw(outcome.run.config.plot.figures, outcome.run.directory)}")
-            except Exception as error:  # a picture is never worth a run
-                view.note(f"no figure: {type(error).__name__}: {error}")
 
 
 class Loop:
@@ -87,8 +79,10 @@ class Loop:
         for member in self.members:
             member.close()
 
-    def run(self, resume: bool, frames: int | None) -> list[Outcome]:
-        """Train until every member has ended."""
+    def run(self, resume: bool, frames: int | None, refused: Mapping[int, RlrunError]) -> list[Outcome]:
+        """Train until every member has ended, but for those that are ``refused``."""
+        for agent, error in refused.items():
+            self._freeze(agent, "failed", error)
         self._open(resume, frames)
         self._begin(resume)
         try:
@@ -101,7 +95,7 @@ class Loop:
         except RlrunError as error:
             self._end_all(error)
         except BaseException as error:
-            self._end_all(RlrunError(f"internal error: {type(error).__name__}: {error}"))
+            self._end_all(in_users_terms(error))
             raise
         finally:
             self.view.finish()
@@ -115,7 +109,8 @@ class Loop:
         """
         offsets: dict[int, dict[str, int]] = {}
         reached: set[tuple[int, int]] = set()
-        for agent, member in enumerate(self.members if resume else ()):
+        for agent in list(self.active) if resume else ():
+            member = self.members[agent]
             with self._leaving_out(agent):
                 offsets[agent] = self._restore(agent, member, frames)
                 reached.add((self.trainer.frames, member.handled))
@@ -140,8 +135,8 @@ class Loop:
             self._freeze(agent, "failed", error)
 
     def _restore(self, agent: int, member: Member, frames: int | None) -> dict[str, int]:
-        _, header, tree = member.folder.newest(self.view.note) if frames is None else member.folder.at(frames)
-        member.check_config(header)
+        path, header, tree = member.folder.newest(self.view.note) if frames is None else member.folder.at(frames)
+        member.check_header(path, header)  # first: counts that the members share are in the tree
         try:
             member.restore(tree["loop"])
             continued = restore(self.trainer.state, agent, tree["training"])
@@ -219,21 +214,11 @@ class Loop:
         if due(before, frames, config.checkpoint.every_frames):
             self._save(self.active)
             self._drop_failed()
-        ended = [
-            agent for agent in self.active if frames >= config.total_frames or self._has_enough(self.members[agent])
-        ]
+        ended = [agent for agent in self.active if frames >= config.total_frames or self.members[agent].has_enough()]
         if ended and self._close_books(ended):
             self._drop_failed()
             for agent in [agent for agent in ended if agent in self.active]:
                 self._end(agent, "finished")
-
-    def _has_enough(self, member: Member) -> bool:
-        stop, evaluation = self.config.stop, member.evaluation
-        return (
-            (stop.episodes is not None and member.episodes >= stop.episodes)
-            or (stop.seconds is not None and member.wall_seconds >= stop.seconds)
-            or (stop.return_ is not None and evaluation is not None and evaluation["return_mean"] >= stop.return_)
-        )
 
     def _close_books(self, agents: list[int]) -> bool:
         """Last checkpoint, evaluation and metrics. False if interrupted.
@@ -255,7 +240,8 @@ class Loop:
     def _evaluate(self, agents: Sequence[int]) -> bool:
         """Evaluate members and keep the best of each. False if interrupted."""
         frames, config, policy = self.trainer.frames, self.config, self.trainer.policy
-        if config.evaluation.episodes == 0:
+        agents = [agent for agent in agents if config.evaluation.episodes and not self._has_diverged(agent)]
+        if not agents:
             return True
         seeds = [derive(member.run.config.seed, Stream.EVALUATION, frames) for member in self.members]
         skip = {*range(len(self.members))} - {*agents}
@@ -277,12 +263,20 @@ class Loop:
                 self.view.evaluated(agent, frames, result, best)
         return True
 
+    def _has_diverged(self, agent: int) -> bool:
+        """Whether a member's weights are not finite: it fails, and nothing of it is evaluated or saved."""
+        finite = bool(np.isfinite(as_array(self.trainer.policy.rows_AP[agent])).all())
+        if not finite:
+            error = DivergedError(f"diverged by frame {self.trainer.frames}: weights not finite")
+            self.trainer.failures.setdefault(agent, error)
+        return not finite
+
     @contextlib.contextmanager
     def _sparing_others(self, agent: int) -> Iterator[None]:
-        """Files of one member that can't be written fail that member alone."""
+        """An environment of one member that can't be saved, or files that can't be written, fail that member alone."""
         try:
             yield
-        except StorageError as error:
+        except (EnvironmentFailure, StorageError) as error:
             self.trainer.failures.setdefault(agent, error)
 
     def _log(self, agents: Sequence[int]) -> None:
@@ -300,20 +294,10 @@ class Loop:
         """A checkpoint of each member, unless there is one of this frame. What is broken is not saved: it fails."""
         frames = self.trainer.frames
         for member, agent in ((self.members[agent], agent) for agent in agents):
-            if member.saved == frames:
-                continue
-            try:
-                training = capture(self.trainer.state, agent)
-            except EnvironmentFailure as error:
-                self.trainer.failures.setdefault(agent, error)
-                continue
-            if not np.isfinite(training["parameters_AP"]).all():
-                self.trainer.failures.setdefault(
-                    agent, DivergedError(f"diverged by frame {frames}: weights not finite")
-                )
+            if member.saved == frames or self._has_diverged(agent):
                 continue
             with self._sparing_others(agent):
-                member.save(frames, training)
+                member.save(frames, capture(self.trainer.state, agent))
 
     def _policy_tree(self, agent: int) -> dict[str, Any]:
         """What it takes to act: weights and normaliser."""

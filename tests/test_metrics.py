@@ -6,6 +6,7 @@ import errno
 import json
 import math
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import numpy as np
 import pytest
 
 from rlrun.errors import ResumeError, StorageError
-from rlrun.metrics import Recorder, read_episodes, read_rows
+from rlrun.metrics import Recorder, last_returns, read_episodes, read_rows
 
 FILES = ("metrics.jsonl", "timing.jsonl", "episodes.csv")
 
@@ -223,3 +224,28 @@ def test_an_episodes_file_of_another_form_is_refused(tmp_path: Path, text: str) 
     (tmp_path / "episodes.csv").write_text(text.replace("{header}", "episode,frames,return,length\n"))
     with pytest.raises(ResumeError, match=r"episodes.csv"):
         read_episodes(tmp_path)
+
+
+def test_last_returns(tmp_path: Path) -> None:
+    assert last_returns(tmp_path, 3) == []
+    lines = [f"{number},{number},{number}.5,1\n" for number in range(1, 10_001)]
+    path = tmp_path / "episodes.csv"
+    path.write_text("episode,frames,return,length\n" + "".join(lines[:2]) + "3,3")
+    assert last_returns(tmp_path, 3) == [1.5, 2.5]
+    path.write_bytes(b"\xff" * 100_000 + b"\n" + "".join(lines).encode())  # whose beginning is not read
+    assert last_returns(tmp_path, 3) == [9998.5, 9999.5, 10000.5]
+    path.write_text("episode,frames,return,length\n1,1,x,1\n")
+    with pytest.raises(ResumeError, match="damaged"):
+        last_returns(tmp_path, 3)
+
+
+@pytest.mark.parametrize("reader", [read_episodes, lambda directory: last_returns(directory, 3)])
+def test_what_is_no_file_is_not_read(reader: Callable[[Path], object], tmp_path: Path) -> None:
+    path = tmp_path / "episodes.csv"
+    os.mkfifo(path)
+    with pytest.raises(ResumeError, match="not a regular file"):
+        reader(tmp_path)
+    path.unlink()
+    path.symlink_to("/dev/zero")
+    with pytest.raises(ResumeError, match="can't read"):
+        reader(tmp_path)

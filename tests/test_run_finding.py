@@ -158,3 +158,21 @@ def test_an_unknown_status_is_refused_and_printed_harmlessly(tmp_path: Path) -> 
     directory = plant(tmp_path, "a", status="\x1b]0;owned\x07")
     with pytest.raises(ResumeError, match=r"unknown status '\]0;owned'"):
         Run.open(directory)
+
+
+def test_the_latest_run_is_one_that_has_begun(tmp_path: Path) -> None:
+    """A waiting one is its sweep's to begin."""
+    stopped = plant(tmp_path / "2025-01-01", "a", status="stopped")
+    plant(tmp_path / "sweeps" / "s", "b", created="2025-02-02", status="waiting")
+    assert find("latest", tmp_path) == stopped
+    with pytest.raises(ResumeError, match="no run in"):
+        find("latest", tmp_path / "sweeps")
+
+
+def test_a_run_is_held_as_it_was_read(run: Run) -> None:
+    stale = Run.open(run.directory)
+    run.update(frames=5)
+    with pytest.raises(ResumeError, match="another process has changed"), stale.lock():
+        pass
+    with run.lock():
+        assert run.manifest["frames"] == 5

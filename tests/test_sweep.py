@@ -18,6 +18,7 @@ import yaml
 from conftest import FAKE_WORKER
 from test_cli_hardship import wait_until
 
+from rlrun.checkpoint import save
 from rlrun.locks import lock
 from rlrun.run import Run
 from rlrun.sweeps.summary import _cell
@@ -97,6 +98,9 @@ def test_sweep_json_and_csv(rlrun: Any, workplace: Path, fake_worker: Any) -> No
         ("+1e3", "+1e3"),
         (-2, -2),
         ("a=b", "a=b"),
+        ("\t=1+1", "'=1+1"),
+        ("\r\n@x", "'@x"),
+        ("red\x1b[31m", "red[31m"),
     ],
 )
 def test_cells_are_no_formulas(cell: Any, safe: Any) -> None:
@@ -293,6 +297,13 @@ def stopped(rlrun: Any, workplace: Path, fake_worker: Callable[..., None]) -> Pa
     return sweep
 
 
+def with_checkpoints(sweep: Path, *members: int) -> None:
+    """Give finished runs of the fake worker a checkpoint of their last frame."""
+    for run in (runs_of(sweep)[member] for member in members):
+        frames = run.manifest["frames"]
+        save(run.checkpoints / f"step_{frames:012d}.ckpt", {"frames": frames}, {})
+
+
 def trained(sweep: Path) -> list[str]:
     return sorted(path.read_text().strip() for path in sweep.glob("worker-*.log"))
 
@@ -349,15 +360,42 @@ def test_overrides_extend_finished_runs_too(stopped: Path, rlrun: Any) -> None:
     assert rlrun("resume", str(stopped), "total_frames=1900").code == 4
     assert statuses(stopped) == ["finished", "finished", "failed", "waiting"]
     assert {run.config.sweep.batch for run in runs_of(stopped)} == {2}
+    with_checkpoints(stopped, 0, 1)
     answer = rlrun("resume", str(stopped), "total_frames=3000", "sweep.workers=1", "sweep.batch=4")
     assert answer.code == 0, answer.err
-    assert trained(stopped) == ["[0, 1, 2, 3] None"]
+    assert trained(stopped) == ["[0, 1] 2000", "[2, 3] None"]
     assert {run.config.total_frames for run in runs_of(stopped)} == {3000}
     assert rlrun("resume", str(stopped), "sweep.workers=2").out.startswith("already complete")
 
 
+def test_a_finished_run_without_a_checkpoint_is_not_trained_anew(stopped: Path, rlrun: Any) -> None:
+    with_checkpoints(stopped, 1)
+    directory = runs_of(stopped)[0].directory
+    before = {path: path.read_bytes() for path in directory.rglob("*") if path.is_file()}
+    answer = rlrun("resume", str(stopped), "total_frames=3000", "sweep.workers=1", "sweep.batch=4")
+    assert (answer.code, answer.errors[1:]) == (
+        9, ["#1 seed=0: finished, but no checkpoint is left to go on from"],
+    )  # fmt: skip
+    assert trained(stopped) == ["[1] 2000", "[2, 3] None"]
+    assert {path: path.read_bytes() for path in directory.rglob("*") if path.is_file()} == before
+
+
+def test_a_sweep_is_extended_as_a_whole_or_not_at_all(stopped: Path, rlrun: Any) -> None:
+    with_checkpoints(stopped, 0, 1)
+    with runs_of(stopped)[2].lock():
+        assert rlrun("resume", str(stopped), "total_frames=3000").code == 8
+    assert {run.config.total_frames for run in runs_of(stopped)} == {2000}
+
+
 def test_one_member_alone(stopped: Path, rlrun: Any) -> None:
     waiting = runs_of(stopped)[3].directory
+    with lock(stopped, "sweep"):
+        answer = rlrun("resume", str(waiting))
+    where = stopped.relative_to(stopped.parents[2])
+    assert (answer.code, answer.errors) == (
+        8, [f"{where / waiting.name} belongs to sweep {where}, which is in use; wait for it"],
+    )  # fmt: skip
+    assert Run.open(waiting).manifest["status"] == "waiting"
     answer = rlrun("resume", str(waiting), "sweep.workers=1")
     assert answer.code == 2 and "sweep.workers=1: for sweeps only" in answer.errors[0]
     answer = rlrun("resume", str(waiting), "evaluation.episodes=1")

@@ -119,3 +119,11 @@ def test_runs_that_were_done_before_count_as_done(runs: list[Run], clock: list[f
     view = QuietSweepView()
     view.start(Path("x"), runs, [Batch((runs[3],), 500)], 1)
     assert view.totals()[:2] == (3500, 4000) and view.counts() == "3 done, 0 failed, 0 running, 1 waiting"
+
+
+def test_a_directory_cannot_steer_the_terminal(runs: list[Run], clock: list[float]) -> None:
+    runs[3].directory = runs[3].directory.with_name("x\x1b[2J")
+    view = QuietSweepView()
+    view.start(Path("x"), runs, [Batch((runs[3],), None)], 1)
+    view.evaluated(0, 0, 1, {"return_mean": 1.0}, True)
+    assert view.best == (1.0, "1.0 at 1  #4 algo.learning_rate=0.2 seed=1  x[2J")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -35,11 +36,12 @@ from support import (
 
 from rlrun import training
 from rlrun.checkpoint import CheckpointFolder, load
-from rlrun.errors import DivergedError, EnvironmentFailure, LockedError, StorageError
+from rlrun.errors import DivergedError, EnvironmentFailure, LockedError, ResumeError, StorageError
 from rlrun.kernels.native import library
 from rlrun.member import Member
 from rlrun.metrics import Recorder, read_episodes, read_rows
 from rlrun.run import Run
+from rlrun.trainers import make_trainer
 from rlrun.training import due, next_multiple, train
 
 probes.register()
@@ -280,6 +282,54 @@ def test_a_run_in_use_is_locked(folder: Folder) -> None:
         train([run], Silent())
     assert not (run.directory / "metrics.jsonl").exists()
     assert train([run], Silent())[0].status == "finished"
+
+
+def test_a_member_that_cannot_be_taken_fails_alone(folder: Folder) -> None:
+    """Deleted, damaged, held, trained meanwhile: its files stay as they are."""
+    runs = [folder.run(CARTPOLE, {"seed": seed}) for seed in range(5)]
+    shutil.rmtree(runs[0].directory)
+    (runs[1].directory / "run.json").write_text("{")
+    assert train([Run.open(runs[2].directory)], Silent())[0].status == "finished"
+    trained = {path: path.read_bytes() for path in runs[2].directory.rglob("*") if path.is_file()}
+    with Run.open(runs[3].directory).lock():
+        outcomes = train(runs, Silent())
+    assert [outcome.status for outcome in outcomes] == ["failed"] * 4 + ["finished"]
+    errors = [type(outcome.error) for outcome in outcomes[:4]]
+    assert errors == [StorageError, ResumeError, ResumeError, LockedError]
+    del trained[runs[2].directory / "run.lock"]
+    assert all(path.read_bytes() == content for path, content in trained.items())
+    assert not (runs[3].directory / "metrics.jsonl").exists()
+    assert_same_run(runs[4], folder.trained(CARTPOLE, {"seed": 4}))
+
+
+def test_a_run_with_checkpoints_is_never_started_over(folder: Folder) -> None:
+    run = folder.trained(CARTPOLE)
+    before = recorded(run)
+    with pytest.raises(ResumeError, match="has checkpoints; to start over would lose them"):
+        train([run], Silent())
+    assert recorded(run) == before
+
+
+def test_weights_that_are_not_finite_are_never_the_best(folder: Folder) -> None:
+    def breaking(*arguments: Any) -> Any:
+        trainer = make_trainer(*arguments)
+        step = trainer.step
+
+        def stepping() -> None:
+            step()
+            if trainer.frames == 150:  # of an evaluation
+                trainer.state.parameters_AP[0] = math.nan
+
+        trainer.step = stepping  # type: ignore[method-assign]
+        return trainer
+
+    runs = [folder.run(CARTPOLE, {"seed": seed}) for seed in (1, 2)]
+    with mock.patch.object(training, "make_trainer", breaking):
+        outcomes = train(runs, Silent())
+    assert [outcome.status for outcome in outcomes] == ["failed", "finished"]
+    assert str(outcomes[0].error) == "diverged by frame 150: weights not finite"
+    assert not (runs[0].checkpoints / "best.ckpt").exists()
+    assert_same_run(runs[1], folder.trained(CARTPOLE, {"seed": 2}))
 
 
 # --- golden metrics --------------------------------------------------------------------------------------------------

@@ -195,6 +195,24 @@ def test_a_member_that_cannot_go_on_is_left_out(broken: str, folder: Folder) -> 
     assert_same_run(runs[0], folder.trained(CARTPOLE, {"seed": 1}))
 
 
+def test_a_checkpoint_of_another_frame_leaves_nothing_to_the_others(folder: Folder) -> None:
+    """Members share how much their replay memories hold."""
+    runs = [folder.run(CARTPOLE, {"seed": seed}) for seed in (1, 2)]
+    with signal_at(150):
+        train(runs, Silent())
+    path, header, tree = CheckpointFolder(runs[1].checkpoints, 1).newest(lambda line: None)
+    header["frames"] = tree["training"]["steps"] = 40
+    for memory in ("rows", "outcomes"):
+        tree["training"]["replay"][memory] = tree["training"]["replay"][memory][:40]
+    tree["training"]["replay"]["written"] = 40
+    tree["training"]["environments"] = [1]  # it fails after its memory
+    save(path, header, tree)
+    outcomes = train([Run.open(run.directory) for run in runs], Silent(), resume=True, frames=150)
+    assert [outcome.status for outcome in outcomes] == ["finished", "failed"]
+    assert str(outcomes[1].error) == f"{path} holds another frame than its name says"
+    assert_same_run(runs[0], folder.trained(CARTPOLE, {"seed": 1}))
+
+
 def test_where_bits_depend_on_the_population_another_size_is_inexact(folder: Folder) -> None:
     plain = merged(CARTPOLE, {"hardware": {"kernels": "plain"}})
     runs = [folder.run(plain, {"seed": seed}) for seed in (1, 2)]

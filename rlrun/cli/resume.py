@@ -17,8 +17,9 @@ from rlrun.cli.output import say, shown_path
 from rlrun.config import PPOConfig, RunConfig, from_mapping, to_mapping
 from rlrun.config.resuming import forbidden_changes, inexact_changes, leaves
 from rlrun.config.settings import nearest, number
-from rlrun.errors import ResumeError, UsageError
+from rlrun.errors import LockedError, ResumeError, UsageError
 from rlrun.interrupts import Interrupts
+from rlrun.locks import is_locked
 from rlrun.plain import parse_yaml, printable, to_yaml, write_atomically
 from rlrun.run import Run, dependence, find, find_sweep, other_population
 
@@ -58,6 +59,7 @@ def _resume_run(run: Run, options: Namespace) -> int:
     from rlrun.sweeps.runner import train_runs
 
     check_device(config)
+    _require_idle_sweep(run)
     with run.lock():  # only for as long as we write; another process may be training this run
         begun = run.manifest["status"] != "waiting"
         if begun:
@@ -133,9 +135,18 @@ def _already_complete(run: Run) -> str:
     return f"already complete ({frames}/{total} frames); extend with: rlrun resume {where} total_frames={2 * total}"
 
 
+def _require_idle_sweep(run: Run) -> None:
+    """Raises LockedError for a member of a sweep that is being trained, which would train it again."""
+    sweep = run.directory.resolve().parent
+    if is_locked(sweep):
+        raise LockedError(
+            f"{shown_path(run.directory)} belongs to sweep {shown_path(sweep)}, which is in use; wait for it"
+        )
+
+
 def _require_checkpoint(run: Run) -> None:
     """Raises ResumeError for a run that ended before its first checkpoint, with the command that starts it over."""
-    if any(run.checkpoints.glob("step_*.ckpt")):
+    if run.has_checkpoint():
         return
     overrides = run.manifest.get("overrides")
     typed = [text for text in overrides if isinstance(text, str)] if isinstance(overrides, list) else []

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from rlrun.checkpoint import CheckpointFolder
 from rlrun.cli.output import say, shown_path
 from rlrun.cli.results import finish_sweep
 from rlrun.cli.resume import changed, extend, extends, reached_limits, require_exact, say_moving
@@ -28,7 +29,10 @@ def resume_sweep(directory: Path, overrides: Sequence[str], exact: bool, quiet: 
     with opened_sweep(directory) as (sweep, held):
         configs = [changed(run, overrides) for run in sweep.runs]
         pairs = [(run, config) for run, config in zip(sweep.runs, configs, strict=True) if _is_left(run, config)]
-        if not pairs and not sweep.unreadable:
+        view = choose_sweep_view(quiet)
+        sweep.errors = _without_checkpoint([run for run, _ in pairs], view.note)
+        pairs = [(run, config) for run, config in pairs if run.directory not in sweep.errors]
+        if not pairs and not sweep.unreadable and not sweep.errors:
             say(
                 f"already complete ({len(sweep.runs)} runs); extend with: rlrun resume {shown_path(directory)} total_frames=N"
             )
@@ -42,12 +46,8 @@ def resume_sweep(directory: Path, overrides: Sequence[str], exact: bool, quiet: 
             _require_exact(pairs)
         if pairs and not quiet:
             say_moving(*pairs[0])
-        for run, config in pairs:
-            with run.lock():  # only for as long as we write: the workers take it again
-                if config != run.config:
-                    extend(run, config)
+        _extend(pairs)
         with Interrupts() as interrupts:
-            view = choose_sweep_view(quiet)
             if pairs:
                 train_sweep(sweep, places_of([run for run, _ in pairs], view.note), view, interrupts, held)
     return finish_sweep(sweep, interrupts.signal, quiet)
@@ -57,6 +57,25 @@ def _is_left(run: Run, config: RunConfig) -> bool:
     if run.manifest["status"] != "finished":
         return True
     return extends(run, config) and not reached_limits(run, config)
+
+
+def _without_checkpoint(runs: Sequence[Run], notice: Callable[[str], None]) -> dict[Path, str]:
+    """Why finished runs can't be extended: to train them from the start would lose what they have."""
+    finished = [run for run in runs if run.manifest["status"] == "finished"]
+    folders = {run.directory: CheckpointFolder(run.checkpoints, run.config.checkpoint.keep) for run in finished}
+    reason = "finished, but no checkpoint is left to go on from"
+    return {directory: reason for directory, folder in folders.items() if not any(folder.undamaged(notice))}
+
+
+def _extend(pairs: Sequence[tuple[Run, RunConfig]]) -> None:
+    """Give the runs their configs; all, or none if one of them is in use. Raises LockedError, ResumeError, StorageError."""
+    for run, _ in pairs:
+        with run.lock():
+            """It is free."""
+    for run, config in pairs:
+        if config != run.config:
+            with run.lock():  # only for as long as we write: the workers take it again
+                extend(run, config)
 
 
 def _require_exact(pairs: Sequence[tuple[Run, RunConfig]]) -> None:

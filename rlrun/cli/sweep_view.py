@@ -111,7 +111,7 @@ class QuietSweepView:
         value = result.get("return_mean")
         if isinstance(value, float) and (self.best is None or value > self.best[0]):
             name = self.members[batch][member]
-            self.best = value, f"{shown_number(value)} at {frames:,}  {self.names[name]}  {name}"
+            self.best = value, f"{shown_number(value)} at {frames:,}  {self.names[name]}  {printable(name)}"
 
     def note(self, line: str) -> None:
         """A notice."""

@@ -201,7 +201,8 @@ class PlotConfig:
 
 @dataclass(frozen=True)
 class SweepConfig:
-    """How the jobs of a sweep (-m) share this machine. Changes no result, and means nothing to a single run."""
+    """How the jobs of a sweep (-m) share this machine. Changes no result where the NumPy kernels train; on the plain PyTorch
+    path and on CUDA ``batch`` may change bits. Means nothing to a single run."""
 
     batch: int | None = setting(
         None, "Most runs trained together in one process; null: as many as is fastest and fits.", low=1, high=100_000

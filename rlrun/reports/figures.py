@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +17,19 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+    from rlrun.view import Outcome, View
+
 WINDOW = 100  # episodes in the running mean
+
+
+def draw_figures(outcomes: Sequence[Outcome], view: View) -> None:
+    """Draw what the configs of runs that have ended ask for."""
+    for outcome in outcomes:
+        if outcome.run.config.plot.figures != "none" and outcome.status != "failed":
+            try:
+                view.note(f"figure: {draw(outcome.run.config.plot.figures, outcome.run.directory)}")
+            except Exception as error:  # a picture is never worth a run
+                view.note(f"no figure: {type(error).__name__}: {error}")
 
 
 def draw(kind: str, directory: Path) -> Path:

@@ -12,6 +12,7 @@ import selectors
 import signal
 import subprocess
 import sys
+import time
 from collections import deque
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -21,12 +22,13 @@ from rlrun.config import to_mapping
 from rlrun.errors import RlrunError
 from rlrun.interrupts import Interrupts
 from rlrun.plain import printable, reason_of
-from rlrun.run import Run
+from rlrun.run import UNENDED, Run
 from rlrun.sweeps.batches import Batch
 
 # -P: nothing in the folder that the user stands in may take the place of a module.
 COMMAND = (sys.executable, "-P", "-m", "rlrun.sweeps.worker")
-_SECONDS_BETWEEN_LOOKS = 0.2  # at signals and the clock
+_SECONDS_BETWEEN_LOOKS = 0.2  # at signals, the clock and processes
+_SECONDS_TO_LEAVE = 30.0  # of a worker that has closed its output
 
 
 class SweepView(Protocol):
@@ -51,6 +53,7 @@ class _Worker:
         """``held``: the descriptor of the sweep's lock, so that it is held for as long as a worker lives. Raises OSError."""
         self.index, self.batch, self.log = index, batch, log
         self.left = {*range(len(batch.runs))}  # members that have not ended
+        self.closed: float | None = None  # when it closed its output
         self._received = b""
         with contextlib.suppress(FileNotFoundError):
             log.unlink()
@@ -60,26 +63,41 @@ class _Worker:
                 COMMAND, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=stderr,
                 start_new_session=True, pass_fds=(held,),
             )  # fmt: skip
-        runs = [{"directory": str(run.directory), "config": to_mapping(run.config)} for run in batch.runs]
+        runs = [
+            {"directory": str(run.directory), "config": to_mapping(run.config), "manifest": run.manifest}
+            for run in batch.runs
+        ]
         request = {"parent": os.getpid(), "frames": batch.frames, "runs": runs}
         assert self.process.stdin is not None and self.process.stdout is not None
         self.output = self.process.stdout
+        os.set_blocking(self.output.fileno(), False)
         with contextlib.suppress(BrokenPipeError), self.process.stdin as stdin:
             stdin.write(json.dumps(request).encode() + b"\n")
 
-    def events(self) -> list[dict[str, Any]] | None:
-        """What it has said since; None: it has closed its output, as it does when it ends in whatever way."""
-        data = os.read(self.output.fileno(), 1 << 16)
-        if not data:
-            return None
-        *lines, self._received = (self._received + data).split(b"\n")
+    def events(self) -> list[dict[str, Any]]:
+        """What it has said since."""
+        with contextlib.suppress(BlockingIOError):
+            while data := os.read(self.output.fileno(), 1 << 16):
+                self._received += data
+            self.closed = time.monotonic()
+        *lines, self._received = self._received.split(b"\n")
         return [json.loads(line) for line in lines]
 
-    def end(self) -> str | None:
-        """Wait for it. Why it died, if it did not end by itself."""
-        self.output.close()
-        code = self.process.wait()
-        last = _last_line(self.log)
+    def has_ended(self) -> bool:
+        """Whether the process has. One that only closed its output is killed after a while; children of one that has ended at once."""
+        if self.closed is not None and time.monotonic() - self.closed > _SECONDS_TO_LEAVE:
+            self.process.kill()
+        try:
+            self.process.wait(0 if self.closed is None else _SECONDS_BETWEEN_LOOKS)
+        except subprocess.TimeoutExpired:
+            return False
+        with contextlib.suppress(ProcessLookupError, PermissionError):  # they would hold its output, and our locks
+            os.killpg(self.process.pid, signal.SIGKILL)
+        return True
+
+    def reason(self) -> str | None:
+        """Why it died, if it did not end by itself."""
+        code, last = self.process.returncode, _last_line(self.log)
         words = f": {last}" if last else ""
         if code == 0:
             return None
@@ -133,6 +151,8 @@ class Launcher:
                     self._view.note("stopping: workers save their runs and leave; again to abandon them")
                 for key, _ in self._selector.select(_SECONDS_BETWEEN_LOOKS):
                     self._listen(key.data)
+                for worker in [worker for worker in self._workers if worker.has_ended()]:
+                    self._forget(worker)
                 self._view.tick()
         finally:
             self._signal(signal.SIGTERM)  # an error of ours: nobody may go on without us
@@ -151,17 +171,24 @@ class Launcher:
         self._view.launched(index)
 
     def _listen(self, worker: _Worker) -> None:
-        events = worker.events()
-        for event in events or ():
+        for event in worker.events():
             self._show(worker, event)
-        if events is None:
+        if worker.closed is not None:
             self._selector.unregister(worker.output)
-            self._workers.remove(worker)
-            reason = worker.end()
-            stopped = self._interrupts() and worker.process.returncode == -signal.SIGTERM  # before it could catch it
-            for member in sorted(worker.left) if reason and not stopped else ():
-                self._failed(worker.index, member, worker.batch.runs[member], reason or "")
-            self._view.left(worker.index)
+
+    def _forget(self, worker: _Worker) -> None:
+        """Of a worker whose process has ended: hear its last words, and record what it could not."""
+        self._workers.remove(worker)
+        if worker.closed is None:
+            self._listen(worker)
+        if worker.closed is None:  # a child of its own that has left its group
+            self._selector.unregister(worker.output)
+        worker.output.close()
+        reason = worker.reason()
+        stopped = self._interrupts() and worker.process.returncode == -signal.SIGTERM  # before it could catch it
+        for member in sorted(worker.left) if reason and not stopped else ():
+            self._failed(worker.index, member, worker.batch.runs[member], reason or "")
+        self._view.left(worker.index)
 
     def _show(self, worker: _Worker, event: dict[str, Any]) -> None:
         kind, index = event.pop("event"), worker.index
@@ -181,12 +208,19 @@ class Launcher:
                 self._view.ended(index, event["member"], event["status"], event["error"])
 
     def _failed(self, index: int, member: int, run: Run, reason: str) -> None:
-        """Record what a worker could not record itself."""
-        self.errors[run.directory] = reason
+        """Record what a worker could not record itself; of a member that has ended, what the worker could not say any more."""
+        status, before = "failed", run.manifest["updated"]
+        error: str | None = reason
         with contextlib.suppress(RlrunError):
             run.reread()
-            run.update(status="failed", failure=reason)
-        self._view.ended(index, member, "failed", reason)
+            if run.manifest["status"] in UNENDED:
+                with run.lock():
+                    run.update(status="failed", failure=reason)
+            elif run.manifest["updated"] != before:
+                status, error = run.manifest["status"], run.manifest.get("failure")
+        if error:
+            self.errors[run.directory] = error
+        self._view.ended(index, member, status, error)
 
     def _signal(self, number: int) -> None:
         for worker in self._workers:

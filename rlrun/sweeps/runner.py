@@ -12,7 +12,7 @@ from rlrun.errors import RlrunError, StorageError, as_storage_error, internal_er
 from rlrun.interrupts import Interrupts
 from rlrun.plain import printable, write_atomically
 from rlrun.provenance import clean
-from rlrun.run import Run
+from rlrun.run import UNENDED, Run
 
 if TYPE_CHECKING:
     from rlrun.sweeps.jobs import Job
@@ -52,9 +52,11 @@ def train_runs(
 
 
 def _fail(runs: Sequence[Run], error: RlrunError) -> None:
+    """Record it for those that have not ended, and that no other process holds or has changed."""
     for run in runs:
-        with suppress(StorageError):
-            run.update(status="failed", failure=str(error))
+        with suppress(RlrunError), run.lock():
+            if run.manifest["status"] in UNENDED:
+                run.update(status="failed", failure=str(error))
 
 
 def _keep_traceback(run: Run, error: Exception) -> str:

@@ -15,7 +15,7 @@ import numpy as np
 
 from rlrun.errors import ResumeError
 from rlrun.locks import is_locked
-from rlrun.metrics import read_episodes
+from rlrun.metrics import last_returns
 from rlrun.plain import printable, write_atomically
 from rlrun.provenance import clean, versions
 from rlrun.reports import statistics
@@ -133,10 +133,11 @@ def _return_of(run: Run) -> tuple[float | None, str]:
         value = (run.manifest["evaluation"] or {}).get("return_mean")
         return float(value) if isinstance(value, float) and math.isfinite(value) else None, EVALUATION
     try:
-        tail = read_episodes(run.directory)["return"][-TAIL:]
+        tail = last_returns(run.directory, TAIL)
     except ResumeError:
-        tail = np.array([])
-    return float(tail.mean()) if len(tail) and np.isfinite(tail).all() else None, TRAINING
+        tail = []
+    mean = float(np.mean(tail)) if tail else math.nan
+    return mean if math.isfinite(mean) else None, TRAINING
 
 
 def _csv(rows: Sequence[Row]) -> str:
@@ -153,7 +154,10 @@ def _csv(rows: Sequence[Row]) -> str:
 
 def _cell(value: Any) -> Any:
     """Text that a spreadsheet would take for a formula gets an apostrophe; numbers do not."""
-    if not isinstance(value, str) or not value.startswith(("=", "+", "-", "@")):
+    if not isinstance(value, str):
+        return value
+    value = printable(value)  # first: a spreadsheet looks behind a tab
+    if not value.startswith(("=", "+", "-", "@")):
         return value
     try:
         float(value)

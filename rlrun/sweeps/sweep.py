@@ -127,11 +127,15 @@ def train_sweep(sweep: Sweep, places: Sequence[Place], view: SweepView, interrup
         launcher.run()
     finally:
         view.finish()
-    sweep.errors = launcher.errors
+    sweep.errors |= launcher.errors
     trained = 0
     for place in places:
-        place.run.reread()
-        trained += max(0, place.run.manifest["frames"] - (place.frames or 0))
+        try:
+            place.run.reread()
+        except ResumeError as error:  # deleted or damaged meanwhile: no reason to lose the others
+            sweep.errors[place.run.directory] = str(error)
+        else:
+            trained += max(0, place.run.manifest["frames"] - (place.frames or 0))
     try:
         save_summary(sweep.directory, sweep.runs, sweep.errors, (time.monotonic() - began, trained))
     except StorageError as error:  # what became of the runs is to be told all the same

@@ -13,9 +13,11 @@ import resource
 import signal
 import sys
 import time
+import traceback
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, TextIO
+from types import FrameType
+from typing import Any, NoReturn, TextIO
 
 from rlrun.config import from_mapping
 from rlrun.errors import RlrunError, in_users_terms
@@ -26,7 +28,10 @@ _SECONDS_BETWEEN_EVENTS = 0.2  # of progress, which is for the eye
 
 
 class WorkerInterrupts(Interrupts):
-    """Stops as well when the parent process has gone: nobody else would stop an orphan."""
+    """Stops as well when the parent process has gone: nobody else would stop an orphan.
+
+    A second signal abandons nothing: a scheduler signals all processes, then the parent does; and that one abandons with SIGKILL.
+    """
 
     def __init__(self, parent: int) -> None:
         super().__init__()
@@ -36,6 +41,9 @@ class WorkerInterrupts(Interrupts):
         if self.signal is None and os.getppid() != self._parent:
             self.stop(signal.SIGTERM)
         return super().__call__()
+
+    def _handle(self, number: int, _: FrameType | None) -> None:
+        self.stop(number)
 
 
 class EventView:
@@ -91,7 +99,10 @@ def main() -> int:
         view = EventView(stream, interrupts)
         view.left = {*range(len(request["runs"]))}
         try:
-            runs = [Run.open(Path(run["directory"]), from_mapping(run["config"])) for run in request["runs"]]
+            # As the parent planned with them; what has become of them since is found out when they are locked.
+            runs = [
+                Run(Path(run["directory"]), from_mapping(run["config"]), run["manifest"]) for run in request["runs"]
+            ]
 
             from rlrun.sweeps.runner import train_runs
 
@@ -118,5 +129,18 @@ def _allow_many_files() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
+def _run_and_exit() -> NoReturn:
+    """End at once: threads that an environment has left behind would keep the interpreter alive."""
+    code = 1
+    try:
+        code = main()
+    except BaseException:
+        traceback.print_exc()
+    with contextlib.suppress(OSError):
+        sys.stdout.flush()
+        sys.stderr.flush()
+    os._exit(code)
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    _run_and_exit()
