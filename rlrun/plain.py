@@ -37,11 +37,11 @@ def reason_of(error: OSError) -> str:
 # --- writing ---------------------------------------------------------------------------------------------------------
 
 
-def write_atomically(path: Path, *chunks: bytes) -> int:
+def write_atomically(path: Path, *chunks: bytes, durably: bool = True) -> int:
     """Make ``path`` hold exactly ``chunks``, or leave it untouched; returns the number of bytes written.
 
     The file becomes visible by a rename, after its bytes are on the disk, so that neither a kill nor a power loss can
-    show half of it. Mode 0600.
+    show half of it. Mode 0600. Not ``durably``: a power loss can, until the system has been told to write everything.
 
     Raises:
         StorageError: no space, no permission, no such folder, ...
@@ -52,7 +52,8 @@ def write_atomically(path: Path, *chunks: bytes) -> int:
             try:
                 for chunk in chunks:
                     write_all(descriptor, chunk)
-                os.fsync(descriptor)
+                if durably:
+                    os.fsync(descriptor)
             finally:
                 os.close(descriptor)
             os.rename(temporary, path)
@@ -60,7 +61,8 @@ def write_atomically(path: Path, *chunks: bytes) -> int:
             with contextlib.suppress(OSError):
                 temporary.unlink()
             raise
-        sync_directory(path.parent)
+        if durably:
+            sync_directory(path.parent)
     except OSError as error:
         raise StorageError(f"can't write {printable(path)}: {reason_of(error)}") from error
     return sum(map(len, chunks))

@@ -51,24 +51,25 @@ class Run:
     manifest: dict[str, Any]
 
     @classmethod
-    def create(cls, config: RunConfig, manifest: dict[str, Any], parent: Path | None = None) -> Run:
-        """Make ``<outputs>/<date>/<time>_<label>_s<seed>`` (or that name in ``parent``) with config and manifest.
+    def create(cls, config: RunConfig, manifest: dict[str, Any], sweep: Path | None = None) -> Run:
+        """Make ``<outputs>/<date>/<time>_<label>_s<seed>`` (or that name in ``sweep``) with config and manifest.
 
-        Date and time are UTC; a clash gets a counter, never a shared directory. ``manifest`` adds to run.json.
+        Date and time are UTC; a clash gets a counter, never a shared directory. ``manifest`` adds to run.json. In a sweep it is
+        whoever makes many who sees to it that they are on the disk.
 
         Raises:
             StorageError: the place can't be written to; nothing of the run is left there.
         """
         now = datetime.now(UTC)
-        parent = Path(config.outputs, f"{now:%Y-%m-%d}") if parent is None else parent
+        parent = Path(config.outputs, f"{now:%Y-%m-%d}") if sweep is None else sweep
         label = clean(config.name or f"{config.algo.name}_{config.env.name or config.env.id}")
         label = re.sub(r"[^A-Za-z0-9._-]+", "-", label)[:100]
         directory = make_directory(parent, f"{now:%H%M%S}_{label}_s{config.seed}")
         run = cls(directory, config, _first_manifest(directory, config, now) | clean(manifest))
         try:
             _make_folder(directory / _CHECKPOINTS)
-            write_atomically(directory / _CONFIG, to_yaml(clean(to_mapping(config))))
-            run.update()  # last: a directory with a run.json is a run
+            write_atomically(directory / _CONFIG, to_yaml(clean(to_mapping(config))), durably=sweep is None)
+            run._write(durably=sweep is None)  # last: a directory with a run.json is a run
         except StorageError:
             shutil.rmtree(directory, ignore_errors=True)
             raise
@@ -117,9 +118,12 @@ class Run:
             StorageError: it can't be written.
         """
         self.manifest |= clean(fields)
+        self._write(durably=True)
+
+    def _write(self, durably: bool) -> None:
         self.manifest["updated"] = _timestamp(datetime.now(UTC))
         text = json.dumps(self.manifest, indent=2, allow_nan=False) + "\n"
-        write_atomically(self.directory / _MANIFEST, text.encode())
+        write_atomically(self.directory / _MANIFEST, text.encode(), durably=durably)
 
     @contextlib.contextmanager
     def lock(self) -> Iterator[None]:

@@ -95,7 +95,7 @@ def test_runs_of_one_second_never_share_a_directory(config: RunConfig, monkeypat
 
 def test_a_sweep_names_the_parent(config: RunConfig, tmp_path: Path) -> None:
     parent = tmp_path / "outputs" / "sweeps" / "2025-01-01_120000_lr"
-    run = Run.create(config, {}, parent=parent)
+    run = Run.create(config, {}, sweep=parent)
     assert run.directory.parent == parent
     assert run.manifest["id"].startswith("2025-01-01_120000_lr/")
     assert find("2025-01-01_120000_lr/", Path(config.outputs)) == run.directory

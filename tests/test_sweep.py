@@ -84,7 +84,7 @@ def test_sweep_json_and_csv(rlrun: Any, workplace: Path, fake_worker: Any) -> No
     assert next(line for line in lines if line.startswith("#  ")).split() == [
         "#", "algo.gamma", "env.kwargs.render_mode", "seed", "status", "return", "frames", "run",
     ]  # fmt: skip
-    assert "returns: final evaluation; best settings first" in lines
+    assert "returns: last evaluation; best settings first" in lines
 
 
 @pytest.mark.parametrize(
@@ -374,7 +374,7 @@ def test_a_finished_run_without_a_checkpoint_is_not_trained_anew(stopped: Path, 
     before = {path: path.read_bytes() for path in directory.rglob("*") if path.is_file()}
     answer = rlrun("resume", str(stopped), "total_frames=3000", "sweep.workers=1", "sweep.batch=4")
     assert (answer.code, answer.errors[1:]) == (
-        9, ["#1 seed=0: finished, but no checkpoint is left to go on from"],
+        9, ["#1 seed=0: no usable checkpoint is left to go on from"],
     )  # fmt: skip
     assert trained(stopped) == ["[1] 2000", "[2, 3] None"]
     assert {path: path.read_bytes() for path in directory.rglob("*") if path.is_file()} == before

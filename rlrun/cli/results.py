@@ -58,7 +58,7 @@ def finish_sweep(sweep: Sweep, signal: int | None, quiet: bool) -> int:
     rows = rows_of(sweep.runs, sweep.errors)
     if not quiet:
         _print_rows(rows)
-        _print_groups(rows)
+        _print_groups(rows, sweep.runs)
     say(printable(from_here(sweep.directory)) if quiet else shown_path(sweep.directory))
     count = Counter(row.status for row in rows)
     stopped = sum(count[status] for status in _STOPPED)
@@ -107,13 +107,18 @@ def _print_rows(rows: Sequence[Row]) -> None:
     print_table(columns, cells)
 
 
-def _print_groups(rows: Sequence[Row]) -> None:
+def _print_groups(rows: Sequence[Row], runs: Sequence[Run]) -> None:
     """Statistics over the seeds of each setting, unless each has one seed, whose line is there already, or none is done."""
     groups = groups_of(rows)
     listed = len(groups) == len(rows) and len(rows) <= _MOST_ROWS
     if listed or not any(group.statistics["count"] for group in groups):
         return
-    shown = sorted(groups, key=lambda group: -math.inf if (v := group.statistics["iqm"]) is None else v, reverse=True)
+    shown, order = groups, ""
+    if len({run.config.env.id for run in runs}) == 1:  # returns of different environments can't be ranked
+        order = "; best settings first"
+        shown = sorted(
+            groups, key=lambda group: -math.inf if (v := group.statistics["iqm"]) is None else v, reverse=True
+        )
     cells = []
     for group in shown[:_MOST_GROUPS]:
         values = group.statistics
@@ -133,4 +138,4 @@ def _print_groups(rows: Sequence[Row]) -> None:
     print_table([*groups[0].settings, "seeds", "mean", "IQM", "95% interval", "best", "failed"], cells)
     if len(groups) > _MOST_GROUPS:
         say(f"and {len(groups) - _MOST_GROUPS} more; see {SWEEP_LIST}")
-    say(f"returns: {' or '.join(sorted({row.measure for row in rows}))}; best settings first")
+    say(f"returns: {' or '.join(sorted({row.measure for row in rows} - {''}))}{order}")

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from rlrun.checkpoint import CheckpointFolder
-from rlrun.cli.output import say, shown_path
+from rlrun.cli.output import counted, say, shown_path
 from rlrun.cli.results import finish_sweep
 from rlrun.cli.resume import changed, extend, extends, reached_limits, require_exact, say_moving
 from rlrun.cli.sweep_view import choose_sweep_view
@@ -16,6 +16,7 @@ from rlrun.interrupts import Interrupts
 from rlrun.run import Run
 from rlrun.sweeps.jobs import check_device
 from rlrun.sweeps.resources import check_batches, spaces_of
+from rlrun.sweeps.summary import save_summary
 from rlrun.sweeps.sweep import opened_sweep, places_of, plan_sweep, train_sweep
 
 
@@ -32,10 +33,11 @@ def resume_sweep(directory: Path, overrides: Sequence[str], exact: bool, quiet: 
         view = choose_sweep_view(quiet)
         sweep.errors = _without_checkpoint([run for run, _ in pairs], view.note)
         pairs = [(run, config) for run, config in pairs if run.directory not in sweep.errors]
+        if not pairs:
+            save_summary(directory, sweep.runs, sweep.errors, None)  # a run may have been extended alone
         if not pairs and not sweep.unreadable and not sweep.errors:
-            say(
-                f"already complete ({len(sweep.runs)} runs); extend with: rlrun resume {shown_path(directory)} total_frames=N"
-            )
+            runs = counted(len(sweep.runs), "run")
+            say(f"already complete ({runs}); extend with: rlrun resume {shown_path(directory)} total_frames=N")
             return 0
         for config in {(config.device, config.network.hidden): config for _, config in pairs}.values():
             check_device(config)
@@ -60,11 +62,18 @@ def _is_left(run: Run, config: RunConfig) -> bool:
 
 
 def _without_checkpoint(runs: Sequence[Run], notice: Callable[[str], None]) -> dict[Path, str]:
-    """Why finished runs can't be extended: to train them from the start would lose what they have."""
-    finished = [run for run in runs if run.manifest["status"] == "finished"]
-    folders = {run.directory: CheckpointFolder(run.checkpoints, run.config.checkpoint.keep) for run in finished}
-    reason = "finished, but no checkpoint is left to go on from"
-    return {directory: reason for directory, folder in folders.items() if not any(folder.undamaged(notice))}
+    """Why runs can't go on that have come to a checkpoint: to train them from the start would lose what they have."""
+    errors = {}
+    for run in runs:
+        saved = any(run.checkpoints.glob("step_*.ckpt*"))  # those found damaged are renamed
+        folder = CheckpointFolder(run.checkpoints, run.config.checkpoint.keep)
+        notices: list[str] = []
+        usable = any(folder.undamaged(notices.append))
+        for line in notices:
+            notice(f"{run.directory.name}: {line}")
+        if not usable and (saved or run.manifest["status"] == "finished"):
+            errors[run.directory] = "no usable checkpoint is left to go on from"
+    return errors
 
 
 def _extend(pairs: Sequence[tuple[Run, RunConfig]]) -> None:

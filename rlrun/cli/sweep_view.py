@@ -88,6 +88,11 @@ class QuietSweepView:
         trained = {name for members in self.members for name in members}
         self.earlier = [run for run in runs if run.directory.name not in trained]
         self.best: tuple[float, str] | None = None
+        self._comparable = len({run.config.env.id for run in runs}) == 1  # returns of one environment
+        for run in runs:
+            earlier = run.manifest.get("best")
+            if isinstance(earlier, dict) and isinstance(earlier.get("frames"), int):
+                self._weigh(earlier.get("return_mean"), earlier["frames"], run.directory.name)
         self.headers: set[str] = set()
         self._began, self._done_before = time.monotonic(), sum(batch.done for batch in self.batches)
 
@@ -108,10 +113,14 @@ class QuietSweepView:
 
     def evaluated(self, batch: int, member: int, frames: int, result: Mapping[str, Any], best: bool) -> None:
         """An evaluation of one member."""
-        value = result.get("return_mean")
-        if isinstance(value, float) and (self.best is None or value > self.best[0]):
-            name = self.members[batch][member]
+        self._weigh(result.get("return_mean"), frames, self.members[batch][member])
+
+    def _weigh(self, value: Any, frames: int, name: str) -> None:
+        if self._is_best(value):
             self.best = value, f"{shown_number(value)} at {frames:,}  {self.names[name]}  {printable(name)}"
+
+    def _is_best(self, value: Any) -> bool:
+        return self._comparable and isinstance(value, float) and (self.best is None or value > self.best[0])
 
     def note(self, line: str) -> None:
         """A notice."""
@@ -132,8 +141,7 @@ class QuietSweepView:
 
     def line_of(self, batch: int, member: int, frames: int, result: Mapping[str, Any]) -> str | None:
         """An evaluation in words; None where there are too many to read and this one is not the best so far."""
-        value, name = result.get("return_mean"), self.members[batch][member]
-        best = self.best is None or (isinstance(value, float) and value > self.best[0])
+        name, best = self.members[batch][member], self._is_best(result.get("return_mean"))
         if len(self.names) > _MANY_RUNS and not best:
             return None
         mean, deviation = shown_evaluation(dict(result)), shown_number(result.get("return_std"))

@@ -19,11 +19,14 @@ if TYPE_CHECKING:
     from rlrun.view import Outcome, View
 
 
-def create_run(job: Job, sweep: Path | None = None, number: int | None = None) -> Run:
-    """The run of a job on disk, with where its settings came from; in a sweep it waits. Raises StorageError."""
+def create_run(job: Job, sweep: Path | None = None, number: int = 1, jobs: int = 1) -> Run:
+    """The run of a job on disk, with where its settings came from. Raises StorageError.
+
+    In a sweep, of which it is one of ``jobs``, it waits, and it is on the disk only after an ``os.sync``.
+    """
     manifest: dict[str, Any] = {"overrides": list(job.overrides), "experiment": job.experiment, "tuned": job.tuned}
     if sweep is not None:
-        manifest |= {"status": "waiting", "sweep": sweep.name, "job": number}
+        manifest |= {"status": "waiting", "sweep": sweep.name, "job": number, "jobs": jobs}
     return Run.create(job.config, manifest, sweep)
 
 

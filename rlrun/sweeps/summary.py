@@ -22,7 +22,7 @@ from rlrun.reports import statistics
 from rlrun.run import SWEEP_LIST, Run
 
 TAIL = 100  # training episodes
-EVALUATION, TRAINING = "final evaluation", f"last {TAIL} training episodes"
+EVALUATION, TRAINING = "last evaluation", f"last {TAIL} training episodes"
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ def rows_of(runs: Sequence[Run], errors: Mapping[Path, str]) -> list[Row]:
                 run.directory.name,
                 status,
                 value,
-                measure,
+                measure if value is not None else "",
                 manifest["frames"],
                 seconds if isinstance(seconds, float) else None,
                 error or (failure if status == "failed" and isinstance(failure, str) else None),

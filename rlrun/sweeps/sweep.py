@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import time
@@ -24,6 +25,8 @@ from rlrun.sweeps.launcher import Launcher, SweepView
 from rlrun.sweeps.resources import largest_batch, spaces_of, workers_for
 from rlrun.sweeps.runner import create_run
 from rlrun.sweeps.summary import save_summary
+
+MOST_LISTED = 10_000  # jobs; a run.json may say anything
 
 
 @dataclass
@@ -50,8 +53,11 @@ def new_sweep(jobs: Sequence[Job]) -> Iterator[tuple[Sweep, int]]:
     directory = make_directory(Path(jobs[0].config.outputs, SWEEPS), _name([job.config for job in jobs]))
     with lock(directory, "sweep") as held:
         try:
-            sweep = Sweep(directory, [create_run(job, directory, number) for number, job in enumerate(jobs, 1)])
-            save_summary(directory, sweep.runs, sweep.errors, None)  # last: now it is a sweep
+            save_summary(directory, [], {}, None)  # first: now it is a sweep, though its runs are still to come
+            runs = [create_run(job, directory, number, len(jobs)) for number, job in enumerate(jobs, 1)]
+            os.sync()  # once, where each run would take a fiftieth of a second
+            sweep = Sweep(directory, runs)
+            save_summary(directory, sweep.runs, sweep.errors, None)
         except BaseException:
             shutil.rmtree(directory, ignore_errors=True)
             raise
@@ -78,7 +84,17 @@ def opened_sweep(directory: Path) -> Iterator[tuple[Sweep, int]]:
         if not sweep.runs:
             raise ResumeError("\n".join(sweep.unreadable.values()) or f"{directory} has no run any more")
         sweep.runs.sort(key=lambda run: (job_number(run), run.directory.name))
+        sweep.unreadable |= _missing(sweep)
         yield sweep, held
+
+
+def _missing(sweep: Sweep) -> dict[str, str]:
+    """The jobs of which there is no directory, unless it is one that can't be opened."""
+    counts = [count for run in sweep.runs if isinstance(count := run.manifest.get("jobs"), int)]
+    numbers = {job_number(run) for run in sweep.runs}
+    gone = [number for number in range(1, min(max(counts, default=0), MOST_LISTED) + 1) if number not in numbers]
+    reason = "it has no directory: deleted, or never made; start it again by itself"
+    return {f"job {number}": reason for number in gone[len(sweep.unreadable) :]}
 
 
 def job_number(run: Run) -> int:
