@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from support import CARTPOLE, PPO, Folder, Silent
 
-from rlrun import training
 from rlrun.errors import StorageError
+from rlrun.reports import figures
 from rlrun.reports.figures import draw, running_mean
 from rlrun.training import train
 
@@ -30,7 +30,7 @@ def test_a_run_draws_its_figure_when_it_ends(kind: str, settings: dict[str, obje
 
 def test_a_figure_is_never_worth_a_run(tmp_path: Path) -> None:
     run, view = Folder(tmp_path).run(CARTPOLE, {"plot": {"figures": "dqn"}, "total_frames": 300}), Silent()
-    with mock.patch.object(training, "draw", side_effect=ValueError("no ink")):
+    with mock.patch.object(figures, "draw", side_effect=ValueError("no ink")):
         (outcome,) = train([run], view)
     assert outcome.status == "finished" and run.manifest["status"] == "finished"
     assert view.notes == ["no figure: ValueError: no ink"]
