@@ -157,7 +157,9 @@ class Loop:
             with self._leaving_out(agent):
                 for reason in member.begin(resume, self.inexact, population, note, facts):
                     self.view.note(f"{member.run.directory.name}: not exactly the run it would have been: {reason}")
-        header = {"device": facts["device"], "networks": implementation, "exact resume": self.inexact or "yes"}
+        chosen = " (auto)" if self.config.device == "auto" else ""
+        device = f"{facts['device']}{chosen}"
+        header = {"device": device, "networks": implementation, "exact resume": self.inexact or "yes"}
         alone = {"alone": note or SAME_BITS} if size > 1 else {}
         self.view.start([member.run for member in self.members], header | alone)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -330,7 +331,8 @@ def test_what_the_lists_say_is_ignored(stopped: Path, rlrun: Any, tmp_path: Path
     (stopped / "link").symlink_to(outside)
     runs_of(stopped)[3].directory.rename(outside)
     (stopped / "worker-1.log").symlink_to(tmp_path / "victim")
-    assert rlrun("resume", str(stopped)).code == 0
+    answer = rlrun("resume", str(stopped))
+    assert answer.code == 9 and any("job 4: it has no directory" in line for line in answer.errors)
     assert trained(stopped) == ["[2] None"] and not (tmp_path / "victim").exists()
     assert json.loads((outside / "run.json").read_text())["status"] == "waiting"
 
@@ -415,3 +417,23 @@ def test_jobs_are_composed_as_if_each_was_composed_anew(rlrun: Any, workplace: P
     for directory, manifest in swept.items():
         anew = rlrun("--cfg", "job", *manifest["overrides"])
         assert yaml.safe_load(anew.out) == yaml.safe_load((directory / "config.yaml").read_text())
+
+
+def test_a_sweep_killed_while_it_was_made_says_what_is_missing(stopped: Path, rlrun: Any) -> None:
+    """As if the kill had come before the last run's directory."""
+    shutil.rmtree(runs_of(stopped)[3].directory)
+    (stopped / "sweep.json").write_text("{}")
+    answer = rlrun("resume", str(stopped))
+    assert answer.code == 9
+    assert "job 4: it has no directory: deleted, or never made; start it again by itself" in answer.errors
+
+
+def test_a_stopped_run_whose_checkpoints_are_all_damaged_does_not_start_over(stopped: Path, rlrun: Any) -> None:
+    run = runs_of(stopped)[1]
+    (run.checkpoints / "step_000000000100.ckpt").write_text("damaged")
+    run.update(status="stopped", frames=100)
+    answer = rlrun("resume", str(stopped))
+    assert answer.code == 9
+    assert any("no usable checkpoint is left to go on from" in line for line in answer.errors)
+    assert f"{run.directory.name}: step_000000000100.ckpt is not an rlrun checkpoint" in answer.out
+    assert run.directory.name not in "".join(trained(stopped))
