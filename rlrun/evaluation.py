@@ -22,6 +22,7 @@ from rlrun.run import Run
 from rlrun.seeding import Stream, derive
 from rlrun.trainers import make_policy
 from rlrun.trainers.base import Policy
+from rlrun.watchdog import watching
 
 MOST_ENVS = 5  # environments stepped side by side: more would share the cost of the network, but take longer to make
 
@@ -113,8 +114,9 @@ def evaluate_run(run: Run, episodes: int, seed: int, checkpoint: str) -> dict[st
         ResumeError: as ``load_policy``.
         EnvironmentFailure: the environment failed.
     """
-    policy, name = load_policy(run, checkpoint)
-    results = evaluate(policy, run.config.env, [derive(seed, Stream.EVALUATION)], episodes)
+    with watching(run.config.env.id, run.config.env.step_timeout):
+        policy, name = load_policy(run, checkpoint)
+        results = evaluate(policy, run.config.env, [derive(seed, Stream.EVALUATION)], episodes)
     assert results is not None
     result = results[0]
     if isinstance(result, EnvironmentFailure):

@@ -1,4 +1,4 @@
-"""Signals that end a run."""
+"""Signals that end a run, or ask it for a checkpoint."""
 
 from __future__ import annotations
 
@@ -17,13 +17,15 @@ class Interrupts:
     """Turns the first SIGINT, SIGTERM or SIGHUP into a flag; a later one ends the process at once.
 
     Within a second of the first they count as one: a bouncing key, or a terminal that closes, must not lose the run.
+    SIGUSR1, which schedulers send some time before the end, asks for a checkpoint, and training goes on.
     """
 
-    SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
     SECONDS_OF_ONE = 1.0
 
     def __init__(self) -> None:
         self.signal: int | None = None
+        self.save_wanted = False
         self.abandon: Callable[[], object] = lambda: None  # called before a later one ends the process
 
     def __call__(self) -> bool:
@@ -47,7 +49,9 @@ class Interrupts:
                 signal.signal(number, handler)
 
     def _handle(self, number: int, _: FrameType | None) -> None:
-        if self.signal is None:
+        if number == signal.SIGUSR1:
+            self.save_wanted = True
+        elif self.signal is None:
             self.stop(number)
             with contextlib.suppress(OSError):  # os.write: Python's own streams may be in the middle of a line
                 if os.isatty(2):

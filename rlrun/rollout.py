@@ -167,16 +167,20 @@ class Environments:
         if self._newly_failed:
             self._silence_failed()
 
+    def whereabouts(self, index: int) -> tuple[int, int, str]:
+        """The agent of an environment, its step, and both in words."""
+        agent = index // self._num_envs
+        step = self._steps_before[agent] + self._step_count
+        return agent, step, f"step {step} of the agent with seed {self._seeds[agent]}"
+
     def _of(self, agent: int) -> range:
         """The places of an agent's environments in the flat lists."""
         return range(agent * self._num_envs, (agent + 1) * self._num_envs)
 
     def _fail(self, agent: int, what: str, error: BaseException | None = None) -> None:
         if agent not in self.failures:
-            step = self._steps_before[agent] + self._step_count
-            failure = EnvironmentFailure(
-                f"env {self._config.id} failed at step {step} of the agent with seed {self._seeds[agent]}: {what}"
-            )
+            who = self.whereabouts(agent * self._num_envs)[2]
+            failure = EnvironmentFailure(f"env {self._config.id} failed at {who}: {what}")
             failure.__cause__ = error
             self.failures[agent] = failure
             self._newly_failed = True

@@ -6,9 +6,10 @@ What is due is a pure function of the frame count, so that a resumed run does th
 from __future__ import annotations
 
 import contextlib
+import functools
 import math
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -29,6 +30,7 @@ from rlrun.seeding import Stream, derive
 from rlrun.trainers import make_trainer
 from rlrun.trainers.base import capture, restore
 from rlrun.view import Outcome, View
+from rlrun.watchdog import watching
 
 
 def train(
@@ -52,18 +54,35 @@ def train(
         refused = take(runs, stack, anew=not resume)
         interrupts = interrupts or stack.enter_context(Interrupts())
         stack.enter_context(np.errstate(all="ignore"))  # what is not finite is found and named by the trainers
-        loop = Loop(runs, view, interrupts)
+        ended = set(refused)
+        env = runs[0].config.env
+        stack.enter_context(watching(env.id, env.step_timeout, functools.partial(_leave, runs, ended, view)))
+        loop = Loop(runs, view, interrupts, ended)
         stack.callback(loop.close)
         outcomes = loop.run(resume, frames, refused)
         draw_figures(outcomes, view)
     return outcomes
 
 
+def _leave(runs: Sequence[Run], ended: Collection[int], view: View, agent: int | None, failure: RlrunError) -> None:
+    """Record that the process ends because an environment hangs: of its own run, or of all if that is not known.
+
+    The others stop at their last checkpoint. Called from another thread: the main one will not come back.
+    """
+    for number in set(range(len(runs))).difference(ended):
+        error = failure if agent in (None, number) else None
+        status = "stopped" if error is None else "failed"
+        with contextlib.suppress(StorageError):
+            runs[number].update(status=status, failure=error and str(error))
+        view.ended(number, status, error)
+
+
 class Loop:
     """One population from start to end."""
 
-    def __init__(self, runs: Sequence[Run], view: View, interrupts: Interrupts) -> None:
-        self.view, self.interrupts = view, interrupts
+    def __init__(self, runs: Sequence[Run], view: View, interrupts: Interrupts, ended: set[int]) -> None:
+        """``ended`` is kept up to date: the members that nothing more is to be written of."""
+        self.view, self.interrupts, self.ended = view, interrupts, ended
         self.config: RunConfig = runs[0].config
         self.hardware = hardware.configure(self.config)
         self.inexact = envstate.exactness(self.config.env, self.config.seed)
@@ -73,6 +92,7 @@ class Loop:
         self.members = [Member(run, CheckpointFolder(run.checkpoints, run.config.checkpoint.keep)) for run in runs]
         self.active = list(range(len(runs)))
         self.outcomes: dict[int, Outcome] = {}
+        self.save_by = self._next_save()
 
     def close(self) -> None:
         self.trainer.close()
@@ -164,19 +184,19 @@ class Loop:
         self.view.start([member.run for member in self.members], header | alone)
 
     def _train(self) -> None:
-        """Steps up to the next due frame, an interruption, a failure, or the last episode wanted."""
+        """Steps up to the next due frame or moment, a signal, a failure, or the last episode wanted."""
         trainer, interrupts, config = self.trainer, self.interrupts, self.config
         cadences = config.logging.every_frames, config.evaluation.every_frames, config.checkpoint.every_frames
         target = min(config.total_frames, *(next_multiple(trainer.frames, every) for every in cadences if every > 0))
         limit = config.stop.seconds
         left = math.inf if limit is None else limit - max(self.members[agent].wall_seconds for agent in self.active)
-        started = time.perf_counter()
-        deadline = started + left
-        while trainer.frames < target and not interrupts() and not (trainer.failures and self._has_failed()):
-            if limit is not None and time.perf_counter() >= deadline:
+        started = time.monotonic()
+        deadline = min(started + left, self.save_by)
+        while trainer.frames < target and not (trainer.failures and self._has_failed()):
+            if interrupts() or interrupts.save_wanted:
                 break
             trainer.step()
-            if trainer.episodes and self._record_episodes():
+            if (trainer.episodes and self._record_episodes()) or time.monotonic() >= deadline:
                 break
         self._spent(started)
 
@@ -193,7 +213,7 @@ class Loop:
         return wanted is not None and any(self.members[agent].episodes >= wanted for agent in self.active)
 
     def _spent(self, started: float) -> None:
-        seconds = time.perf_counter() - started
+        seconds = time.monotonic() - started
         for agent in self.active:
             self.members[agent].seconds += seconds
 
@@ -213,9 +233,12 @@ class Loop:
             self._log(self.active)
         for agent in self.active:
             self.members[agent].handled = frames
-        if due(before, frames, config.checkpoint.every_frames):
+        wanted = self.interrupts.save_wanted
+        if due(before, frames, config.checkpoint.every_frames) or wanted or time.monotonic() >= self.save_by:
             self._save(self.active)
             self._drop_failed()
+            if wanted:
+                self.view.note(f"checkpoint of frame {frames:,} saved, as SIGUSR1 asked")
         ended = [agent for agent in self.active if frames >= config.total_frames or self.members[agent].has_enough()]
         if ended and self._close_books(ended):
             self._drop_failed()
@@ -283,7 +306,7 @@ class Loop:
 
     def _log(self, agents: Sequence[int]) -> None:
         """One row of metrics and one of timing for each member."""
-        started = time.perf_counter()
+        started = time.monotonic()
         latest = []
         for agent in agents:
             with self._sparing_others(agent):
@@ -300,6 +323,12 @@ class Loop:
                 continue
             with self._sparing_others(agent):
                 member.save(frames, capture(self.trainer.state, agent))
+        self.save_by, self.interrupts.save_wanted = self._next_save(), False
+
+    def _next_save(self) -> float:
+        """The moment by which there is to be another checkpoint."""
+        seconds = self.config.checkpoint.every_seconds
+        return math.inf if seconds is None else time.monotonic() + seconds
 
     def _policy_tree(self, agent: int) -> dict[str, Any]:
         """What it takes to act: weights and normaliser."""
@@ -335,6 +364,7 @@ class Loop:
     def _freeze(self, agent: int, status: str, error: RlrunError | None) -> None:
         """Take out a member that has ended: its slice stays, but nothing of it is stepped or written any more."""
         self.active.remove(agent)
+        self.ended.add(agent)
         self.trainer.retire(agent)
         signal = self.interrupts.signal if status == "stopped" else None
         self.outcomes[agent] = Outcome(self.members[agent].run, status, error, signal)

@@ -135,8 +135,8 @@ def resumed(run: Run, **changes: Any) -> Outcome:
 
 
 @contextlib.contextmanager
-def signal_at(frames: int) -> Iterator[None]:
-    """Deliver SIGTERM to this process after the training step that reaches ``frames``."""
+def signal_at(frames: int, number: int = signal.SIGTERM) -> Iterator[None]:
+    """Deliver a signal to this process after the training step that reaches ``frames``."""
 
     def patched(*arguments: Any) -> Trainer:
         trainer = make_trainer(*arguments)
@@ -146,7 +146,7 @@ def signal_at(frames: int) -> Iterator[None]:
             before = trainer.frames
             step()
             if before < frames <= trainer.frames:
-                signal.raise_signal(signal.SIGTERM)
+                signal.raise_signal(number)
 
         trainer.step = stepping  # type: ignore[method-assign]
         return trainer

@@ -23,7 +23,7 @@ SPACES = envs.Spaces(4, envs.DiscreteActions(2))
 
 def place(seed: int, *trees: Any, frames: int | None = None) -> Place:
     config = config_of(*(trees or (DQN,)), {"seed": seed})
-    return Place(Run(Path(f"s{seed}"), config, {}), frames)
+    return Place(Run(Path(f"s{seed}"), config, {"status": "waiting"}), frames)
 
 
 def sizes(places: list[Place], workers: int, largest: int) -> list[int]:

@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import textwrap
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -262,6 +263,29 @@ def test_a_signal_saves_everything_and_gives_one_command(
     assert statuses(sweep) == ["finished"] * 4
 
 
+def test_a_wish_for_checkpoints_is_passed_on_to_workers_that_train(workplace: Path) -> None:
+    asked = """
+    signal.signal(signal.SIGUSR1, lambda *_: Path("asked-" + str(seeds[0])).touch())
+    Path("started-" + str(seeds[0])).touch()
+    if seeds[0] == 0:
+        say("start", header={})
+    for _ in range(600):
+        if Path("asked-0").exists():
+            break
+        time.sleep(0.05)
+    end_all()
+    """
+    program = FAKE_WORKER.format(body=textwrap.dedent(asked))
+    sweep = ("-m", "seed=0,1", "total_frames=2000", "sweep.batch=1", "sweep.workers=2")
+    process = subprocess.Popen([sys.executable, "-c", PARENT, program, *sweep], start_new_session=True)
+    wait_until(lambda: len(list(workplace.glob("started-*"))) == 2)
+    while process.poll() is None and not (workplace / "asked-0").exists():
+        process.send_signal(signal.SIGUSR1)  # it may not yet have heard that the worker trains
+        time.sleep(0.2)
+    assert process.wait(timeout=60) == 0
+    assert not (workplace / "asked-1").exists()
+
+
 def test_a_second_signal_ends_all_processes(workplace: Path) -> None:
     stubborn = SLOW.replace("signal.pause()", "open('pid', 'w').write(str(os.getpid()))\nwhile True: signal.pause()")
     program = FAKE_WORKER.format(body=stubborn)
@@ -365,7 +389,7 @@ def test_overrides_extend_finished_runs_too(stopped: Path, rlrun: Any) -> None:
     with_checkpoints(stopped, 0, 1)
     answer = rlrun("resume", str(stopped), "total_frames=3000", "sweep.workers=1", "sweep.batch=4")
     assert answer.code == 0, answer.err
-    assert trained(stopped) == ["[0, 1] 2000", "[2, 3] None"]
+    assert trained(stopped) == ["[0, 1] 2000", "[2] None", "[3] None"]  # what failed trains apart
     assert {run.config.total_frames for run in runs_of(stopped)} == {3000}
     assert rlrun("resume", str(stopped), "sweep.workers=2").out.startswith("already complete")
 
@@ -378,7 +402,7 @@ def test_a_finished_run_without_a_checkpoint_is_not_trained_anew(stopped: Path, 
     assert (answer.code, answer.errors[1:]) == (
         9, ["#1 seed=0: no usable checkpoint is left to go on from"],
     )  # fmt: skip
-    assert trained(stopped) == ["[1] 2000", "[2, 3] None"]
+    assert trained(stopped) == ["[1] 2000", "[2] None", "[3] None"]
     assert {path: path.read_bytes() for path in directory.rglob("*") if path.is_file()} == before
 
 

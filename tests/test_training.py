@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -31,6 +32,7 @@ from support import (
     merged,
     recorded,
     resumed,
+    signal_at,
     trainer_of,
 )
 
@@ -121,10 +123,30 @@ def test_evaluation_checkpoints_and_logging_do_not_change_training(settings: dic
     for change in (
         {"evaluation": {"episodes": 0}},
         {"evaluation": {"every_frames": 64, "episodes": 3}},
-        {"checkpoint": {"every_frames": 0, "keep": 1}},
+        {"checkpoint": {"every_frames": 0}},
+        {"checkpoint": {"every_frames": 0, "every_seconds": 0.05}},
         {"logging": {"every_frames": 1}},
     ):
         assert_same_bits(trained(change), expected)
+
+
+def test_a_checkpoint_is_saved_when_its_time_has_come(folder: Folder) -> None:
+    every = {"checkpoint": {"every_frames": 0, "every_seconds": 1e-9, "keep": 1000}}
+    run = folder.trained(CARTPOLE, every, {"total_frames": 50})
+    assert {path.name for path in run.checkpoints.glob("step_*")} >= {
+        f"step_{frames:012d}.ckpt" for frames in range(1, 51)
+    }
+
+
+def test_sigusr1_saves_a_checkpoint_and_training_goes_on(folder: Folder) -> None:
+    every = {"checkpoint": {"every_frames": 0, "keep": 9}}
+    with signal_at(222, signal.SIGUSR1):
+        run = folder.trained(CARTPOLE, every)
+    assert [path.name for path in sorted(run.checkpoints.glob("step_*"))] == [
+        f"step_{222:012d}.ckpt",
+        f"step_{400:012d}.ckpt",
+    ]
+    assert_same_run(run, folder.trained(CARTPOLE, every))
 
 
 def test_a_run_of_one_and_a_member_leave_the_same_files(folder: Folder) -> None:

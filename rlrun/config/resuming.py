@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-MAY_CHANGE = ("total_frames", "stop.", "evaluation.", "checkpoint.", "logging.", "plot.", "sweep.", "name", "outputs")
+MAY_CHANGE = (
+    *("total_frames", "stop.", "evaluation.", "checkpoint.", "logging.", "plot.", "sweep."),
+    *("env.step_timeout", "name", "outputs"),
+)
 """Keys, and groups with a dot, that do not change what is computed at a frame."""
 MAY_CHANGE_INEXACTLY = ("device", "hardware.device", "hardware.threads")
 """Keys that may change too, but then the bits may differ."""

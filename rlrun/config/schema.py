@@ -112,6 +112,12 @@ class EnvConfig:
     time_limit: int | None = setting(
         None, "Steps of the agent before an episode is truncated; null: as registered.", low=1, unit="steps"
     )
+    step_timeout: float | None = setting(
+        60.0,
+        "The longest that a step or reset may take before the run ends; null: wait for ever.",
+        above=0,
+        unit="seconds",
+    )
     observation_norm: str = setting(
         "none",
         "Normalise observations: never, by statistics of random steps at the start, or by running statistics.",
@@ -162,8 +168,16 @@ class HardwareConfig:
 class CheckpointConfig:
     """What is saved."""
 
-    every_frames: int = setting(100_000, "Frames between two checkpoints; 0: only at the end.", low=0, unit="frames")
-    keep: int = setting(2, "Newest checkpoints kept besides the best.", low=1, high=1000)
+    every_frames: int = setting(100_000, "Frames between two checkpoints; 0: not by frames.", low=0, unit="frames")
+    every_seconds: float | None = setting(
+        300.0,
+        "Seconds after which there is one in any case: the most a kill can cost; null: never.",
+        above=0,
+        unit="seconds",
+    )
+    keep: int = setting(
+        2, "Newest checkpoints kept besides the best; two, because one may turn out damaged.", low=2, high=1000
+    )
 
 
 @dataclass(frozen=True)

@@ -36,11 +36,13 @@ def plan(places: Sequence[Place], workers: int, largest: Callable[[RunConfig], i
 
     The largest are cut in two until there is equal work for every worker, as far as that goes.
     """
-    groups: dict[tuple[str, int | None], list[Run]] = {}
+    groups: dict[tuple[str, int | None, bool], list[Run]] = {}
     for place in places:
-        groups.setdefault((signature(place.run.config), place.frames), []).append(place.run)
+        # What failed may do so again, and take the process along.
+        failed = place.run.manifest["status"] == "failed"
+        groups.setdefault((signature(place.run.config), place.frames, failed), []).append(place.run)
     batches: list[Batch] = []
-    for (_, frames), runs in groups.items():
+    for (_, frames, _), runs in groups.items():
         batches += _cut(Batch(tuple(runs), frames), math.ceil(len(runs) / largest(runs[0].config)))
     while len(batches) % workers and (several := [batch for batch in batches if len(batch.runs) > 1]):
         most = max(several, key=lambda batch: batch.cost)

@@ -18,6 +18,7 @@ from rlrun.config import DQNConfig, PPOConfig, RunConfig, from_dictconfig, to_ma
 from rlrun.errors import StorageError, UnavailableError, UsageError
 from rlrun.plain import read_yaml, reason_of
 from rlrun.sweeps.resources import check_batches, check_memory, has_graphics_driver, spaces_of
+from rlrun.watchdog import watching
 
 NOT_TUNED = "none"
 """The choice that takes no tuned settings though there may be some."""
@@ -108,7 +109,8 @@ def check_jobs(jobs: Sequence[Job]) -> None:
     configs = [job.config for job in jobs]
     _check_of_one_sweep(configs)
     _check_duplicates(jobs)
-    spaces = spaces_of(configs)
+    with watching(configs[0].env.id, configs[0].env.step_timeout):
+        spaces = spaces_of(configs)
     for job in jobs:
         _check_actions(job, spaces[repr(job.config.env)].action)
     for config in {(config.device, max(config.network.hidden)): config for config in configs}.values():
@@ -120,7 +122,8 @@ def check_jobs(jobs: Sequence[Job]) -> None:
     for outputs in {config.outputs for config in configs}:
         _check_outputs(Path(outputs))
     for config in {repr(config.env): config for config in configs}.values():
-        envs.probe(config.env, config.seed)
+        with watching(config.env.id, config.env.step_timeout):
+            envs.probe(config.env, config.seed)
 
 
 def _check_of_one_sweep(configs: Sequence[RunConfig]) -> None:

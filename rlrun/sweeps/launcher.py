@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from rlrun.config import to_mapping
-from rlrun.errors import RlrunError
+from rlrun.errors import EnvironmentFailure, RlrunError
 from rlrun.interrupts import Interrupts
 from rlrun.plain import printable, reason_of
 from rlrun.run import UNENDED, Run
@@ -53,6 +53,8 @@ class _Worker:
         """``held``: the descriptor of the sweep's lock, so that it is held for as long as a worker lives. Raises OSError."""
         self.index, self.batch, self.log = index, batch, log
         self.left = {*range(len(batch.runs))}  # members that have not ended
+        self.stopped: set[int] = set()  # those that ended before their time, but can go on
+        self.training = False  # before, SIGUSR1 would kill it
         self.closed: float | None = None  # when it closed its output
         self._received = b""
         with contextlib.suppress(FileNotFoundError):
@@ -119,7 +121,10 @@ def _last_line(log: Path) -> str:
 
 
 class Launcher:
-    """Trains batches, at most ``workers`` at a time. ``errors`` says of each run that failed, why."""
+    """Trains batches, at most ``workers`` at a time.
+
+    ``errors`` says of each run that failed, why; ``survivors`` are those of a process that another one's environment ended.
+    """
 
     def __init__(
         self,
@@ -131,6 +136,7 @@ class Launcher:
         held: int,
     ) -> None:
         self.errors: dict[Path, str] = {}
+        self.survivors: list[Run] = []
         self._directory, self._most, self._held = directory, workers, held
         self._waiting = deque(enumerate(batches))
         self._view, self._interrupts = view, interrupts
@@ -149,6 +155,9 @@ class Launcher:
                     told = True
                     self._signal(signal.SIGTERM)
                     self._view.note("stopping: workers save their runs and leave; again to abandon them")
+                if self._interrupts.save_wanted:
+                    self._interrupts.save_wanted = False
+                    self._signal(signal.SIGUSR1, [worker for worker in self._workers if worker.training])
                 for key, _ in self._selector.select(_SECONDS_BETWEEN_LOOKS):
                     self._listen(key.data)
                 for worker in [worker for worker in self._workers if worker.has_ended()]:
@@ -188,12 +197,15 @@ class Launcher:
         stopped = self._interrupts() and worker.process.returncode == -signal.SIGTERM  # before it could catch it
         for member in sorted(worker.left) if reason and not stopped else ():
             self._failed(worker.index, member, worker.batch.runs[member], reason or "")
+        if worker.process.returncode == EnvironmentFailure.exit_code:
+            self.survivors += [worker.batch.runs[member] for member in sorted(worker.stopped)]
         self._view.left(worker.index)
 
     def _show(self, worker: _Worker, event: dict[str, Any]) -> None:
         kind, index = event.pop("event"), worker.index
         match kind:
             case "start":
+                worker.training = True
                 self._view.header(index, event["header"])
             case "progress":
                 self._view.progress(index, event["frames"], event["return_mean"])
@@ -203,6 +215,8 @@ class Launcher:
                 self._view.note(event["line"])
             case "ended":
                 worker.left.discard(event["member"])
+                if event["status"] == "stopped":
+                    worker.stopped.add(event["member"])
                 if event["error"]:
                     self.errors[worker.batch.runs[event["member"]].directory] = event["error"]
                 self._view.ended(index, event["member"], event["status"], event["error"])
@@ -222,7 +236,7 @@ class Launcher:
             self.errors[run.directory] = error
         self._view.ended(index, member, status, error)
 
-    def _signal(self, number: int) -> None:
-        for worker in self._workers:
+    def _signal(self, number: int, workers: Sequence[_Worker] | None = None) -> None:
+        for worker in self._workers if workers is None else workers:
             with contextlib.suppress(ProcessLookupError):
                 worker.process.send_signal(number)

@@ -135,15 +135,17 @@ def train_sweep(sweep: Sweep, places: Sequence[Place], view: SweepView, interrup
     Raises:
         StorageError: as ``plan_sweep``.
     """
-    batches, workers = plan_sweep(places)
-    began = time.monotonic()
-    launcher = Launcher(sweep.directory, batches, workers, view, interrupts, held)
-    view.start(sweep.directory, sweep.runs, batches, workers)
+    began, left = time.monotonic(), places
     try:
-        launcher.run()
+        while left:
+            batches, workers = plan_sweep(left)
+            launcher = Launcher(sweep.directory, batches, workers, view, interrupts, held)
+            view.start(sweep.directory, sweep.runs, batches, workers)
+            launcher.run()
+            sweep.errors |= launcher.errors
+            left = [] if interrupts() else _again(launcher.survivors, view)
     finally:
         view.finish()
-    sweep.errors |= launcher.errors
     trained = 0
     for place in places:
         try:
@@ -156,6 +158,15 @@ def train_sweep(sweep: Sweep, places: Sequence[Place], view: SweepView, interrup
         save_summary(sweep.directory, sweep.runs, sweep.errors, (time.monotonic() - began, trained))
     except StorageError as error:  # what became of the runs is to be told all the same
         sweep.unsaved = str(error)
+
+
+def _again(runs: Sequence[Run], view: SweepView) -> list[Place]:
+    """Where runs go on from whose process ended because another one's environment hung."""
+    if runs:
+        view.note(f"{len(runs)} runs of a process that a hanging environment ended go on without it")
+    for run in runs:
+        run.reread()
+    return places_of(runs, view.note)
 
 
 def _name(configs: Sequence[RunConfig]) -> str:

@@ -43,7 +43,10 @@ class WorkerInterrupts(Interrupts):
         return super().__call__()
 
     def _handle(self, number: int, _: FrameType | None) -> None:
-        self.stop(number)
+        if number == signal.SIGUSR1:
+            self.save_wanted = True
+        else:
+            self.stop(number)
 
 
 class EventView:

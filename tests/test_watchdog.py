@@ -1,0 +1,107 @@
+"""An environment that does not come back: the run ends with what its last checkpoint holds, other runs go on."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from test_cli_newcomer import install
+from test_sweep import only_sweep, runs_of
+
+from rlrun.watchdog import watching
+
+HANGING = """
+import time
+from gymnasium.envs.classic_control import CartPoleEnv
+from gymnasium.envs.registration import register
+
+class Hanging(CartPoleEnv):
+    doomed, steps = False, 0
+
+    def __init__(self, at_once=False, **kwargs):
+        super().__init__(**kwargs)
+        while at_once:
+            time.sleep(1)
+
+    def reset(self, *, seed=None, options=None):
+        if seed is not None:
+            self.doomed = seed % 2 == 0
+        return super().reset(seed=seed)
+
+    def step(self, action):
+        self.steps += 1
+        while self.doomed and self.steps > 300:
+            time.sleep(1)
+        return super().step(action)
+
+def add():
+    register("Hanging-v0", entry_point=Hanging, max_episode_steps=200)
+"""
+SETTINGS = (
+    *("algo=dqn", "env.id=Hanging-v0", "env.step_timeout=1", "total_frames=600", "network=small"),
+    *("evaluation.episodes=0", "checkpoint.every_frames=200", "logging.every_frames=100"),
+)
+
+
+@pytest.fixture
+def hanging(workplace: Path) -> dict[str, str]:
+    """Environment variables under which Hanging-v0 is installed."""
+    install(workplace, "rlrun.envs", "hanging", HANGING)
+    return {**os.environ, "PYTHONPATH": str(workplace)}
+
+
+def call(variables: dict[str, str], *arguments: str) -> tuple[int, list[str]]:
+    command = [sys.executable, "-m", "rlrun", *arguments]
+    done = subprocess.run(command, env=variables, capture_output=True, text=True, timeout=90, check=False)
+    return done.returncode, done.stderr.splitlines()
+
+
+def test_a_hanging_environment_ends_its_run_with_its_checkpoints_intact(
+    hanging: dict[str, str], workplace: Path
+) -> None:
+    for seed in range(8):  # which one is doomed depends on the seeds drawn from it
+        code, errors = call(hanging, *SETTINGS, f"seed={seed}")
+        if code:
+            break
+    assert code == 7 and len(errors) == 1
+    expected = f"env Hanging-v0 did not come back within 1 s from step at step 301 of the agent with seed {seed}; "
+    assert errors[0].removeprefix("rlrun: error: ").startswith(expected) and "env.step_timeout=N" in errors[0]
+    run = max(workplace.glob("outputs/*/*"))
+    manifest = json.loads((run / "run.json").read_text())
+    assert manifest["status"] == "failed" and manifest["failure"] in errors[0]
+    assert [file.name for file in run.glob("checkpoints/*")] == ["step_000000000200.ckpt"]
+    assert call(hanging, "resume", str(run), "env.step_timeout=0.5")[0] == 7  # it may change, and the lock is free
+
+
+def test_the_other_runs_of_its_process_go_on(hanging: dict[str, str], workplace: Path) -> None:
+    code, errors = call(hanging, "-m", *SETTINGS, "seed=range(6)", "sweep.batch=6", "sweep.workers=1")
+    assert code == 9
+    manifests = [run.manifest for run in runs_of(only_sweep(workplace))]
+    ended = {manifest["seed"]: manifest["status"] for manifest in manifests}
+    hung = [seed for seed, status in ended.items() if status == "failed"]
+    assert set(ended.values()) == {"failed", "finished"}
+    assert all(
+        "did not come back" in line and f"seed={seed}" in line for seed, line in zip(hung, errors[1:], strict=True)
+    )
+    assert all(manifest["exact"] for manifest in manifests)
+
+
+def test_one_that_hangs_before_training_leaves_nothing_behind(hanging: dict[str, str], workplace: Path) -> None:
+    code, errors = call(hanging, *SETTINGS, "+env.kwargs.at_once=true")
+    assert code == 7 and len(errors) == 1 and "its first steps (make)" in errors[0]
+    assert not (workplace / "outputs").exists()
+
+
+def test_slow_work_that_is_no_environment_is_left_alone() -> None:
+    with watching("CartPole-v1", 0.05):
+        time.sleep(0.5)
+
+
+def test_null_waits_for_ever() -> None:
+    with watching("CartPole-v1", None):
+        pass
