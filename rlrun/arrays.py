@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import sys
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -22,6 +24,27 @@ def fitting(array: Any, like: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
         found = f"{array.dtype} {array.shape}" if isinstance(array, np.ndarray) else type(array).__name__
         raise ValueError(f"expected {like.dtype} {like.shape}, found {found}")
     return array
+
+
+def finite(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """``array`` if all its numbers are finite. Raises ValueError if one is not."""
+    if not np.isfinite(array).all():
+        raise ValueError("it holds numbers that are not finite")
+    return array
+
+
+def whole(value: Any, low: int = 0, high: int = 2**53) -> int:
+    """``value`` if it is a whole number in [low, high]. Raises ValueError if it is anything else."""
+    if type(value) is not int or not low <= value <= high:
+        raise ValueError(f"expected a whole number from {low} to {high}, found {value!r:.40}")
+    return value
+
+
+def real(value: Any, low: float = -math.inf) -> float:
+    """``value`` if it is a finite number of at least ``low``. Raises ValueError if it is anything else."""
+    if type(value) not in (int, float) or not abs(value) <= sys.float_info.max or value < low:
+        raise ValueError(f"expected a finite number{f' >= {low}' if low > -math.inf else ''}, found {value!r:.40}")
+    return float(value)
 
 
 def as_array(values: np.ndarray[Any, Any] | Tensor) -> np.ndarray[Any, Any]:

@@ -24,7 +24,7 @@ import safetensors.numpy
 from safetensors import SafetensorError
 
 from rlrun.errors import ResumeError, StorageError
-from rlrun.plain import printable, reason_of, remove_stale, sync_directory, write_atomically
+from rlrun.plain import open_regular, printable, reason_of, remove_stale, sync_directory, write_atomically
 
 Tree: TypeAlias = dict[str, Any]
 
@@ -34,6 +34,7 @@ SCHEMA = 1
 _LENGTH = struct.Struct("<I")
 _DIGEST_BYTES = hashlib.sha256().digest_size
 _MAX_HEADER_BYTES = 1 << 20
+_MAX_STATE_BYTES = 1 << 26  # of JSON, which takes many times as much memory once it is read; arrays are not in it
 _BLOCK_BYTES = 1 << 20
 _STEP_FILE = re.compile(r"step_([0-9]{12,})\.ckpt")
 _BEST_FILE = "best.ckpt"
@@ -62,6 +63,8 @@ def save(path: Path, header: Tree, state: Tree) -> int:
     header_json = _to_json({"schema": SCHEMA, **sizes, "fields": _pack(header, "header", None)})
     if len(header_json) > _MAX_HEADER_BYTES:
         raise ValueError(f"a checkpoint header of {len(header_json)} bytes; put large values into the state")
+    if len(state_json) > _MAX_STATE_BYTES:
+        raise StorageError(f"the plain data of the checkpoint has {len(state_json)} bytes, above {_MAX_STATE_BYTES}")
     chunks = (MAGIC + _LENGTH.pack(len(header_json)) + header_json, state_json, tensors)
     digest = hashlib.sha256()
     for chunk in chunks:
@@ -101,9 +104,7 @@ def find_damage(path: Path) -> str | None:
 
 def _open(path: Path) -> BinaryIO:
     try:
-        if not path.is_file():  # also keeps us from blocking on a pipe
-            raise ResumeError(f"{printable(path)} is no file, so no checkpoint")
-        return path.open("rb")
+        return open_regular(path)
     except (OSError, ValueError) as error:
         reason = reason_of(error) if isinstance(error, OSError) else str(error)
         raise ResumeError(f"can't read {printable(path)}: {reason}") from error
@@ -139,9 +140,12 @@ def _read(path: Path) -> tuple[Tree, Tree]:
             state_bytes, tensor_bytes = _size(preamble["state_bytes"]), _size(preamble["tensor_bytes"])
             if file.tell() + state_bytes + tensor_bytes + _DIGEST_BYTES != os.fstat(file.fileno()).st_size:
                 raise ValueError("sections that don't add up to the file")
+            if state_bytes > _MAX_STATE_BYTES:
+                raise ValueError("plain data out of proportion")
             state = json.loads(file.read(state_bytes))
             return preamble["fields"], _unpack_tree(state, safetensors.numpy.load(file.read(tensor_bytes)))
-        except (KeyError, TypeError, ValueError, RecursionError, SafetensorError) as error:
+        # ImportError, AttributeError: a type of tensor that NumPy lacks.
+        except (KeyError, TypeError, ValueError, RecursionError, SafetensorError, ImportError, AttributeError) as error:
             raise _malformed(path) from error
 
 
@@ -257,7 +261,7 @@ class CheckpointFolder:
     def best_evaluation(self) -> dict[str, Any] | None:
         """The evaluation that ``best.ckpt`` won by, from its header; None if there is no such file or it is damaged."""
         path = self.directory / _BEST_FILE
-        if not path.is_file() or find_damage(path) is not None:
+        if not os.path.lexists(path) or find_damage(path) is not None:
             return None
         evaluation = _read(path)[0].get("evaluation")
         return evaluation if isinstance(evaluation, dict) and isinstance(evaluation.get("return_mean"), float) else None
@@ -339,6 +343,8 @@ class CheckpointFolder:
 
     def _steps(self) -> list[tuple[int, str]]:
         """Frames and name of every step file, oldest first: regular files of our own pattern, nothing else."""
+        if self.directory.is_symlink():  # a planted link would let us rename and delete in another run's folder
+            raise ResumeError(f"{printable(self.directory)} is a symbolic link; checkpoints need a real folder")
         try:
             with os.scandir(self.directory) as entries:
                 names = [entry.name for entry in entries if entry.is_file(follow_symlinks=False)]

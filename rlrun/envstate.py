@@ -4,6 +4,9 @@
 read out explicitly: every attribute of the environment and its wrappers that is plain data, every random generator, and
 MuJoCo's simulation. Whether that is the whole state of a given environment is never guessed: ``exactness`` tries it.
 
+A checkpoint may come from anyone. So a state is only ever put into what a fresh environment has: plain data in place of plain
+data of the same kind, never a method, a class, or an index that MuJoCo's native code would follow.
+
 A captured state is a tree of dicts with string keys, lists, NumPy arrays, None, bool, int, float and str; any
 other plain type is a dict with its name under ``"type"``.
 """
@@ -21,9 +24,11 @@ from gymnasium.spaces import Space
 from numpy.random import MT19937, PCG64, PCG64DXSM, SFC64, Generator, Philox
 from numpy.typing import NDArray
 
+from rlrun.arrays import finite, fitting
 from rlrun.config import EnvConfig
 from rlrun.envs import Environment, make, one_line
 from rlrun.errors import EnvironmentFailure, ResumeError
+from rlrun.seeding import set_state
 
 Tree = dict[str, Any]
 
@@ -69,10 +74,20 @@ def restore(env: Environment, state: Tree) -> None:
             raise ResumeError(f"the checkpoint holds the state of environment {saved}, this one is {names}")
         for layer, tree in zip(layers, state["layers"], strict=True):
             _restore_attributes(layer, tree["attributes"])
+        if (state["own"] is not None) != _has_own_state(env):
+            raise ResumeError(f"the checkpoint's environment state is not of {type(env.unwrapped).__name__}")
         if state["own"] is not None:
-            env.unwrapped.set_state(_decode(state["own"]["state"]))  # type: ignore[attr-defined]
-    except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
+            _restore_own(env, _decode(state["own"]["state"]))
+    except (KeyError, IndexError, TypeError, ValueError, AttributeError, OverflowError, RecursionError) as error:
         raise ResumeError(f"the environment state in the checkpoint does not fit {env}: {one_line(error)}") from error
+
+
+def _restore_own(env: Environment, state: Any) -> None:
+    """Hand the environment its own state. Whatever it raises is about the state: what it makes of it is its own business."""
+    try:
+        env.unwrapped.set_state(state)  # type: ignore[attr-defined]
+    except Exception as error:
+        raise ValueError(f"set_state() failed: {one_line(error)}") from error
 
 
 def exactness(config: EnvConfig, seed: int) -> str | None:
@@ -159,11 +174,24 @@ def _capture_attribute(value: Any) -> Any:
         return {"type": "object", "attributes": {name: _encode(item) for name, item in attributes.items()}}
 
 
-def _restore_attributes(layer: Environment, captured: Tree) -> None:
+def _restore_attributes(layer: Any, captured: Tree) -> None:
+    """Put plain data into the attributes of an environment or of a plain object in it.
+
+    What is no plain data in the fresh one stays as it is, and what its class has is never shadowed: a forged state could bring
+    a method, or ``__class__``. An attribute that is not there yet may be new plain data, made in a step.
+    """
     attributes = vars(layer)
     for name, tree in captured.items():
-        if name not in _NOT_STATE:
+        if name in _NOT_STATE:
+            continue
+        try:
+            fresh = _capture_attribute(attributes[name]) if name in attributes else None
+            if name not in attributes and hasattr(type(layer), name):
+                raise ValueError("belongs to the class")
+            _check_kind(tree, fresh)
             attributes[name] = _restore_attribute(tree, attributes.get(name))
+        except (_NotPlainError, ValueError, TypeError) as error:
+            raise ValueError(f"attribute '{name:.60}' of {type(layer).__name__}: {error}") from error
 
 
 def _restore_attribute(tree: Any, current: Any) -> Any:
@@ -173,14 +201,56 @@ def _restore_attribute(tree: Any, current: Any) -> Any:
         case {"type": "simulation"}:
             _restore_simulation(current, tree)
         case {"type": "object", "attributes": attributes}:
-            vars(current).update({name: _decode(item) for name, item in attributes.items()})
+            _restore_attributes(current, attributes)
         case {"type": "generator", "state": state} if isinstance(current, Generator):
-            current.bit_generator.state = _decode(
-                state
-            )  # in place, because another attribute may be the same generator
+            set_state(current, _decode(state))  # in place, because another attribute may be the same generator
         case _:
             return _decode(tree)
     return current
+
+
+_IN_PLACE = ("space", "simulation", "object", "generator")
+"""Kinds that are restored into what is there."""
+
+
+def _check_kind(tree: Any, fresh: Any) -> None:
+    """Raises ValueError if a captured attribute is of another kind than that of a fresh environment, or newly NaN.
+
+    Kinds are wide: a position may be a tuple after a step and an array after a reset, and None before there is any.
+    """
+    kind, expected = _kind(tree), _kind(fresh)
+    if kind != expected and ("nothing" not in (kind, expected) or kind in _IN_PLACE or expected in _IN_PLACE):
+        raise ValueError(f"expected {expected}, found {kind}")
+    if expected not in ("nothing", *_IN_PLACE) and _has_nan(tree) and not _has_nan(fresh):
+        raise ValueError("is not a number")
+
+
+def _kind(tree: Any) -> str:
+    match tree:
+        case None:
+            return "nothing"
+        case str():
+            return "text"
+        case bool() | int() | float() | {"type": "scalar"}:
+            return "number"
+        case np.ndarray(ndim=0):
+            return "number"
+        case np.ndarray() | list() | {"type": "tuple" | "deque"}:
+            return "sequence"
+        case {"type": str() as kind}:
+            return kind
+    raise ValueError("of no known kind")
+
+
+def _has_nan(tree: Any) -> bool:
+    match tree:
+        case np.ndarray() | float():
+            return bool(np.isnan(tree).any())
+        case list():
+            return any(map(_has_nan, tree))
+        case dict():
+            return any(map(_has_nan, tree.values()))
+    return False
 
 
 def _encode(value: Any) -> Any:
@@ -224,9 +294,9 @@ def _decode(tree: Any) -> Any:
             return {_decode(key): _decode(value) for key, value in zip(keys, values, strict=True)}
         case {"type": "generator", "state": state}:
             decoded = _decode(state)
-            bit_generator = _BIT_GENERATORS[decoded["bit_generator"]]()
-            bit_generator.state = decoded
-            return Generator(bit_generator)
+            generator = Generator(_BIT_GENERATORS[decoded["bit_generator"]]())
+            set_state(generator, decoded)
+            return generator
     raise ValueError(f"unknown kind of value: {type(tree).__name__}")
 
 
@@ -242,7 +312,9 @@ def _capture_simulation(data: Any) -> Tree:
     state = np.empty(mujoco.mj_stateSize(data.model, integration))
     mujoco.mj_getState(data.model, data, state, integration)
     # In a simulation that never moved there are no contacts and constraints: what is not empty there has a fixed size.
-    fixed = {name for name, array in _arrays(mujoco.MjData(data.model)).items() if array.size}
+    # Whole numbers are left out: MuJoCo computes them anew in each step, and follows many as indices into its memory.
+    named = _arrays(mujoco.MjData(data.model))
+    fixed = {name for name, array in named.items() if array.size and array.dtype.kind == "f"}
     arrays = {name: array.copy() for name, array in _arrays(data).items() if name in fixed}
     return {"type": "simulation", "model": _model_hash(data.model), "state": state, "arrays": arrays}
 
@@ -251,11 +323,13 @@ def _restore_simulation(data: Any, tree: Tree) -> None:
     mujoco = sys.modules["mujoco"]
     if _model_hash(data.model) != tree["model"]:
         raise ResumeError("the MuJoCo model differs from the checkpoint's; use the gymnasium and mujoco of the run")
-    mujoco.mj_setState(data.model, data, tree["state"], mujoco.mjtState.mjSTATE_INTEGRATION)
+    integration = mujoco.mjtState.mjSTATE_INTEGRATION
+    state = fitting(tree["state"], np.empty(mujoco.mj_stateSize(data.model, integration)))
+    mujoco.mj_setState(data.model, data, finite(state), integration)
     # No mj_forward afterwards: it would bring the stale arrays up to date, and the next reward would differ.
     for name, target in _arrays(data).items():
-        if name in tree["arrays"]:
-            target[...] = tree["arrays"][name]
+        if name in tree["arrays"] and target.dtype.kind == "f":
+            target[...] = fitting(tree["arrays"][name], target)
 
 
 def _arrays(data: Any) -> dict[str, NDArray[Any]]:

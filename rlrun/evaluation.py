@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from rlrun import hardware
-from rlrun.arrays import fill
+from rlrun.arrays import fill, finite
 from rlrun.checkpoint import CheckpointFolder, load
 from rlrun.config import EnvConfig, to_mapping
 from rlrun.config.resuming import forbidden_changes
@@ -95,14 +95,18 @@ def load_policy(run: Run, checkpoint: str) -> tuple[Policy, str]:
     """
     path = CheckpointFolder(run.checkpoints, run.config.checkpoint.keep).resolve(checkpoint)
     header, tree = load(path)
-    changed = forbidden_changes(header.get("config") or {}, clean(to_mapping(run.config)))
+    saved = header.get("config")
+    if not isinstance(saved, dict):
+        raise ResumeError(f"{path.name} has no config in its header")
+    changed = forbidden_changes(saved, clean(to_mapping(run.config)))
     if changed:
         raise ResumeError(f"{path.name} is not of this config: {'; '.join(changed)}")
     policy = make_policy(run.config, spaces(run.config.env), 1, hardware.configure(run.config))
     try:
         fill(policy.rows_AP[0], tree["training"]["parameters_AP"])
+        finite(tree["training"]["parameters_AP"])
         policy.normalizer.restore(0, tree["training"]["normalizer"])
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise ResumeError(f"{path.name} does not fit the config of {run.directory.name} ({error})") from error
     return policy, path.name
 

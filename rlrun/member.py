@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from rlrun.arrays import real, whole
 from rlrun.checkpoint import CheckpointFolder
 from rlrun.config import RunConfig, to_mapping
 from rlrun.config.resuming import forbidden_changes, inexact_changes
@@ -80,14 +81,17 @@ class Member:
             "evaluation": self.evaluation,
         }
 
-    def restore(self, tree: Mapping[str, Any]) -> None:
-        self.handled, self.logged = tree["handled"], tree["logged"]
-        self.seconds, self.wall_seconds_before, self.episodes = tree["seconds"], tree["wall_seconds"], tree["episodes"]
-        self.recent = [(pair[0], pair[1]) for pair in tree["recent"]]
-        self.best, self.evaluation = tree["best"], tree["evaluation"]
-        kept = (
-            self.folder.best_evaluation()
-        )  # may be newer than the checkpoint, and is not to be replaced by a worse one
+    def restore(self, tree: Mapping[str, Any], frames: int) -> None:
+        """Go on where ``capture`` was, at ``frames``. Raises KeyError, TypeError, ValueError: it is not what was captured."""
+        self.handled, self.logged = whole(tree["handled"], high=frames), whole(tree["logged"], high=frames)
+        self.seconds, self.wall_seconds_before = (real(tree[name], low=0) for name in ("seconds", "wall_seconds"))
+        self.episodes = whole(tree["episodes"], high=frames)
+        self.recent = [(real(return_), whole(length)) for return_, length in tree["recent"]]
+        self.best, self.evaluation = _evaluation(tree["best"]), _evaluation(tree["evaluation"])
+        # It may be newer than the checkpoint, and is not to be replaced by a worse one.
+        kept = _evaluation(self.folder.best_evaluation())
+        for best in (self.best, kept):
+            real(best["return_mean"] if best else 0)
         if kept is not None and (self.best is None or kept["return_mean"] >= self.best["return_mean"]):
             self.best = kept
 
@@ -100,19 +104,23 @@ class Member:
             or (stop.return_ is not None and evaluation is not None and evaluation["return_mean"] >= stop.return_)
         )
 
-    def check_header(self, path: Path, header: Mapping[str, Any]) -> None:
-        """Hold the run's config, and the name of the file, against the checkpoint's header.
+    def check_header(self, path: Path, header: Mapping[str, Any]) -> int:
+        """Hold the run's config, and the name of the file, against the checkpoint's header. Returns its frames.
 
         Raises:
             ResumeError: they differ where they may not.
         """
-        if header.get("frames") != int(path.stem.removeprefix("step_")):
+        frames = int(path.stem.removeprefix("step_"))
+        if header.get("frames") != frames:
             raise ResumeError(f"{printable(path)} holds another frame than its name says")
-        before, now = header.get("config") or {}, clean(to_mapping(self.run.config))
+        before, now = header.get("config"), clean(to_mapping(self.run.config))
+        if not isinstance(before, dict):
+            raise ResumeError(f"{printable(path)} has no config in its header")
         changed = forbidden_changes(before, now)
         if changed:
             raise ResumeError(f"the checkpoint is not of this config: {'; '.join(changed)}")
         self.moved = inexact_changes(before, now)
+        return frames
 
     def begin(
         self,
@@ -236,3 +244,17 @@ class Member:
         if self.recorder is not None:
             self.recorder.close()
             self.recorder = None
+
+
+_OF_AN_EVALUATION = ("return_mean", "return_std", "return_iqm", "return_min", "return_max")
+
+
+def _evaluation(tree: Any) -> dict[str, Any] | None:
+    """An evaluation as a checkpoint has it. Raises KeyError, TypeError, ValueError: it is none, and may be anything."""
+    if tree is None:
+        return None
+    numbers = {key: tree[key] for key in _OF_AN_EVALUATION}
+    if not all(type(value) is float for value in numbers.values()):
+        raise ValueError(f"no evaluation: {numbers!r:.80}")
+    counts = {key: whole(tree[key]) for key in ("episodes", "frames")}
+    return numbers | counts | ({"checkpoint": "best.ckpt"} if "checkpoint" in tree else {})

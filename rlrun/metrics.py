@@ -188,6 +188,8 @@ def _line(row: Mapping[str, Value]) -> str:
 
 def _checked(offsets: Mapping[str, Any], directory: Path) -> dict[str, int]:
     """``offsets`` from a checkpoint, known to fit the files before the first of them is cut."""
+    if not isinstance(offsets, dict):
+        raise ResumeError(f"the checkpoint holds no offsets, so {printable(directory)} can't go on")
     for key in (*FILES, _EPISODE_COUNT):
         if type(offsets.get(key)) is not int or offsets[key] < 0:
             raise ResumeError(f"the checkpoint holds no offset of {key}, so {printable(directory)} can't go on")
@@ -206,7 +208,26 @@ def _checked(offsets: Mapping[str, Any], directory: Path) -> dict[str, int]:
                 f"{printable(path)} {found}, but its checkpoint counts on {offsets[name]} bytes; "
                 "put the file back as it was, or start a new run (rlrun eval needs no such file)"
             )
+        if not _ends_a_line(path, offsets[name]):
+            raise ResumeError(
+                f"{printable(path)} has no row that ends at byte {offsets[name]}, where its checkpoint counts on one; "
+                "put the file back as it was, or start a new run (rlrun eval needs no such file)"
+            )
+    if offsets[_EPISODE_COUNT] > offsets[EPISODES]:
+        raise ResumeError(f"the checkpoint counts more episodes than {EPISODES} can hold")
     return {key: offsets[key] for key in (*FILES, _EPISODE_COUNT)}
+
+
+def _ends_a_line(path: Path, offset: int) -> bool:
+    """Whether a line ends just before ``offset``; cut elsewhere, the file would hold half a row for ever."""
+    if offset == 0:
+        return True
+    try:
+        with open_regular(path) as file:
+            file.seek(offset - 1)
+            return file.read(1) == b"\n"
+    except OSError as error:
+        raise ResumeError(f"can't read {printable(path)}: {reason_of(error)}") from error
 
 
 def _open_at(path: Path, offset: int) -> int:

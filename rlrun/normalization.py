@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from rlrun.arrays import fitting
+from rlrun.arrays import finite, fitting, real
 from rlrun.config import EnvConfig
 from rlrun.lazy import torch
 
@@ -48,9 +48,11 @@ class Moments:
         }
 
     def restore(self, agent: int, tree: dict[str, Any]) -> None:
-        self.count[agent] = tree["count"]
-        self.mean[agent] = fitting(tree["mean"], self.mean[agent])
-        self.squares[agent] = fitting(tree["squares"], self.squares[agent])
+        self.count[agent] = real(tree["count"], low=0)
+        self.mean[agent] = finite(fitting(tree["mean"], self.mean[agent]))
+        self.squares[agent] = finite(fitting(tree["squares"], self.squares[agent]))
+        if (self.squares[agent] < 0).any():
+            raise ValueError("a sum of squares below 0")
 
 
 class ObservationNormalizer:
@@ -125,5 +127,5 @@ class RewardNormalizer:
         return {"returns": self.returns[agent].copy(), "moments": self.moments.capture(agent)}
 
     def restore(self, agent: int, tree: dict[str, Any]) -> None:
-        self.returns[agent] = fitting(tree["returns"], self.returns[agent])
+        self.returns[agent] = finite(fitting(tree["returns"], self.returns[agent]))
         self.moments.restore(agent, tree["moments"])

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from rlrun.arrays import as_array, fill, shared, zeros_like
+from rlrun.arrays import as_array, fill, real, shared, zeros_like
 from rlrun.kernels.native import NativeAdam, address, library
 from rlrun.lazy import torch
 
@@ -104,6 +104,10 @@ class Adam:
         for name, moment_AP in (("first", self.first_AP), ("second", self.second_AP), ("largest", self.largest_AP)):
             if moment_AP is not None:
                 fill(moment_AP[agent], tree[name])
+                if np.isnan(tree[name]).any() or (name != "first" and (tree[name] < 0).any()):
+                    raise ValueError(f"'{name}' can't be the mean of gradients, or of their squares")
+        if not real(tree["steps"], low=0) < 2**53:
+            raise ValueError(f"steps: {tree['steps']:g}")
         self.steps_A[agent] = tree["steps"]
 
 

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from rlrun.arrays import as_array, fill
+from rlrun.arrays import as_array, fill, finite, whole
 from rlrun.lazy import torch
 
 Array = np.ndarray[Any, Any]
@@ -37,12 +37,18 @@ class Replay:
     """The newest C transitions of each agent. A row of floats holds one transition's vectors, so that sampling is one gather."""
 
     def __init__(
-        self, agents: int, capacity: int, num_envs: int, observation_size: int, device: str | None = None
+        self,
+        agents: int,
+        capacity: int,
+        num_envs: int,
+        observation_size: int,
+        device: str | None = None,
+        actions: int = 2**24,
     ) -> None:
-        """``device``: where tensors are to hold the memory; None for NumPy arrays."""
+        """``device``: where tensors are to hold the memory; None for NumPy arrays. ``actions``: how many there are."""
         assert capacity % num_envs == 0  # so that the transitions of one environment lie num_envs rows apart
         self.capacity, self.num_envs, self.observation_size = capacity, num_envs, observation_size
-        self.device = device
+        self.device, self._actions = device, actions
         self.rows = self._zeros(agents, capacity, 2 * observation_size + 1)  # observation, next observation, action
         self.outcomes = self._zeros(agents, capacity, 3)  # reward, terminated, done
         self.written = 0
@@ -136,6 +142,15 @@ class Replay:
         }
 
     def restore(self, agent: int, tree: dict[str, Any]) -> None:
-        self.written = tree["written"]
+        self.written = whole(tree["written"])
+        self._check(tree["rows"], tree["outcomes"])
         for name, stored in (("rows", self.rows), ("outcomes", self.outcomes)):
             fill(stored[agent, : len(self)], tree[name])
+
+    def _check(self, rows: Array, outcomes: Array) -> None:
+        """Raises ValueError for what no environment gave: an action that does not exist is looked up among another agent's."""
+        action, flags = finite(rows)[:, -1], finite(outcomes)[:, 1:]
+        if not ((action >= 0) & (action < self._actions) & (action == np.floor(action))).all():
+            raise ValueError("an action that does not exist")
+        if not ((flags == 0) | (flags == 1)).all():
+            raise ValueError("an end of an episode that is neither true nor false")

@@ -16,6 +16,7 @@ from gymnasium.spaces import Box, Discrete, MultiDiscrete, Space
 from numpy.typing import NDArray
 
 from rlrun import envstate
+from rlrun.arrays import finite, fitting, real, whole
 from rlrun.config import EnvConfig
 from rlrun.envs import make, one_line, step_limit
 from rlrun.errors import EnvironmentFailure, ResumeError
@@ -238,7 +239,8 @@ class Environments:
                 f"the checkpoint has observations {observation.shape}, this run {self.observation[agent].shape}: "
                 "environment, num_envs and frame_stack can not change in a resume"
             )
-        self._steps_before[agent] = tree["step"] - self._step_count
+        finite(fitting(observation, self.observation[agent]))
+        self._steps_before[agent] = whole(tree["step"]) - self._step_count
         if tree["envs"] is None:
             self._reset_agent(agent, np.random.SeedSequence([self._seeds[agent], Stream.ENVIRONMENT, tree["step"]]))
             return False
@@ -246,7 +248,7 @@ class Environments:
         saved = zip(self._of(agent), tree["envs"], tree["returns"], tree["lengths"], strict=True)
         for index, env, return_, length in saved:
             envstate.restore(self._envs[index], env)
-            self._returns[index], self._lengths[index] = return_, length
+            self._returns[index], self._lengths[index] = real(return_), whole(length)
         return True
 
     def close(self) -> None:

@@ -33,6 +33,26 @@ def derive(seed: int, *words: int) -> int:
     return int(np.random.SeedSequence([seed, *words]).generate_state(1)[0])
 
 
+def set_state(generator: np.random.Generator, state: Any) -> None:
+    """Put a generator where a captured one was.
+
+    Raises:
+        ValueError, TypeError, KeyError, OverflowError: the state is of another kind, or none a generator comes to by itself: with
+            some it would repeat one number for ever, or make NumPy read past its memory.
+    """
+    bits = generator.bit_generator
+    kind, inner = type(bits).__name__, state["state"]
+    if state["bit_generator"] != kind:
+        raise ValueError(f"expected the state of a {kind}, found {state['bit_generator']!r:.40}")
+    if kind.startswith("PCG64") and inner["inc"] % 2 == 0:
+        raise ValueError("an increment that is even")
+    if kind == "MT19937" and not (0 <= inner["pos"] <= 624 and np.any(inner["key"])):
+        raise ValueError("a position outside the state, or a state of zeros")
+    if kind == "Philox" and not 0 <= state["buffer_pos"] <= 4:
+        raise ValueError("a position outside the buffer")
+    bits.state = state
+
+
 class Generators(list[np.random.Generator]):
     """One generator an agent."""
 
@@ -43,4 +63,4 @@ class Generators(list[np.random.Generator]):
         return dict(self[agent].bit_generator.state)
 
     def restore(self, agent: int, tree: dict[str, Any]) -> None:
-        self[agent].bit_generator.state = tree
+        set_state(self[agent], tree)

@@ -18,7 +18,7 @@ from rlrun import envstate, hardware
 from rlrun.arrays import as_array
 from rlrun.checkpoint import CheckpointFolder
 from rlrun.config import RunConfig, signature
-from rlrun.envs import spaces
+from rlrun.envs import one_line, spaces
 from rlrun.errors import DivergedError, EnvironmentFailure, ResumeError, RlrunError, StorageError, in_users_terms
 from rlrun.evaluation import evaluate
 from rlrun.interrupts import Interrupts
@@ -28,7 +28,7 @@ from rlrun.reports.figures import draw_figures
 from rlrun.run import SAME_BITS, Run
 from rlrun.seeding import Stream, derive
 from rlrun.trainers import make_trainer
-from rlrun.trainers.base import capture, restore
+from rlrun.trainers.base import capture, check_counts, restore
 from rlrun.view import Outcome, View
 from rlrun.watchdog import watching
 
@@ -128,12 +128,12 @@ class Loop:
             RlrunError: there is only that one; or the others are not of the same frame.
         """
         offsets: dict[int, dict[str, int]] = {}
-        reached: set[tuple[int, int]] = set()
+        reached: set[int] = set()
         for agent in list(self.active) if resume else ():
             member = self.members[agent]
             with self._leaving_out(agent):
                 offsets[agent] = self._restore(agent, member, frames)
-                reached.add((self.trainer.frames, member.handled))
+                reached.add(self.trainer.frames)
         if len(reached) > 1:
             raise ResumeError("the runs' newest checkpoints are not of the same frame; resume them one by one")
         for agent in list(self.active):
@@ -156,15 +156,20 @@ class Loop:
 
     def _restore(self, agent: int, member: Member, frames: int | None) -> dict[str, int]:
         path, header, tree = member.folder.newest(self.view.note) if frames is None else member.folder.at(frames)
-        member.check_header(path, header)  # first: counts that the members share are in the tree
+        reached = member.check_header(path, header)  # first: counts that the members share are in the tree
         try:
-            member.restore(tree["loop"])
+            check_counts(tree["training"], self.trainer.counts(reached))
+            member.restore(tree["loop"], reached)
             continued = restore(self.trainer.state, agent, tree["training"])
             offsets: dict[str, int] = tree["offsets"]
-        except (KeyError, TypeError) as error:
-            raise ResumeError(f"the newest checkpoint of {member.run.directory.name} lacks {error}") from error
+        except (KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError) as error:
+            raise ResumeError(f"{path.name} of {member.run.directory.name} is not usable: {one_line(error)}") from error
+        if self.trainer.frames != reached:
+            raise ResumeError(f"{path.name} of {member.run.directory.name} holds a frame that no step ends at")
         if not continued:
-            self.view.note(f"{member.run.directory.name}: not exact: began new episodes, because {self.inexact}")
+            reason = self.inexact or "the checkpoint has no environment state"
+            member.moved.append(reason)
+            self.view.note(f"{member.run.directory.name}: not exact: began new episodes, because {reason}")
         return offsets
 
     def _begin(self, resume: bool) -> None:
@@ -225,25 +230,29 @@ class Loop:
         self._drop_failed()
         if not self.active:
             return
-        frames, config, before = self.trainer.frames, self.config, self.members[self.active[0]].handled
-        if due(before, frames, config.evaluation.every_frames) and not self._evaluate(self.active):
+        frames, config = self.trainer.frames, self.config
+        before = {agent: self.members[agent].handled for agent in self.active}
+        if not self._evaluate(self._due(before, config.evaluation.every_frames)):
             return
         self._drop_failed()
-        if due(before, frames, config.logging.every_frames):
-            self._log(self.active)
+        self._log(self._due(before, config.logging.every_frames))
         for agent in self.active:
             self.members[agent].handled = frames
-        wanted = self.interrupts.save_wanted
-        if due(before, frames, config.checkpoint.every_frames) or wanted or time.monotonic() >= self.save_by:
-            self._save(self.active)
-            self._drop_failed()
-            if wanted:
-                self.view.note(f"checkpoint of frame {frames:,} saved, as SIGUSR1 asked")
+        asked = self.interrupts.save_wanted
+        at_once = asked or time.monotonic() >= self.save_by
+        self._save(self.active if at_once else self._due(before, config.checkpoint.every_frames))
+        if asked:
+            self.view.note(f"checkpoint of frame {frames:,} saved, as SIGUSR1 asked")
+        self._drop_failed()
         ended = [agent for agent in self.active if frames >= config.total_frames or self.members[agent].has_enough()]
         if ended and self._close_books(ended):
             self._drop_failed()
             for agent in [agent for agent in ended if agent in self.active]:
                 self._end(agent, "finished")
+
+    def _due(self, before: Mapping[int, int], every: int) -> list[int]:
+        """The members of which something is due, each by what was done of it before: a resumed one may have been cut short."""
+        return [agent for agent in self.active if due(before[agent], self.trainer.frames, every)]
 
     def _close_books(self, agents: list[int]) -> bool:
         """Last checkpoint, evaluation and metrics. False if interrupted.
@@ -257,9 +266,7 @@ class Loop:
         unevaluated = [agent for agent in agents if (self.members[agent].evaluation or {}).get("frames") != frames]
         if unevaluated and not self._evaluate(unevaluated):
             return False
-        unlogged = [agent for agent in agents if self.members[agent].logged != frames]
-        if unlogged:
-            self._log(unlogged)
+        self._log([agent for agent in agents if self.members[agent].logged != frames])
         return True
 
     def _evaluate(self, agents: Sequence[int]) -> bool:
@@ -306,6 +313,8 @@ class Loop:
 
     def _log(self, agents: Sequence[int]) -> None:
         """One row of metrics and one of timing for each member."""
+        if not agents:
+            return
         started = time.monotonic()
         latest = []
         for agent in agents:

@@ -18,7 +18,7 @@ def leaves(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """Nested settings as ``{"algo.gamma": 0.99, ...}``."""
     flat: dict[str, Any] = {}
     for key, value in values.items():
-        flat |= leaves(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {prefix + key: value}
+        flat |= leaves(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
     return flat
 
 
@@ -36,4 +36,11 @@ def inexact_changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> list
 def _changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, str]:
     old, new = leaves(before), leaves(after)
     keys = dict.fromkeys([*old, *new])
-    return {key: f"{key}: {old.get(key)} -> {new.get(key)}" for key in keys if old.get(key) != new.get(key)}
+    different = [key for key in keys if old.get(key) != new.get(key)]
+    return {key: f"{key:.80}: {_shown(old.get(key))} -> {_shown(new.get(key))}" for key in different}
+
+
+def _shown(value: Any) -> str:
+    """As it is typed, shortened: one of the two sides may be anyone's."""
+    text = str(value)
+    return text if len(text) <= 80 else f"{text[:80]}..."

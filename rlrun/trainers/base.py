@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from rlrun.arrays import as_array, fill
+from rlrun.arrays import as_array, fill, finite, real, whole
 from rlrun.config import RunConfig
-from rlrun.envs import BoxActions, DiscreteActions, MultiDiscreteActions, Spaces
+from rlrun.envs import BoxActions, DiscreteActions, MultiDiscreteActions, Spaces, one_line
 from rlrun.errors import DivergedError, ResumeError, RlrunError
 from rlrun.hardware import Graphed, Hardware
 from rlrun.kernels.mlp import MLPKernel
@@ -55,6 +55,10 @@ class Trainer(Protocol):
 
     def metrics(self, agent: int) -> dict[str, float | None]:
         """Numbers of one agent since they were last asked for."""
+        ...
+
+    def counts(self, frames: int) -> dict[str, int]:
+        """What the state of an agent counts after ``frames``, by its place in a checkpoint: the agents share these numbers."""
         ...
 
     def retire(self, agent: int) -> None:
@@ -112,8 +116,9 @@ class Stack:
 class Means:
     """Means of named numbers of each agent since they were last taken."""
 
-    def __init__(self, agents: int) -> None:
-        self.agents = agents
+    def __init__(self, agents: int, names: Sequence[str]) -> None:
+        """``names``: all there may be, in the order of a row of metrics, whoever was measured first."""
+        self.agents, self.names = agents, names
         self.sums: dict[str, Array] = {}
         self.counts: dict[str, Array] = {}
         self._waiting: dict[str, list[Array | Tensor]] = {}
@@ -139,7 +144,7 @@ class Means:
         """The means of one agent, who starts afresh."""
         self._sum_up()
         row: dict[str, float | None] = {}
-        for name, sums in self.sums.items():
+        for name, sums in self._in_order():
             if self.counts[name][agent]:
                 row[name] = float(sums[agent] / self.counts[name][agent])
             sums[agent] = self.counts[name][agent] = 0
@@ -147,12 +152,17 @@ class Means:
 
     def capture(self, agent: int) -> dict[str, Any]:
         self._sum_up()
-        return {name: [float(sums[agent]), float(self.counts[name][agent])] for name, sums in self.sums.items()}
+        return {name: [float(sums[agent]), float(self.counts[name][agent])] for name, sums in self._in_order()}
 
     def restore(self, agent: int, tree: dict[str, Any]) -> None:
         for name, (total, count) in tree.items():
+            if name not in self.names or type(total) is not float:
+                raise ValueError(f"no mean of this run: {name!r:.40}: {total!r:.40}")
             self.sums.setdefault(name, np.zeros(self.agents))[agent] = total
-            self.counts.setdefault(name, np.zeros(self.agents))[agent] = count
+            self.counts.setdefault(name, np.zeros(self.agents))[agent] = real(count, low=0)
+
+    def _in_order(self) -> list[tuple[str, Array]]:
+        return [(name, self.sums[name]) for name in self.names if name in self.sums]
 
 
 def per_agent(configs: Sequence[RunConfig], name: str) -> list[Any]:
@@ -179,8 +189,26 @@ def capture(state: Any, agent: int) -> dict[str, Any]:
     return tree
 
 
+def check_counts(tree: Mapping[str, Any], counts: Mapping[str, int]) -> None:
+    """Hold what a captured slice counts against what it must, before any of it is put back: the other agents share it.
+
+    Raises:
+        ResumeError: it differs.
+    """
+    for place, expected in counts.items():
+        found: Any = tree
+        for name in place.split("."):
+            found = found.get(name) if isinstance(found, dict) else None
+        if type(found) is not int or found != expected:
+            raise ResumeError(
+                f"the checkpoint does not fit this config ({place}: expected {expected} at its frame, found {found!r:.40})"
+            )
+
+
 def restore(state: Any, agent: int, tree: Mapping[str, Any]) -> bool:
     """Put a captured slice back. False if the environments could not continue their episodes and began new ones.
+
+    Everything in it is held against the fresh state: kind, shape, and the range that training could have left it in.
 
     Raises:
         ResumeError: the slice does not fit the state.
@@ -190,27 +218,24 @@ def restore(state: Any, agent: int, tree: Mapping[str, Any]) -> bool:
         value = getattr(state, field.name)
         try:
             if isinstance(value, int):
-                setattr(state, field.name, _count(tree[field.name]))
+                setattr(state, field.name, whole(tree[field.name]))
             elif field.name.endswith("_AP"):
                 fill(value[agent], tree[field.name])
+                finite(tree[field.name])
             elif isinstance(value, Environments):
                 continued = value.restore(agent, tree[field.name])
             else:
                 value.restore(agent, tree[field.name])
-        except (KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError) as error:
-            raise ResumeError(f"the checkpoint does not fit this config ({field.name}: {error})") from error
+        except ResumeError:
+            raise
+        except Exception as error:  # whatever a slice that is not ours makes NumPy or an environment raise
+            raise ResumeError(f"the checkpoint does not fit this config ({field.name}: {one_line(error)})") from error
     if not continued:
         for field in fields(state):
             value = getattr(state, field.name)
             if isinstance(value, Replay | RewardNormalizer):
                 value.cut(agent)
     return continued
-
-
-def _count(value: Any) -> int:
-    if not isinstance(value, int) or not 0 <= value < 2**53:
-        raise ValueError(f"expected a count, found {value!r:.40}")
-    return value
 
 
 def note_divergence(losses_A: Array, frames: int, failures: dict[int, RlrunError], what: str) -> None:

@@ -10,6 +10,7 @@ Shapes: A agents, N environments, O observation, B batch, U actions, P parameter
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -29,12 +30,13 @@ from rlrun.replay import Batch, Replay
 from rlrun.rollout import Environments, Episode
 from rlrun.seeding import Generators, Stream
 from rlrun.trainers.base import Array, Means, Stack, column, note_divergence, observe_random_steps, per_agent
-from rlrun.trainers.exploration import Exploration, epsilon
+from rlrun.trainers.exploration import BLOCK, Exploration, epsilon
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 DIVERGENCE_CHECK = 100  # updates between two looks at the losses on a GPU: a look waits for it
+MEASURED = ("loss", "q_value", "gradient_norm")
 
 
 @dataclass
@@ -127,12 +129,14 @@ class DQNTrainer:
             parameters_AP=parameters_AP,
             target_AP=hardware.place(layout(config, spaces).initial_rows(seeds)),
             optimizer=optim.Adam(parameters_AP, self.gradients_AP, algo.adam_epsilon, algo.amsgrad, hardware.native),
-            replay=Replay(agents, algo.buffer_size, algo.num_envs, spaces.observation_size, hardware.memory),
+            replay=Replay(
+                agents, algo.buffer_size, algo.num_envs, spaces.observation_size, hardware.memory, self.actions
+            ),
             sampling=Generators(seeds, Stream.MINIBATCHES),
             exploration=Exploration(configs, self.actions),
             environments=Environments(config.env, algo.num_envs, seeds, exact=exact),
             normalizer=self.policy.normalizer,
-            means=Means(agents),
+            means=Means(agents, MEASURED),
         )
         self.target = Stack(layout(config, spaces), "q", self.state.target_AP, None, hardware)
         self.observation = self.state.environments.observation.copy()
@@ -164,6 +168,18 @@ class DQNTrainer:
     @property
     def frames(self) -> int:
         return self.state.steps * self.algo.num_envs * self.config.env.frame_skip
+
+    def counts(self, frames: int) -> dict[str, int]:
+        algo = self.algo
+        steps = frames // (algo.num_envs * self.config.env.frame_skip)
+        before_learning = max(math.ceil(max(algo.learning_starts, algo.batch_size) / algo.num_envs) - 1, 0)  # steps
+        before, after = (count * algo.num_envs // algo.train_every for count in (before_learning, steps))
+        return {
+            "steps": steps,
+            "updates": max(after - before, 0) * algo.updates_per_train,
+            "replay.written": steps * algo.num_envs,
+            "exploration.block": (steps - 1) // BLOCK,
+        }
 
     def step(self) -> None:
         """One step of every environment, and the updates it makes due."""

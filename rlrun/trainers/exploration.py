@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 
 from rlrun.config import DQNConfig, RunConfig
-from rlrun.seeding import Generators, Stream
+from rlrun.arrays import whole
+from rlrun.seeding import Generators, Stream, set_state
 
 Array = np.ndarray[Any, Any]
 BLOCK = 1024  # steps whose exploration is drawn at once
@@ -64,7 +65,7 @@ class Exploration:
 
     def restore(self, agent: int, tree: dict[str, Any]) -> None:
         """Draw the block again, also if it has been used up: the next one follows it."""
-        self.random[agent].bit_generator.state = tree["before"]
-        self.block = tree["block"]
+        set_state(self.random[agent], tree["before"])
+        self.block = whole(tree["block"], low=-1)
         if self.block >= 0:
             self._draw(agent)

@@ -43,6 +43,18 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
+MEASURED = (
+    "reward_mean",
+    "explained_variance",
+    "loss",
+    "policy_loss",
+    "critic_loss",
+    "entropy",
+    "approximate_kl",
+    "clip_fraction",
+)
+
+
 @dataclass
 class State:
     """Everything that changes while training. Rollouts live and die within a step."""
@@ -84,7 +96,7 @@ class PPOTrainer:
             reward_normalizer=RewardNormalizer(agents, algo.num_envs),
             acting=Generators(seeds, Stream.ACTIONS),
             shuffling=Generators(seeds, Stream.MINIBATCHES),
-            means=Means(agents),
+            means=Means(agents, MEASURED),
         )
         self.rollout = Rollout(
             agents, algo.rollout_steps, algo.num_envs, spaces.observation_size, self.distribution.stored
@@ -117,6 +129,11 @@ class PPOTrainer:
     @property
     def frames(self) -> int:
         return self.state.iterations * self.algo.rollout_steps * self.algo.num_envs * self.config.env.frame_skip
+
+    def counts(self, frames: int) -> dict[str, int]:
+        return {
+            "iterations": frames // (self.algo.rollout_steps * self.algo.num_envs * self.config.env.frame_skip)
+        }
 
     def step(self) -> None:
         """One rollout of every environment and the updates it is worth."""
