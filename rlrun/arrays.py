@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -74,3 +75,19 @@ def fill(target: np.ndarray[Any, Any] | Tensor, array: Any) -> None:
 def zeros_like(values: Any) -> Any:
     """Zeros of the shape and in the place of an array or a tensor."""
     return np.zeros_like(values) if isinstance(values, np.ndarray) else torch.zeros_like(values)
+
+
+@dataclass(frozen=True)
+class Ring:
+    """Arrays to which ``written`` rows were written in turn: row ``i`` lies at ``i`` modulo their length. Views, not copies."""
+
+    written: int
+    arrays: dict[str, np.ndarray[Any, Any]]
+
+    @property
+    def nbytes(self) -> int:
+        return sum(array.nbytes for array in self.arrays.values())
+
+    def whole(self) -> dict[str, Any]:
+        """All of it as a tree: the rows in their places, without those never written to."""
+        return {"written": self.written, **{name: array[: self.written].copy() for name, array in self.arrays.items()}}

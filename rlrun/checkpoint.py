@@ -1,4 +1,4 @@
-"""The checkpoint: one container file without pickle, written atomically, verified before use, kept in a folder.
+"""The checkpoint: one container file without pickle, written atomically and verified before use.
 
     magic "RLRUN1\\n" | u32 header length | JSON header | JSON state | safetensors | sha256 of everything before
 
@@ -8,14 +8,12 @@ are in the safetensors section, under the name of their place in the tree; the J
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import math
 import os
 import re
 import struct
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, TypeAlias
 
@@ -24,12 +22,12 @@ import safetensors.numpy
 from safetensors import SafetensorError
 
 from rlrun.errors import ResumeError, StorageError
-from rlrun.plain import open_regular, printable, reason_of, remove_stale, sync_directory, write_atomically
+from rlrun.plain import open_regular, printable, reason_of, write_atomically
 
 Tree: TypeAlias = dict[str, Any]
 
 MAGIC = b"RLRUN1\n"
-SCHEMA = 1
+SCHEMA = 2  # 1: without memories in pieces
 
 _LENGTH = struct.Struct("<I")
 _DIGEST_BYTES = hashlib.sha256().digest_size
@@ -47,8 +45,8 @@ _DTYPES = {"bool", "float16", "float32", "float64", "complex64"} | {
 # --- one file --------------------------------------------------------------------------------------------------------
 
 
-def save(path: Path, header: Tree, state: Tree) -> int:
-    """Write a checkpoint to ``path`` in one atomic step; returns its size in bytes.
+def save(path: Path, header: Tree, state: Tree) -> None:
+    """Write a checkpoint to ``path`` in one atomic step.
 
     ``header`` is for small facts: frames, config.
 
@@ -69,7 +67,7 @@ def save(path: Path, header: Tree, state: Tree) -> int:
     digest = hashlib.sha256()
     for chunk in chunks:
         digest.update(chunk)
-    return write_atomically(path, *chunks, digest.digest())
+    write_atomically(path, *chunks, digest.digest())
 
 
 def load(path: Path) -> tuple[Tree, Tree]:
@@ -81,7 +79,7 @@ def load(path: Path) -> tuple[Tree, Tree]:
     reason = find_damage(path)
     if reason is not None:
         raise ResumeError(f"{printable(path)} is {reason}")
-    return _read(path)
+    return read(path)
 
 
 def find_damage(path: Path) -> str | None:
@@ -131,7 +129,23 @@ def _foreign(beginning: bytes) -> str:
     return f"not an rlrun checkpoint (looks like {kind})"
 
 
-def _read(path: Path) -> tuple[Tree, Tree]:
+def read_header(path: Path) -> Tree:
+    """The header alone, unverified. Raises ResumeError for what is none."""
+    with _open(path) as file:
+        if file.read(len(MAGIC)) != MAGIC:
+            raise _malformed(path)
+        header: Tree = _read_preamble(path, file)["fields"]
+        return header
+
+
+def digest_of(path: Path) -> str:
+    """The digest that a checkpoint ends with. Raises ResumeError if it can't be read."""
+    with _open(path) as file:
+        file.seek(-_DIGEST_BYTES, os.SEEK_END)
+        return file.read().hex()
+
+
+def read(path: Path) -> tuple[Tree, Tree]:
     """The content of a file whose digest is right. A digest is no signature, so nothing in it is taken for granted."""
     with _open(path) as file:
         file.seek(len(MAGIC))
@@ -222,140 +236,3 @@ def _unpack(value: Any, arrays: dict[str, np.ndarray]) -> Any:
     if "$float" in value:
         return {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}[value["$float"]]
     return {key: _unpack(item, arrays) for key, item in value.items()}
-
-
-# --- the folder ------------------------------------------------------------------------------------------------------
-
-
-class CheckpointFolder:
-    """The checkpoints of one run: ``step_<frames>.ckpt``, of which the newest ``keep`` (>= 1) stay, and ``best.ckpt``.
-
-    Making one touches nothing, so that readers may; saving is for the holder of the run's lock.
-    """
-
-    def __init__(self, directory: Path, keep: int) -> None:
-        self.directory = directory
-        self._keep = keep
-        self._tidied = False
-
-    def save(self, frames: int, header: Tree, state: Tree) -> Path:
-        """Save the state reached after ``frames`` frames, then delete older ones beyond the newest ``keep``.
-
-        Raises:
-            TypeError, StorageError: as the function ``save``; the checkpoints that were there still are.
-        """
-        path = self.directory / f"step_{frames:012d}.ckpt"
-        self._write(path, header, state)
-        older = [name for number, name in self._steps() if number <= frames]
-        for name in older[: -self._keep]:
-            with contextlib.suppress(OSError):  # one file too many is no reason to end a run
-                (self.directory / name).unlink()
-        return path
-
-    def save_best(self, header: Tree, state: Tree) -> Path:
-        """Replace ``best.ckpt``; raises as ``save``."""
-        path = self.directory / _BEST_FILE
-        self._write(path, header, state)
-        return path
-
-    def best_evaluation(self) -> dict[str, Any] | None:
-        """The evaluation that ``best.ckpt`` won by, from its header; None if there is no such file or it is damaged."""
-        path = self.directory / _BEST_FILE
-        if not os.path.lexists(path) or find_damage(path) is not None:
-            return None
-        evaluation = _read(path)[0].get("evaluation")
-        return evaluation if isinstance(evaluation, dict) and isinstance(evaluation.get("return_mean"), float) else None
-
-    def newest(self, notice: Callable[[str], None]) -> tuple[Path, Tree, Tree]:
-        """Path, header and state of the newest undamaged checkpoint.
-
-        Raises:
-            ResumeError: there is none, or the newest one is of a newer rlrun.
-        """
-        found = bool(self._steps())
-        for _, path in self.undamaged(notice):
-            return (path, *_read(path))
-        if found:
-            raise ResumeError(f"every checkpoint in {printable(self.directory)} is damaged")
-        raise self._missing("no checkpoint to continue from (stopped before the first one?)")
-
-    def at(self, frames: int) -> tuple[Path, Tree, Tree]:
-        """Path, header and state of the checkpoint of ``frames``. Raises ResumeError: there is none, or it is damaged."""
-        path = self.resolve(str(frames))
-        return (path, *load(path))
-
-    def undamaged(self, notice: Callable[[str], None]) -> Iterator[tuple[int, Path]]:
-        """Frames and path of every undamaged checkpoint, newest first, each checked when it is asked for.
-
-        Damaged ones are renamed to ``*.bad`` and reported with one line to ``notice``. Raises ResumeError if one can't be read.
-        """
-        candidates = [(frames, self.directory / name) for frames, name in reversed(self._steps())]
-        for position, (frames, path) in enumerate(candidates):
-            reason = find_damage(path)
-            if reason is None:
-                yield frames, path
-                continue
-            renamed = ""
-            with contextlib.suppress(OSError):  # of a read-only run: skipped all the same
-                path.rename(path.with_name(path.name + ".bad"))
-                renamed = f", renamed to {path.name}.bad"
-            older = candidates[position + 1 :]
-            notice(
-                f"{path.name} is {reason}{renamed}; {f'using {older[0][1].name}' if older else 'no older one is left'}"
-            )
-
-    def delete_after(self, frames: int) -> None:
-        """Delete checkpoints of more than ``frames`` frames: a run that goes on from there will save them again.
-
-        Raises:
-            StorageError: one is still there.
-        """
-        newer = [name for number, name in self._steps() if number > frames]
-        try:
-            for name in newer:
-                (self.directory / name).unlink()
-            if newer:
-                sync_directory(self.directory)
-        except OSError as error:
-            raise StorageError(f"can't delete from {printable(self.directory)}: {reason_of(error)}") from error
-
-    def resolve(self, selector: str) -> Path:
-        """The path of ``best``, ``last`` or a number of frames.
-
-        Raises:
-            ResumeError: no such checkpoint; names those that exist.
-        """
-        steps = self._steps()
-        if selector == "best" and (self.directory / _BEST_FILE).is_file():
-            return self.directory / _BEST_FILE
-        if selector == "last" and steps:
-            return self.directory / steps[-1][1]
-        for frames, name in steps:
-            if selector == str(frames):
-                return self.directory / name
-        raise self._missing(f"no checkpoint '{printable(selector)}'")
-
-    def _missing(self, what: str) -> ResumeError:
-        names = [str(frames) for frames, _ in self._steps()]
-        if (self.directory / _BEST_FILE).is_file():
-            names.insert(0, "best")
-        return ResumeError(f"{what} in {printable(self.directory)}; there is: {', '.join(names) or 'nothing'}")
-
-    def _steps(self) -> list[tuple[int, str]]:
-        """Frames and name of every step file, oldest first: regular files of our own pattern, nothing else."""
-        if self.directory.is_symlink():  # a planted link would let us rename and delete in another run's folder
-            raise ResumeError(f"{printable(self.directory)} is a symbolic link; checkpoints need a real folder")
-        try:
-            with os.scandir(self.directory) as entries:
-                names = [entry.name for entry in entries if entry.is_file(follow_symlinks=False)]
-        except OSError:
-            return []
-        return sorted((int(match[1]), name) for name in names if (match := _STEP_FILE.fullmatch(name)))
-
-    def _write(self, path: Path, header: Tree, state: Tree) -> None:
-        if self.directory.is_symlink():  # a planted link would let us prune another run's folder
-            raise StorageError(f"{printable(self.directory)} is a symbolic link; checkpoints need a real folder")
-        if not self._tidied:
-            remove_stale(self.directory)
-            self._tidied = True
-        save(path, header, state)

@@ -10,7 +10,8 @@ import numpy as np
 
 from rlrun import hardware
 from rlrun.arrays import fill, finite
-from rlrun.checkpoint import CheckpointFolder, load
+from rlrun.checkpoint import load
+from rlrun.checkpoint_folder import CheckpointFolder
 from rlrun.config import EnvConfig, to_mapping
 from rlrun.config.resuming import forbidden_changes
 from rlrun.envs import spaces

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from rlrun.arrays import real, whole
-from rlrun.checkpoint import CheckpointFolder
+from rlrun.checkpoint_folder import CheckpointFolder
 from rlrun.config import RunConfig, to_mapping
 from rlrun.config.resuming import forbidden_changes, inexact_changes
 from rlrun.errors import LockedError, ResumeError, RlrunError, StorageError

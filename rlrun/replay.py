@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from rlrun.arrays import as_array, fill, finite, whole
+from rlrun.arrays import Ring, as_array, fill, finite, whole
 from rlrun.lazy import torch
 
 Array = np.ndarray[Any, Any]
@@ -133,13 +133,12 @@ class Replay:
         """End the newest transitions' episodes, because what follows begins new ones."""
         self.outcomes[agent, (self.written - 1 - np.arange(min(self.num_envs, len(self)))) % self.capacity, 2] = 1
 
-    def capture(self, agent: int) -> dict[str, Any]:
-        size = len(self)
-        return {
-            "rows": as_array(self.rows[agent, :size]),
-            "outcomes": as_array(self.outcomes[agent, :size]),
-            "written": self.written,
-        }
+    def capture(self, agent: int) -> Ring:
+        """The agent's memory, not copied: what is written since its last capture is all that has changed of it."""
+        arrays = {"rows": self.rows[agent], "outcomes": self.outcomes[agent]}
+        if self.device is not None:
+            arrays = {name: as_array(stored) for name, stored in arrays.items()}
+        return Ring(self.written, arrays)
 
     def restore(self, agent: int, tree: dict[str, Any]) -> None:
         self.written = whole(tree["written"])

@@ -16,7 +16,7 @@ import numpy as np
 
 from rlrun import envstate, hardware
 from rlrun.arrays import as_array
-from rlrun.checkpoint import CheckpointFolder
+from rlrun.checkpoint_folder import CheckpointFolder
 from rlrun.config import RunConfig, signature
 from rlrun.envs import one_line, spaces
 from rlrun.errors import DivergedError, EnvironmentFailure, ResumeError, RlrunError, StorageError, in_users_terms
@@ -326,6 +326,8 @@ class Loop:
 
     def _save(self, agents: Sequence[int]) -> None:
         """A checkpoint of each member, unless there is one of this frame. What is broken is not saved: it fails."""
+        if not agents:
+            return
         frames = self.trainer.frames
         for member, agent in ((self.members[agent], agent) for agent in agents):
             if member.saved == frames or self._has_diverged(agent):

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from rlrun import envs, hardware, training
-from rlrun.checkpoint import CheckpointFolder
+from rlrun.checkpoint_folder import CheckpointFolder
 from rlrun.config import RunConfig, from_mapping, to_mapping
 from rlrun.run import Run
 from rlrun.trainers import make_trainer

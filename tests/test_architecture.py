@@ -27,6 +27,8 @@ LAYERS = (
         "hardware",
         "run",
         "checkpoint",
+        "checkpoint_folder",
+        "pieces",
         "locks",
         "metrics",
         "interrupts",
@@ -41,7 +43,9 @@ ONLY = {  # who may import what
     "omegaconf": {"config"},
     "rich": {"cli", "reports"},
 }
-NO_TORCH = {"errors", "config", "plain", "seeding", "provenance", "run", "checkpoint", "metrics", "envs", "envstate"}
+NO_TORCH = {"errors", "config", "plain", "seeding", "provenance", "envs", "envstate"} | {
+    *("run", "checkpoint", "checkpoint_folder", "pieces", "metrics"),
+}
 FORBIDDEN_IMPORTS = {"pickle", "cloudpickle", "dill", "marshal", "shelve"}
 FORBIDDEN_CALLS = {"eval", "exec", "torch.load", "torch.save", "yaml.load", "yaml.unsafe_load", "os.system", "os.popen"}
 FILES = sorted(PACKAGE.rglob("*.py"))

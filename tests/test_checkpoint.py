@@ -20,7 +20,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rlrun import checkpoint
-from rlrun.checkpoint import CheckpointFolder, load, save
+from rlrun.checkpoint import load, save
+from rlrun.checkpoint_folder import CheckpointFolder
 from rlrun.errors import ResumeError
 
 DTYPES = ("float64", "float32", "float16", "int64", "int8", "uint8", "bool", "uint16", "uint32", "uint64", "complex64")
@@ -64,8 +65,7 @@ def names(directory: Path) -> list[str]:
 def test_a_state_comes_back_exactly(tmp_path: Path) -> None:
     path = tmp_path / "a.ckpt"
     header = {"frames": 12, "kind": "step", "return": math.inf}
-    size = save(path, header, example_state())
-    assert size == path.stat().st_size
+    save(path, header, example_state())
     assert path.stat().st_mode & 0o777 == 0o600
     loaded_header, state = load(path)
     assert identical(loaded_header, header)
@@ -271,7 +271,7 @@ def test_missing_and_odd_paths_are_one_line(tmp_path: Path) -> None:
 def test_a_newer_schema_is_refused_and_the_file_kept(tmp_path: Path) -> None:
     path = tmp_path / "step_000000000001.ckpt"
     path.write_bytes(signed(preamble(schema=4)))
-    with pytest.raises(ResumeError, match=r"schema 4, this one reads 1"):
+    with pytest.raises(ResumeError, match=r"schema 4, this one reads 2"):
         CheckpointFolder(tmp_path, keep=2).newest(pytest.fail)
     assert path.exists()
 

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from rlrun import plain
-from rlrun.checkpoint import CheckpointFolder, load, save
+from rlrun.checkpoint import load, save
+from rlrun.checkpoint_folder import CheckpointFolder
 from rlrun.errors import ResumeError, StorageError
 
 

@@ -15,7 +15,7 @@ from gymnasium.envs.registration import registry
 from test_cli import TINY, command, leftovers, only_run
 
 from rlrun import envs
-from rlrun.checkpoint import CheckpointFolder
+from rlrun.checkpoint_folder import CheckpointFolder
 from rlrun.config import EnvConfig, from_mapping
 from rlrun.config.settings import nearest
 from rlrun.errors import ResumeError, UnavailableError, UsageError

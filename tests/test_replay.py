@@ -166,7 +166,7 @@ def test_a_restored_memory_is_the_same_and_goes_on_at_the_same_place(steps: int)
     replay = Replay(agents=2, capacity=6, num_envs=1, observation_size=1)
     fill(replay, range(steps), terminated={(1, 0)}, truncated={(2, 0)})
     restored = Replay(agents=1, capacity=6, num_envs=1, observation_size=1)
-    tree = replay.capture(1)
+    tree = replay.capture(1).whole()
     fill(replay, range(50, 52))  # what is captured is a copy
     restored.restore(0, tree)
     assert len(restored) == min(steps, 6)
@@ -213,8 +213,8 @@ def test_a_memory_in_tensors_gives_the_same_samples(n_step: int) -> None:
         torch.testing.assert_close(ours, theirs)
     for memory in memories:
         memory.cut(1)
-    trees = [memory.capture(1) for memory in memories]
+    trees = [memory.capture(1).whole() for memory in memories]
     assert trees[0]["rows"].tobytes() == trees[1]["rows"].tobytes()
     assert trees[0]["outcomes"].tobytes() == trees[1]["outcomes"].tobytes()
     memories[1].restore(0, trees[0])
-    assert memories[1].capture(0)["outcomes"].tobytes() == trees[0]["outcomes"].tobytes()
+    assert memories[1].capture(0).whole()["outcomes"].tobytes() == trees[0]["outcomes"].tobytes()

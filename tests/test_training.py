@@ -37,7 +37,8 @@ from support import (
 )
 
 from rlrun import training
-from rlrun.checkpoint import CheckpointFolder, load
+from rlrun.checkpoint import load
+from rlrun.checkpoint_folder import CheckpointFolder
 from rlrun.errors import DivergedError, EnvironmentFailure, LockedError, ResumeError, StorageError
 from rlrun.kernels.native import library
 from rlrun.member import Member

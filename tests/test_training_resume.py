@@ -25,7 +25,8 @@ from support import (
 )
 
 from rlrun import training
-from rlrun.checkpoint import CheckpointFolder, save
+from rlrun.checkpoint import save
+from rlrun.checkpoint_folder import CheckpointFolder
 from rlrun.errors import ResumeError
 from rlrun.evaluation import evaluate
 from rlrun.metrics import read_rows

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from rlrun.checkpoint import CheckpointFolder
+from rlrun.checkpoint_folder import CheckpointFolder
 from rlrun.cli.output import counted, say, shown_path
 from rlrun.cli.results import finish_sweep
 from rlrun.cli.resume import changed, extend, extends, reached_limits, require_exact, say_moving

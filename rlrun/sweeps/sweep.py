@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
-from rlrun.checkpoint import CheckpointFolder
+from rlrun.checkpoint_folder import CheckpointFolder
 from rlrun.config import RunConfig, signature
 from rlrun.errors import ResumeError, StorageError
 from rlrun.interrupts import Interrupts

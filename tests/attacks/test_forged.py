@@ -16,7 +16,8 @@ from support import DQN, PPO, RUNNING_NORMS, Folder, Silent, assert_same_bits, l
 
 from rlrun import envs, envstate
 from rlrun.arrays import real, whole
-from rlrun.checkpoint import CheckpointFolder, load, save
+from rlrun.checkpoint import load, save
+from rlrun.checkpoint_folder import CheckpointFolder
 from rlrun.config import EnvConfig, from_mapping, to_mapping
 from rlrun.errors import EnvironmentFailure, ResumeError
 from rlrun.run import Run
@@ -222,7 +223,11 @@ CRAFTED: dict[str, tuple[str, Callable[[Any], Any], str]] = {
         "no evaluation",
     ),
     "offsets": ("dqn", lambda tree: tree.update(offsets=[1]), "holds no offsets"),
-    "an offset beyond": ("dqn", lambda tree: tree["offsets"].update({"metrics.jsonl": 10**15}), "counts on 10{15} bytes"),
+    "an offset beyond": (
+        "dqn",
+        lambda tree: tree["offsets"].update({"metrics.jsonl": 10**15}),
+        "counts on 10{15} bytes",
+    ),
     "an offset in a row": (
         "dqn",
         lambda tree: tree["offsets"].update({"metrics.jsonl": tree["offsets"]["metrics.jsonl"] - 1}),
@@ -248,7 +253,9 @@ def test_what_would_train_unsoundly_is_refused(forgery: str, populations: dict[s
     assert re.search(words, str(outcome.error)), outcome.error
 
 
-@pytest.mark.parametrize("header", [{"config": None}, {"config": [1]}, {"frames": 63}, {"config": {"algo": {"x": "\n" * 9999}}}])
+@pytest.mark.parametrize(
+    "header", [{"config": None}, {"config": [1]}, {"frames": 63}, {"config": {"algo": {"x": "\n" * 9999}}}]
+)
 def test_a_header_of_another_run_is_refused(header: dict[str, Any], populations: dict[str, Population]) -> None:
     population = populations["dqn"]
     outcome = population.try_one(population.tree, population.header | header)
@@ -269,7 +276,9 @@ def test_the_command_line_says_it_in_one_line(populations: dict[str, Population]
     shutil.copytree(population.runs[0].directory, directory)
     save(directory / population.checkpoint, population.header, tree)
     answer = rlrun("resume", str(directory), "total_frames=128")
-    assert answer.code == 4 and len(answer.errors) == 1 and "does not fit this config (parameters_AP" in answer.errors[0]
+    assert (
+        answer.code == 4 and len(answer.errors) == 1 and "does not fit this config (parameters_AP" in answer.errors[0]
+    )
 
 
 # --- environments ----------------------------------------------------------------------------------------------------

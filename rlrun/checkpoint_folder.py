@@ -1,0 +1,214 @@
+"""The checkpoints of a run in their folder: which stay, which is the newest good one, and large memories saved in pieces."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from rlrun.arrays import Ring
+from rlrun.checkpoint import Tree, find_damage, read, read_header, save
+from rlrun.errors import ResumeError, StorageError
+from rlrun.pieces import SMALLEST, Pieces, is_pieced, names_of
+from rlrun.plain import printable, reason_of, remove_stale, sync_directory
+
+_STEP_FILE = re.compile(r"step_([0-9]{12,})\.ckpt")
+_BEST_FILE = "best.ckpt"
+PAUSES = (0.1, 0.5)
+"""Seconds to wait before a save that failed is tried again."""
+
+
+class CheckpointFolder:
+    """The checkpoints of one run: ``step_<frames>.ckpt``, of which the newest ``keep`` (>= 1) stay, and ``best.ckpt``.
+
+    Making one touches nothing, so that readers may; saving is for the holder of the run's lock. Of the ``Ring`` in a state
+    only what is new is written, if it is large: a run has at most one.
+    """
+
+    def __init__(self, directory: Path, keep: int) -> None:
+        self.directory = directory
+        self._keep = keep
+        self._tidied = False
+        self._pieces = Pieces(directory)
+
+    def save(self, frames: int, header: Tree, state: Tree) -> Path:
+        """Save the state reached after ``frames`` frames, then delete older ones beyond the newest ``keep``.
+
+        Raises:
+            TypeError, StorageError: as the function ``save``; the checkpoints that were there still are.
+        """
+        path = self.directory / f"step_{frames:012d}.ckpt"
+        self._write(path, header, state)
+        older = [name for number, name in self._steps() if number <= frames]
+        for name in older[: -self._keep]:
+            with contextlib.suppress(OSError):  # one file too many is no reason to end a run
+                (self.directory / name).unlink()
+        if self._pieces.saved:
+            self._prune_pieces()
+        return path
+
+    def _prune_pieces(self) -> None:
+        """Delete pieces that no checkpoint refers to any more."""
+        used: set[str] = set()
+        with contextlib.suppress(ResumeError, ValueError):  # one that can't be read may need any of them
+            for _, name in self._steps():
+                used |= names_of(read_header(self.directory / name).get("pieces", []))
+            self._pieces.prune(used)
+
+    def save_best(self, header: Tree, state: Tree) -> Path:
+        """Replace ``best.ckpt``; raises as ``save``."""
+        path = self.directory / _BEST_FILE
+        self._write(path, header, state)
+        return path
+
+    def best_evaluation(self) -> dict[str, Any] | None:
+        """The evaluation that ``best.ckpt`` won by, from its header; None if there is no such file or it is damaged."""
+        path = self.directory / _BEST_FILE
+        if not os.path.lexists(path) or find_damage(path) is not None:
+            return None
+        evaluation = read(path)[0].get("evaluation")
+        return evaluation if isinstance(evaluation, dict) and isinstance(evaluation.get("return_mean"), float) else None
+
+    def newest(self, notice: Callable[[str], None]) -> tuple[Path, Tree, Tree]:
+        """Path, header and state of the newest undamaged checkpoint.
+
+        Raises:
+            ResumeError: there is none, or the newest one is of a newer rlrun.
+        """
+        found = bool(self._steps())
+        for _, path in self.undamaged(notice):
+            return self._read(path)
+        if found:
+            raise ResumeError(f"every checkpoint in {printable(self.directory)} is damaged")
+        raise self._missing("no checkpoint to continue from (stopped before the first one?)")
+
+    def at(self, frames: int) -> tuple[Path, Tree, Tree]:
+        """Path, header and state of the checkpoint of ``frames``. Raises ResumeError: there is none, or it is damaged."""
+        path = self.resolve(str(frames))
+        reason = self._find_damage(path)
+        if reason is not None:
+            raise ResumeError(f"{printable(path)} is {reason}")
+        return self._read(path)
+
+    def _find_damage(self, path: Path) -> str | None:
+        """What is wrong with a checkpoint or the pieces that it refers to, None if nothing is. Raises ResumeError."""
+        reason = find_damage(path)
+        if reason is None:
+            with contextlib.suppress(ResumeError, ValueError):  # not written by this rlrun: reading it will tell
+                return self._pieces.find_damage(read_header(path).get("pieces", []))
+        return reason
+
+    def _read(self, path: Path) -> tuple[Path, Tree, Tree]:
+        """Path, header and state of a checkpoint that is undamaged."""
+        header, state = read(path)
+        try:
+            return path, header, {key: self._with_rings(value) for key, value in state.items()}
+        except (KeyError, TypeError, ValueError) as error:
+            raise ResumeError(f"{printable(path)} is malformed: not written by rlrun ({error})") from error
+
+    def _with_rings(self, tree: Any) -> Any:
+        """A part of a saved state, with the rings that its pieces make up."""
+        if is_pieced(tree):
+            return self._pieces.load(tree)
+        return {key: self._with_rings(value) for key, value in tree.items()} if isinstance(tree, dict) else tree
+
+    def _without_rings(self, tree: Any, header: Tree) -> Any:
+        """A part of a state fit to be saved: rings whole, or in pieces that ``header`` names as well."""
+        if isinstance(tree, Ring):
+            if tree.nbytes < SMALLEST or not tree.written:
+                return tree.whole()
+            saved = self._pieces.save(tree)
+            header["pieces"] = saved["pieces"]
+            return saved
+        return (
+            {key: self._without_rings(value, header) for key, value in tree.items()} if isinstance(tree, dict) else tree
+        )
+
+    def undamaged(self, notice: Callable[[str], None]) -> Iterator[tuple[int, Path]]:
+        """Frames and path of every undamaged checkpoint, newest first, each checked when it is asked for.
+
+        Damaged ones are renamed to ``*.bad`` and reported with one line to ``notice``. Raises ResumeError if one can't be read.
+        """
+        candidates = [(frames, self.directory / name) for frames, name in reversed(self._steps())]
+        for position, (frames, path) in enumerate(candidates):
+            reason = self._find_damage(path)
+            if reason is None:
+                yield frames, path
+                continue
+            renamed = ""
+            with contextlib.suppress(OSError):  # of a read-only run: skipped all the same
+                path.rename(path.with_name(path.name + ".bad"))
+                renamed = f", renamed to {path.name}.bad"
+            older = candidates[position + 1 :]
+            notice(
+                f"{path.name} is {reason}{renamed}; {f'using {older[0][1].name}' if older else 'no older one is left'}"
+            )
+
+    def delete_after(self, frames: int) -> None:
+        """Delete checkpoints of more than ``frames`` frames: a run that goes on from there will save them again.
+
+        Raises:
+            StorageError: one is still there.
+        """
+        newer = [name for number, name in self._steps() if number > frames]
+        try:
+            for name in newer:
+                (self.directory / name).unlink()
+            if newer:
+                sync_directory(self.directory)
+        except OSError as error:
+            raise StorageError(f"can't delete from {printable(self.directory)}: {reason_of(error)}") from error
+
+    def resolve(self, selector: str) -> Path:
+        """The path of ``best``, ``last`` or a number of frames.
+
+        Raises:
+            ResumeError: no such checkpoint; names those that exist.
+        """
+        steps = self._steps()
+        if selector == "best" and (self.directory / _BEST_FILE).is_file():
+            return self.directory / _BEST_FILE
+        if selector == "last" and steps:
+            return self.directory / steps[-1][1]
+        for frames, name in steps:
+            if selector == str(frames):
+                return self.directory / name
+        raise self._missing(f"no checkpoint '{printable(selector)}'")
+
+    def _missing(self, what: str) -> ResumeError:
+        names = [str(frames) for frames, _ in self._steps()]
+        if (self.directory / _BEST_FILE).is_file():
+            names.insert(0, "best")
+        return ResumeError(f"{what} in {printable(self.directory)}; there is: {', '.join(names) or 'nothing'}")
+
+    def _steps(self) -> list[tuple[int, str]]:
+        """Frames and name of every step file, oldest first: regular files of our own pattern, nothing else."""
+        if self.directory.is_symlink():  # a planted link would let us rename and delete in another run's folder
+            raise ResumeError(f"{printable(self.directory)} is a symbolic link; checkpoints need a real folder")
+        try:
+            with os.scandir(self.directory) as entries:
+                names = [entry.name for entry in entries if entry.is_file(follow_symlinks=False)]
+        except OSError:
+            return []
+        return sorted((int(match[1]), name) for name in names if (match := _STEP_FILE.fullmatch(name)))
+
+    def _write(self, path: Path, header: Tree, state: Tree) -> None:
+        """Write a checkpoint, again after a while if that fails: a full or distant disk may be so for a moment."""
+        if self.directory.is_symlink():  # a planted link would let us prune another run's folder
+            raise StorageError(f"{printable(self.directory)} is a symbolic link; checkpoints need a real folder")
+        if not self._tidied:
+            remove_stale(self.directory)
+            self._tidied = True
+        for pause in (*PAUSES, None):
+            try:
+                header = dict(header)
+                save(path, header, self._without_rings(state, header))
+                return
+            except StorageError:
+                if pause is None or not self.directory.is_dir():
+                    raise
+                time.sleep(pause)

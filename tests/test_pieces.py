@@ -1,0 +1,151 @@
+"""Large replay memories saved in pieces: what a save costs, what comes back, and what may be missing or forged."""
+
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from support import CARTPOLE, Folder, assert_same_run, resumed
+
+from rlrun import checkpoint_folder
+from rlrun.arrays import Ring
+from rlrun.checkpoint import load, save
+from rlrun.checkpoint_folder import CheckpointFolder
+from rlrun.errors import ResumeError, StorageError
+from rlrun.pieces import MOST
+
+CAPACITY = 10
+
+
+@pytest.fixture(autouse=True)
+def everything_is_large(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(checkpoint_folder, "SMALLEST", 0)
+    monkeypatch.setattr(checkpoint_folder, "PAUSES", ())
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> CheckpointFolder:
+    return CheckpointFolder(tmp_path, keep=2)
+
+
+def ring(written: int) -> Ring:
+    """A ring to which the rows 0, 1, 2, ... were written."""
+    array = np.full((CAPACITY, 2), -1, np.int64)
+    for row in range(written):
+        array[row % CAPACITY] = row, -row
+    return Ring(written, {"rows": array, "last": array[:, 1].astype(np.float32)})
+
+
+def save_rings(folder: CheckpointFolder, *written: int) -> None:
+    for rows in written:
+        folder.save(rows, {}, {"training": {"replay": ring(rows)}})
+
+
+def newest(folder: CheckpointFolder) -> tuple[int, Any]:
+    notices: list[str] = []
+    path, _, tree = folder.newest(notices.append)
+    return int(path.stem.removeprefix("step_")), tree["training"]["replay"]
+
+
+def spans(folder: CheckpointFolder) -> list[tuple[int, ...]]:
+    names = [path.stem for path in folder.directory.glob("*.piece")]
+    return sorted(tuple(map(int, name.split("-"))) for name in names)
+
+
+@pytest.mark.parametrize(
+    "written", [(0,), (3,), (3, 7), (3, 10), (4, 9, 13), (4, 9, 13, 13, 21), (4, 40), (10, 20, 30), (2, 25, 27)]
+)
+def test_what_comes_back_is_the_whole_ring(written: tuple[int, ...], folder: CheckpointFolder) -> None:
+    save_rings(folder, *written)
+    frames, tree = newest(folder)
+    expected = ring(written[-1]).whole()
+    assert frames == written[-1] and tree.keys() == expected.keys() and tree["written"] == expected["written"]
+    for name in ("rows", "last"):
+        assert tree[name].dtype == expected[name].dtype
+        np.testing.assert_array_equal(tree[name], expected[name])
+
+
+def test_only_what_is_new_is_written_and_what_nobody_needs_is_deleted(folder: CheckpointFolder) -> None:
+    save_rings(folder, 4, 6)
+    assert spans(folder) == [(0, 4), (4, 6)]
+    save_rings(folder, 12)
+    assert spans(folder) == [(0, 4), (4, 6), (6, 12)]  # rows 2 to 12
+    save_rings(folder, 15)
+    assert spans(folder) == [(0, 4), (4, 6), (6, 12), (12, 15)]  # the checkpoint of 12 needs the first
+    save_rings(folder, 16)
+    assert spans(folder) == [(4, 6), (6, 12), (12, 15), (15, 16)]
+    assert folder.at(15)[2]["training"]["replay"]["written"] == 15
+
+
+def test_many_small_pieces_become_one(folder: CheckpointFolder) -> None:
+    array = np.arange(1000)
+    for written in range(1, MOST + 4):
+        folder.save(written, {}, {"replay": Ring(written, {"rows": array})})
+    assert len(spans(folder)) < MOST + 3 and (0, MOST + 1) in spans(folder)
+    np.testing.assert_array_equal(folder.newest(pytest.fail)[2]["replay"]["rows"], array[: MOST + 3])
+
+
+@pytest.mark.parametrize("how", ["flipped", "missing", "another"])
+def test_a_damaged_piece_damages_the_checkpoints_that_need_it(how: str, folder: CheckpointFolder) -> None:
+    save_rings(folder, 4, 6)
+    path = folder.directory / "000000000004-000000000006.piece"
+    match how:
+        case "flipped":
+            data = bytearray(path.read_bytes())
+            data[len(data) // 2] ^= 1
+            path.write_bytes(data)
+        case "missing":
+            path.unlink()
+        case "another":
+            save(path, {}, {"rows": np.zeros((2, 2), np.int64), "last": np.zeros(2, np.float32)})
+    notices: list[str] = []
+    found = folder.newest(notices.append)[0]
+    assert found.name == "step_000000000004.ckpt"
+    assert len(notices) == 1 and path.name in notices[0] and "renamed to step_000000000006.ckpt.bad" in notices[0]
+    with pytest.raises(ResumeError):
+        folder.at(6)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        *[("pieces", value) for value in ([], [[0, 4, "x"]], "x", [[0, 4]], [["../../x", 4, "x"]], [[4, 2, "x"]])],
+        *[("pieces", [[0, 4, ""]] * (MOST + 1)), ("written", -1), ("written", 1.5), ("written", 10**12)],
+        *[("capacity", 0), ("capacity", -1), ("capacity", 10**12), ("capacity", None), ("capacity", 3)],
+    ],
+)
+def test_a_forged_reference_is_refused(key: str, value: Any, folder: CheckpointFolder) -> None:
+    save_rings(folder, 4, 8)
+    path = folder.directory / "step_000000000008.ckpt"
+    header, tree = load(path)
+    tree["training"]["replay"][key] = value
+    save(path, header, tree)
+    with contextlib.suppress(ResumeError):
+        replay = newest(folder)[1]
+        assert key == "capacity" and len(replay["rows"]) <= 8  # what is left is held against the config
+
+
+def test_a_failed_save_does_not_count_on_its_piece(folder: CheckpointFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    save_rings(folder, 4)
+    with monkeypatch.context() as patch:
+        patch.setattr("rlrun.plain.os.rename", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left on device")))
+        with pytest.raises(StorageError):
+            save_rings(folder, 6)
+    save_rings(folder, 8)
+    assert spans(folder) == [(0, 4), (4, 8)] and newest(folder)[0] == 8
+
+
+def test_a_run_that_is_killed_and_resumed_equals_the_uninterrupted_one(tmp_path: Path) -> None:
+    settings = {"checkpoint": {"every_frames": 40}, "algo": {"buffer_size": 100}}
+    outputs = Folder(tmp_path / "outputs")
+    expected = outputs.trained(CARTPOLE, settings)
+    run = outputs.stopped_and_resumed(170, CARTPOLE, settings)
+    assert list(run.checkpoints.glob("*.piece"))
+    assert_same_run(run, expected)
+    for path in run.checkpoints.glob(f"step_{400:012d}.ckpt"):
+        path.write_bytes(path.read_bytes()[:-1])
+    assert resumed(run).status == "finished"
+    assert_same_run(run, expected)
