@@ -12,15 +12,16 @@ from rlrun.cli.results import finish_sweep
 from rlrun.cli.resume import changed, extend, extends, reached_limits, require_exact, say_moving
 from rlrun.cli.sweep_view import choose_sweep_view
 from rlrun.config import RunConfig
+from rlrun.errors import ResumeError
 from rlrun.interrupts import Interrupts
-from rlrun.run import Run
+from rlrun.run import Run, require_own
 from rlrun.sweeps.jobs import check_device
 from rlrun.sweeps.resources import check_batches, spaces_of
 from rlrun.sweeps.summary import save_summary
 from rlrun.sweeps.sweep import opened_sweep, places_of, plan_sweep, train_sweep
 
 
-def resume_sweep(directory: Path, overrides: Sequence[str], exact: bool, quiet: bool) -> int:
+def resume_sweep(directory: Path, overrides: Sequence[str], exact: bool, quiet: bool, trust: bool = False) -> int:
     """Train the unfinished runs of a sweep, and finished ones that ``overrides`` extend. Returns the exit code.
 
     Raises:
@@ -28,6 +29,8 @@ def resume_sweep(directory: Path, overrides: Sequence[str], exact: bool, quiet: 
         ResumeError, UsageError: the runs can't be changed so, or, if ``exact``, not be continued exactly.
     """
     with opened_sweep(directory) as (sweep, held):
+        for place in [] if trust else [directory, *(run.directory for run in sweep.runs)]:
+            require_own(place)
         configs = [changed(run, overrides) for run in sweep.runs]
         pairs = [(run, config) for run, config in zip(sweep.runs, configs, strict=True) if _is_left(run, config)]
         view = choose_sweep_view(quiet)
@@ -68,7 +71,11 @@ def _without_checkpoint(runs: Sequence[Run], notice: Callable[[str], None]) -> d
         saved = any(run.checkpoints.glob("step_*.ckpt*"))  # those found damaged are renamed
         folder = CheckpointFolder(run.checkpoints, run.config.checkpoint.keep)
         notices: list[str] = []
-        usable = any(folder.undamaged(notices.append))
+        try:
+            usable = any(folder.undamaged(notices.append))
+        except ResumeError as error:
+            errors[run.directory] = str(error)
+            continue
         for line in notices:
             notice(f"{run.directory.name}: {line}")
         if not usable and (saved or run.manifest["status"] == "finished"):

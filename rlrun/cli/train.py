@@ -19,6 +19,7 @@ from rlrun.cli.arguments import Parser
 from rlrun.cli.groups import check_is_folder, configs_directory, find_groups
 from rlrun.cli.output import deliver
 from rlrun.cli.overrides import check_overrides, is_multirun
+from rlrun.cli.secrets import remember_typed
 from rlrun.config import composition_errors, to_mapping
 from rlrun.config.settings import nearest
 from rlrun.errors import ResumeError, UsageError
@@ -48,6 +49,7 @@ def main(arguments: list[str]) -> int:
         _call_hydra(["--shell-completion", *options.overrides], _Application(options))
         return 0
     _check_options(options)
+    remember_typed(options.overrides)
     directories = [*([options.config_dir] if options.config_dir else []), configs_directory()]
     multirun = options.multirun or is_multirun(options.overrides)
     overrides = check_overrides(options.overrides, find_groups(directories), multirun)

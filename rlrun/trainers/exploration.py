@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from rlrun.config import DQNConfig, RunConfig
 from rlrun.arrays import whole
+from rlrun.config import DQNConfig, RunConfig
 from rlrun.seeding import Generators, Stream, set_state
 
 Array = np.ndarray[Any, Any]

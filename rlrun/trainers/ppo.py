@@ -131,9 +131,7 @@ class PPOTrainer:
         return self.state.iterations * self.algo.rollout_steps * self.algo.num_envs * self.config.env.frame_skip
 
     def counts(self, frames: int) -> dict[str, int]:
-        return {
-            "iterations": frames // (self.algo.rollout_steps * self.algo.num_envs * self.config.env.frame_skip)
-        }
+        return {"iterations": frames // (self.algo.rollout_steps * self.algo.num_envs * self.config.env.frame_skip)}
 
     def step(self) -> None:
         """One rollout of every environment and the updates it is worth."""

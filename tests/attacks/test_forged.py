@@ -222,7 +222,11 @@ CRAFTED: dict[str, tuple[str, Callable[[Any], Any], str]] = {
         "no evaluation",
     ),
     "offsets": ("dqn", lambda tree: tree.update(offsets=[1]), "holds no offsets"),
-    "an offset beyond": ("dqn", lambda tree: tree["offsets"].update({"metrics.jsonl": 10**15}), "counts on 10{15} bytes"),
+    "an offset beyond": (
+        "dqn",
+        lambda tree: tree["offsets"].update({"metrics.jsonl": 10**15}),
+        "counts on 10{15} bytes",
+    ),
     "an offset in a row": (
         "dqn",
         lambda tree: tree["offsets"].update({"metrics.jsonl": tree["offsets"]["metrics.jsonl"] - 1}),
@@ -248,7 +252,9 @@ def test_what_would_train_unsoundly_is_refused(forgery: str, populations: dict[s
     assert re.search(words, str(outcome.error)), outcome.error
 
 
-@pytest.mark.parametrize("header", [{"config": None}, {"config": [1]}, {"frames": 63}, {"config": {"algo": {"x": "\n" * 9999}}}])
+@pytest.mark.parametrize(
+    "header", [{"config": None}, {"config": [1]}, {"frames": 63}, {"config": {"algo": {"x": "\n" * 9999}}}]
+)
 def test_a_header_of_another_run_is_refused(header: dict[str, Any], populations: dict[str, Population]) -> None:
     population = populations["dqn"]
     outcome = population.try_one(population.tree, population.header | header)
@@ -269,7 +275,9 @@ def test_the_command_line_says_it_in_one_line(populations: dict[str, Population]
     shutil.copytree(population.runs[0].directory, directory)
     save(directory / population.checkpoint, population.header, tree)
     answer = rlrun("resume", str(directory), "total_frames=128")
-    assert answer.code == 4 and len(answer.errors) == 1 and "does not fit this config (parameters_AP" in answer.errors[0]
+    assert (
+        answer.code == 4 and len(answer.errors) == 1 and "does not fit this config (parameters_AP" in answer.errors[0]
+    )
 
 
 # --- environments ----------------------------------------------------------------------------------------------------
