@@ -7,7 +7,7 @@ import dataclasses
 from rlrun.checkpoint import find_damage
 from rlrun.cli.arguments import Parser, add_outputs, integer
 from rlrun.cli.output import counted, deliver_json, say, shown_number, shown_path
-from rlrun.cli.secrets import hidden_keys, remember_typed, retyped
+from rlrun.cli.secrets import hidden_keys, remember_typed, retyped, scalar
 from rlrun.config import RunConfig, from_mapping, to_mapping
 from rlrun.errors import ResumeError, UnavailableError, UsageError
 from rlrun.plain import printable
@@ -59,7 +59,7 @@ def main(arguments: list[str]) -> int:
 def _with_secrets(run: Run, overrides: list[str]) -> Run:
     """The run with its hidden settings as they were typed. Raises ResumeError, or UsageError for any other setting."""
     remember_typed(overrides)
-    typed = {key: value for key, _, value in (override.partition("=") for override in overrides)}
+    typed = {key: scalar(key, text) for key, _, text in (override.partition("=") for override in overrides)}
     others = typed.keys() - hidden_keys(run.config)
     if others:
         raise UsageError(f"{', '.join(sorted(others))}: eval plays with the run's own settings; leave it out")

@@ -14,14 +14,14 @@ from typing import Any
 from rlrun import envstate, provenance
 from rlrun.cli.arguments import Parser, add_outputs
 from rlrun.cli.output import say, shown_path
-from rlrun.cli.secrets import put, remember_typed, retyped
+from rlrun.cli.secrets import put, remember_typed, retyped, scalar
 from rlrun.config import PPOConfig, RunConfig, from_mapping, to_mapping
 from rlrun.config.resuming import forbidden_changes, inexact_changes, leaves
 from rlrun.config.settings import nearest, number
 from rlrun.errors import LockedError, ResumeError, UsageError
 from rlrun.interrupts import Interrupts
 from rlrun.locks import is_locked
-from rlrun.plain import parse_yaml, printable, to_yaml, write_atomically
+from rlrun.plain import printable, to_yaml, write_atomically
 from rlrun.run import Run, dependence, find, find_sweep, other_population, require_own
 
 _FIXED = ("name", "outputs")  # no matter to what is computed, but the run's directory is where and what it is
@@ -106,7 +106,7 @@ def changed(run: Run, overrides: Sequence[str]) -> RunConfig:
         key, _, text = override.partition("=")
         if key not in known:
             raise UsageError(f"unknown key '{key}'{nearest(key, known)}")
-        typed[key] = _scalar(key, text)
+        typed[key] = scalar(key, text)
     if "hardware.device" in typed:
         typed.setdefault("device", typed["hardware.device"])  # as for a new run
     before = retyped(run.config, typed, f"rlrun resume {shown_path(run.directory)}")
@@ -122,14 +122,6 @@ def changed(run: Run, overrides: Sequence[str]) -> RunConfig:
     if config.total_frames < run.config.total_frames:
         raise ResumeError(f"total_frames: {run.config.total_frames} -> {config.total_frames} is less; it can only grow")
     return config
-
-
-def _scalar(key: str, text: str) -> Any:
-    """A value as YAML has it; numbers also in the form ``1e6``, which YAML 1.1 takes for text."""
-    try:
-        return float(text) if "e" in text.lower() and text[:1].isdigit() else parse_yaml(text.encode())
-    except ValueError as error:
-        raise UsageError(f"can't parse {key}={text}: {error}") from error
 
 
 def _already_complete(run: Run) -> str:

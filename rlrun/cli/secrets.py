@@ -6,8 +6,9 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from rlrun.config import RunConfig, from_mapping, to_mapping
-from rlrun.config.resuming import leaves
-from rlrun.errors import ResumeError
+from rlrun.config.resuming import MAY_CHANGE, leaves
+from rlrun.errors import ResumeError, UsageError
+from rlrun.plain import parse_yaml
 from rlrun.provenance import HIDDEN, is_secret_name, remember
 
 
@@ -18,8 +19,9 @@ def remember_typed(overrides: Iterable[str]) -> None:
 
 
 def hidden_keys(config: RunConfig) -> list[str]:
-    """The settings of a stored config whose values are not in it."""
-    return [key for key, value in leaves(to_mapping(config)).items() if HIDDEN in str(value)]
+    """The settings of a stored config whose values are not in it; those that change nothing are not missed."""
+    settings = leaves(to_mapping(config)).items()
+    return [key for key, value in settings if HIDDEN in str(value) and not key.startswith((*MAY_CHANGE, "env.name"))]
 
 
 def retyped(config: RunConfig, typed: Mapping[str, Any], command: str) -> RunConfig:
@@ -48,3 +50,11 @@ def put(values: dict[str, Any], key: str, value: Any) -> None:
     for parent in parents:
         values = values[parent]
     values[last] = value
+
+
+def scalar(key: str, text: str) -> Any:
+    """A value as YAML has it; numbers also in the form ``1e6``, which YAML 1.1 takes for text."""
+    try:
+        return float(text) if "e" in text.lower() and text[:1].isdigit() else parse_yaml(text.encode())
+    except ValueError as error:
+        raise UsageError(f"can't parse {key}={text}: {error}") from error

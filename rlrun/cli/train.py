@@ -25,6 +25,7 @@ from rlrun.config.settings import nearest
 from rlrun.errors import ResumeError, UsageError
 from rlrun.interrupts import Interrupts
 from rlrun.plain import read_yaml, to_yaml
+from rlrun.provenance import clean
 from rlrun.sweeps.jobs import Job, check_jobs, make_job
 from rlrun.sweeps.plugins import register
 from rlrun.sweeps.runner import create_run, train_runs
@@ -73,7 +74,7 @@ class _Application:
         if of_sweeps:
             raise UsageError(f"{', '.join(of_sweeps)}: for sweeps only; add -m, or leave it out")
         if self._show_config:
-            deliver(to_yaml(_part_of(to_mapping(job.config), self._part)).decode())
+            deliver(to_yaml(clean(_part_of(to_mapping(job.config), self._part))).decode())
             return
         check_jobs([job])
         from rlrun.cli.live import choose_view
