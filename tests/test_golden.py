@@ -59,7 +59,11 @@ def test_it_is_extended_and_keeps_what_it_had(golden: Path, rlrun: Any) -> None:
     answer = rlrun("resume", str(golden), f"total_frames={2 * frames}")
     assert answer.code == 0, answer.err
     after = Run.open(golden)
-    assert (after.manifest["status"], after.manifest["frames"], after.manifest["resumed"]) == ("finished", 2 * frames, 1)
+    assert (after.manifest["status"], after.manifest["frames"], after.manifest["resumed"]) == (
+        "finished",
+        2 * frames,
+        1,
+    )
     assert read_rows(golden / "metrics.jsonl")[: len(rows)] == rows
     assert max(row["frames"] for row in read_rows(golden / "metrics.jsonl")) == 2 * frames
     for name, values in episodes.items():

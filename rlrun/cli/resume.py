@@ -75,8 +75,11 @@ def _resume_run(run: Run, options: Namespace) -> int:
                 say_moving(run, config)
             extend(run, config)
     view = choose_view(options.quiet)
-    with Interrupts() as interrupts:
-        (outcome,) = train_runs([run], view, interrupts, resume=begun)
+    try:
+        with Interrupts() as interrupts:
+            (outcome,) = train_runs([run], view, interrupts, resume=begun)
+    except UsageError as error:  # what was typed has been checked: it is what the run's config asks for
+        raise ResumeError(f"{shown_path(run.directory / 'config.yaml')}: {error}") from error
     return finish_run(outcome.run, outcome.status, outcome.error, outcome.signal, options.quiet)
 
 

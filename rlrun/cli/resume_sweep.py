@@ -12,7 +12,7 @@ from rlrun.cli.results import finish_sweep
 from rlrun.cli.resume import changed, extend, extends, reached_limits, require_exact, say_moving
 from rlrun.cli.sweep_view import choose_sweep_view
 from rlrun.config import RunConfig
-from rlrun.errors import ResumeError
+from rlrun.errors import ResumeError, RlrunError
 from rlrun.interrupts import Interrupts
 from rlrun.run import Run, require_own
 from rlrun.sweeps.jobs import check_device
@@ -34,7 +34,8 @@ def resume_sweep(directory: Path, overrides: Sequence[str], exact: bool, quiet: 
         configs = [changed(run, overrides) for run in sweep.runs]
         pairs = [(run, config) for run, config in zip(sweep.runs, configs, strict=True) if _is_left(run, config)]
         view = choose_sweep_view(quiet)
-        sweep.errors = _without_checkpoint([run for run, _ in pairs], view.note)
+        left = [run for run, _ in pairs]
+        sweep.errors = _without_environment(left) | _without_checkpoint(left, view.note)
         pairs = [(run, config) for run, config in pairs if run.directory not in sweep.errors]
         if not pairs:
             save_summary(directory, sweep.runs, sweep.errors, None)  # a run may have been extended alone
@@ -81,6 +82,17 @@ def _without_checkpoint(runs: Sequence[Run], notice: Callable[[str], None]) -> d
         if not usable and (saved or run.manifest["status"] == "finished"):
             errors[run.directory] = "no usable checkpoint is left to go on from"
     return errors
+
+
+def _without_environment(runs: Sequence[Run]) -> dict[Path, str]:
+    """Why runs can't go on whose configs ask for environments that can't be made: the others are not to wait for them."""
+    reasons: dict[str, str] = {}
+    for key, config in {repr(run.config.env): run.config for run in runs}.items():
+        try:
+            spaces_of([config])
+        except RlrunError as error:
+            reasons[key] = " ".join(str(error).splitlines())
+    return {run.directory: reasons[key] for run in runs if (key := repr(run.config.env)) in reasons}
 
 
 def _extend(pairs: Sequence[tuple[Run, RunConfig]]) -> None:

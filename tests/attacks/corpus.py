@@ -42,27 +42,20 @@ def pickles(canary: str) -> dict[str, bytes]:
         "os.system": Call(os.system, f"touch {canary}"),
         "exec": Call(exec, code),
         "eval": Call(eval, code),
-        "getattr of builtins": Call(getattr, __import__("builtins"), "exec") if False else Call(getattr, os, "system"),
+        "builtins by getattr": Call(getattr, Call(__import__, "os"), "system"),
         "nested": Call(pickle.loads, pickle.dumps(Call(exec, code))),
         "dict of weights": {"model": {"w": [1.0]}, "optimizer": Call(exec, code)},
     }
-    raw = {name: pickle.dumps(value, protocol) for name, value in calls.items() for protocol in (0, 2, 4) if picklable(value)}
-    raw |= {
+    raw = {
+        f"{name} ({protocol})": pickle.dumps(value, protocol) for name, value in calls.items() for protocol in (0, 2, 5)
+    }
+    return raw | {
         # module os, name system, mark, text, tuple, reduce: as no pickler would write it
         "by hand": f"cos\nsystem\n(S'touch {canary}'\ntR.".encode(),
         "_codecs": b"c_codecs\nencode\n(Vx\nVlatin1\ntR.",
         "torch.load": b"ctorch\nload\n(S'" + canary.encode() + b"'\ntR.",
         "numpy object array": array.getvalue(),
     }
-    return raw
-
-
-def picklable(value: Any) -> bool:
-    try:
-        pickle.dumps(value)
-    except TypeError:
-        return False
-    return True
 
 
 def zipped(*entries: tuple[str, bytes], method: int = zipfile.ZIP_STORED) -> bytes:
@@ -73,7 +66,9 @@ def zipped(*entries: tuple[str, bytes], method: int = zipfile.ZIP_STORED) -> byt
     return buffer.getvalue()
 
 
-def signed(state: bytes = b"{}", tensors: bytes = b"\x02\0\0\0\0\0\0\0{}", fields: Any = None, **preamble: Any) -> bytes:
+def signed(
+    state: bytes = b"{}", tensors: bytes = b"\x02\0\0\0\0\0\0\0{}", fields: Any = None, **preamble: Any
+) -> bytes:
     """Our container with a right digest, around anything."""
     sizes = {"schema": 1, "state_bytes": len(state), "tensor_bytes": len(tensors), "fields": fields or {}}
     header = json.dumps(sizes | preamble).encode()
@@ -101,7 +96,9 @@ SAFETENSORS = {
     "shape of 1e9": tensors({"a": tensor(shape=(10**9,))}),
     "shape that overflows": tensors({"a": tensor(shape=(2**32, 2**32, 2**32))}),
     "empty of 1e18": tensors({"a": tensor(shape=(0, 10**18), offsets=(0, 0))}, data=b""),
-    "duplicate keys": tensors(b'{"a":' + json.dumps(tensor()).encode() + b',"a":' + json.dumps(tensor()).encode() + b"}"),
+    "duplicate keys": tensors(
+        b'{"a":' + json.dumps(tensor()).encode() + b',"a":' + json.dumps(tensor()).encode() + b"}"
+    ),
     "unknown type": tensors({"a": tensor("PYOBJ")}),
     "bfloat16": tensors({"a": tensor("BF16", (32,))}),
     "float8": tensors({"a": tensor("F8_E4M3", (64,))}),
@@ -133,7 +130,9 @@ def checkpoint_attacks() -> dict[str, Attack]:
         found = pickles(canary)
         bomb = found["by hand"]
         return found | {
-            "torch.save": zipped(("archive/data.pkl", bomb), ("archive/version", b"3\n"), ("archive/data/0", bytes(64))),
+            "torch.save": zipped(
+                ("archive/data.pkl", bomb), ("archive/version", b"3\n"), ("archive/data/0", bytes(64))
+            ),
             "torch.jit": zipped(("archive/code/__torch__.py", b"CANARY"), ("archive/data.pkl", bomb)),
             "Stable-Baselines3": zipped(("data", b"{}"), ("pytorch_variables.pth", bomb), ("policy.pth", bomb)),
             "zip that climbs": zipped(("../../../canary", b"x")),
@@ -153,9 +152,12 @@ def checkpoint_attacks() -> dict[str, Attack]:
         return attack
 
     attacks = {
-        f"checkpoint: {name}": write(lambda outside, name=name: foreign(str(outside / "canary"))[name]) for name in foreign("x")
+        f"checkpoint: {name}": write(lambda outside, name=name: foreign(str(outside / "canary"))[name])
+        for name in foreign("x")
     }
-    attacks |= {f"safetensors: {name}": write(lambda _, content=content: content) for name, content in SAFETENSORS.items()}
+    attacks |= {
+        f"safetensors: {name}": write(lambda _, content=content: content) for name, content in SAFETENSORS.items()
+    }
     attacks |= {
         f"safetensors in our container: {name}": write(lambda _, content=content: signed(tensors=content))
         for name, content in SAFETENSORS.items()
@@ -166,7 +168,9 @@ def checkpoint_attacks() -> dict[str, Attack]:
         for name in (STEP, BEST):
             (run / name).unlink()
             (run / name).mkdir()
-            (run / name / "meta.json").write_text('{"_type": "tensordict._td.TensorDict", "shape": [], "device": "None"}')
+            (run / name / "meta.json").write_text(
+                '{"_type": "tensordict._td.TensorDict", "shape": [], "device": "None"}'
+            )
             (run / name / "other.pickle").write_bytes(pickles(str(outside / "canary"))["by hand"])
 
     return attacks | {"checkpoint: a memory-mapped TensorDict": memory_mapped}
@@ -199,11 +203,37 @@ YAML = {
     "tabs": "a:\n\t- b",
 }
 TARGETS = [
-    *("os.system", "subprocess.run", "builtins.exec", "builtins.eval", "pickle.loads", "torch.load", "numpy.load", "evilmod.Evil"),
-    *(f"{module}.os.system" for module in ("logging", "shutil", "pathlib", "tempfile", "glob", "inspect", "gymnasium.core")),
-    *(f"{module}.sys.modules" for module in ("logging", "typing", "warnings", "rlrun.plain", "rlrun.run", "rlrun.checkpoint")),
+    *(
+        "os.system",
+        "subprocess.run",
+        "builtins.exec",
+        "builtins.eval",
+        "pickle.loads",
+        "torch.load",
+        "numpy.load",
+        "evilmod.Evil",
+    ),
+    *(
+        f"{module}.os.system"
+        for module in ("logging", "shutil", "pathlib", "tempfile", "glob", "inspect", "gymnasium.core")
+    ),
+    *(
+        f"{module}.sys.modules"
+        for module in ("logging", "typing", "warnings", "rlrun.plain", "rlrun.run", "rlrun.checkpoint")
+    ),
 ]
-WORDS = ("_target_", "_partial_", "_args_", "_recursive_", "_convert_", "defaults", "hydra", "_self_", "_call_", "__class__")
+WORDS = (
+    "_target_",
+    "_partial_",
+    "_args_",
+    "_recursive_",
+    "_convert_",
+    "defaults",
+    "hydra",
+    "_self_",
+    "_call_",
+    "__class__",
+)
 DEEPER = ("", "algo", "env", "network", "hardware", "evaluation", "checkpoint", "logging", "stop", "plot")
 
 
@@ -254,10 +284,15 @@ def config_attacks() -> dict[str, Attack]:
         return attack
 
     attacks = {f"config: tag {tag.split()[0]}": text(f"seed: {tag}\n") for tag in TAGS}
-    attacks |= {f"config: {name}": lambda run, _, c=content: put(run / "config.yaml", c.encode()) for name, content in YAML.items()}
+    attacks |= {
+        f"config: {name}": lambda run, _, c=content: put(run / "config.yaml", c.encode())
+        for name, content in YAML.items()
+    }
     attacks |= {"config: not UTF-8": lambda run, _: put(run / "config.yaml", b"seed: \xff\xfe")}
     attacks |= {
-        f"config: {number} {where}.{word}": edited(f"{where}.{word}".lstrip("."), {"_target_": value} if number % 2 else value)
+        f"config: {number} {where}.{word}": edited(
+            f"{where}.{word}".lstrip("."), {"_target_": value} if number % 2 else value
+        )
         for number, (where, word, value) in enumerate(targets())
     }
     attacks |= {f"env.id: {identifier!r}": edited("env.id", identifier) for identifier in ENVIRONMENTS}
@@ -269,10 +304,64 @@ def config_attacks() -> dict[str, Attack]:
 
 
 TRAVERSALS = [
-    *("..", "../x", "../../../x", "/etc/cron.d/x", "/", "~", "~/x", "./x", "x/../../y", "..\\x", "C:\\x", "\\\\host\\x", "x\0y", "\0"),
-    *("-rf", "--help", "=cmd|' /C calc'!A0", "@SUM(1)", "+1", "|id", ";id", "$(id)", "`id`", "%2e%2e%2fx", "..%00/", "....//x"),
-    *("\x1b]0;owned\x07", "\x1b[2J", "a\nb", "a\rb", "\u202egnp.x", "\u2066x", "\ufeffx", "．．/x", "a" * 65, "a" * 5000, " ", ".", ""),
-    *("file:///etc/passwd", "pkg://evilmod", "${oc.env:HOME}", "{0.__class__}", "%s%n", "<script>", "nul", "con", "x:y", "*", "?"),
+    *(
+        "..",
+        "../x",
+        "../../../x",
+        "/etc/cron.d/x",
+        "/",
+        "~",
+        "~/x",
+        "./x",
+        "x/../../y",
+        "..\\x",
+        "C:\\x",
+        "\\\\host\\x",
+        "x\0y",
+        "\0",
+    ),
+    *(
+        "-rf",
+        "--help",
+        "=cmd|' /C calc'!A0",
+        "@SUM(1)",
+        "+1",
+        "|id",
+        ";id",
+        "$(id)",
+        "`id`",
+        "%2e%2e%2fx",
+        "..%00/",
+        "....//x",
+    ),
+    *(
+        "\x1b]0;owned\x07",
+        "\x1b[2J",
+        "a\nb",
+        "a\rb",
+        "\u202egnp.x",
+        "\u2066x",
+        "\ufeffx",
+        "．．/x",
+        "a" * 65,
+        "a" * 5000,
+        " ",
+        ".",
+        "",
+    ),
+    *(
+        "file:///etc/passwd",
+        "pkg://evilmod",
+        "${oc.env:HOME}",
+        "{0.__class__}",
+        "%s%n",
+        "<script>",
+        "nul",
+        "con",
+        "x:y",
+        "*",
+        "?",
+    ),
 ]
 
 
@@ -305,7 +394,11 @@ def manifest_attacks() -> dict[str, Attack]:
         attacks[f"run.json: {number} {target}"] = lambda run, _, t=target: edit_json(
             run / "run.json",
             lambda values: values.update(
-                _target_=t, population={"_target_": t, "first": t, "size": t}, machine=t, versions={"_target_": t}, best=t
+                _target_=t,
+                population={"_target_": t, "first": t, "size": t},
+                machine=t,
+                versions={"_target_": t},
+                best=t,
             ),
         )
     for name in TRAVERSALS:
@@ -326,13 +419,29 @@ TEXTS = {
     "surrogate": "\ud800",
     "markup": "[bold red]x[/] [link=file:///]y[/link]",
 }
-SHOWN = ("id", "status", "created", "updated", "algo", "env", "env_id", "name", "device", "failure", "sweep", "tuned", "experiment")
+SHOWN = (
+    "id",
+    "status",
+    "created",
+    "updated",
+    "algo",
+    "env",
+    "env_id",
+    "name",
+    "device",
+    "failure",
+    "sweep",
+    "tuned",
+    "experiment",
+)
 
 
 def text_attacks() -> dict[str, Attack]:
     """In every text that a command shows."""
     return {
-        f"text: {kind} in {field}": lambda run, _, f=field, t=text: edit_json(run / "run.json", lambda v: v.update({f: t}))
+        f"text: {kind} in {field}": lambda run, _, f=field, t=text: edit_json(
+            run / "run.json", lambda v: v.update({f: t})
+        )
         for kind, text in TEXTS.items()
         for field in SHOWN
     } | {
@@ -343,7 +452,17 @@ def text_attacks() -> dict[str, Attack]:
     }
 
 
-PARTS = ("config.yaml", "run.json", "run.lock", "metrics.jsonl", "timing.jsonl", "episodes.csv", STEP, BEST, "checkpoints")
+PARTS = (
+    "config.yaml",
+    "run.json",
+    "run.lock",
+    "metrics.jsonl",
+    "timing.jsonl",
+    "episodes.csv",
+    STEP,
+    BEST,
+    "checkpoints",
+)
 PARTS_MADE = ("plots", "crash.log", "sweep.json")
 
 
@@ -352,7 +471,7 @@ def file_attacks() -> dict[str, Attack]:
 
     def linked(part: str, target: str | None) -> Attack:
         def attack(run: Path, outside: Path) -> None:
-            path, away = run / part, outside / "victim" / part
+            path, away = run / part, outside / part.replace("/", "_")
             if target is None:  # a link to what is right: the good run's own part, moved away
                 path.rename(away) if path.exists() else away.write_text("{}")
             elif path.exists():
@@ -371,7 +490,12 @@ def file_attacks() -> dict[str, Attack]:
 
     attacks: dict[str, Attack] = {}
     for part in (*PARTS, *PARTS_MADE):
-        for name, target in {"zero": "/dev/zero", "passwd": "/etc/passwd", "proc": "/proc/self/mem", "away": None}.items():
+        for name, target in {
+            "zero": "/dev/zero",
+            "passwd": "/etc/passwd",
+            "proc": "/proc/self/mem",
+            "away": None,
+        }.items():
             attacks[f"link: {part} to {name}"] = linked(part, target)
         attacks[f"link: {part} to itself"] = linked(part, part.rpartition("/")[2])
         attacks[f"pipe: {part}"] = made(part, os.mkfifo)
@@ -405,7 +529,12 @@ def planted_attacks() -> dict[str, Attack]:
         assert header["frames"] == 400
         (run / STEP).rename(run / "checkpoints" / "step_000000000200.ckpt")
 
-    return {"planted: .hydra": hydra, "planted: modules": modules, "names of checkpoints": names, "another frame": renamed}
+    return {
+        "planted: .hydra": hydra,
+        "planted: modules": modules,
+        "names of checkpoints": names,
+        "another frame": renamed,
+    }
 
 
 ATTACKS: dict[str, Attack] = {

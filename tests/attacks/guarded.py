@@ -19,7 +19,17 @@ FORBIDDEN = (
     "os.system", "os.exec", "os.posix_spawn", "os.spawn", "os.fork", "os.forkpty", "subprocess.Popen", "pickle.find_class",
     "socket.connect", "socket.bind", "socket.getaddrinfo", "socket.sendto", "ctypes.dlopen", "pty.spawn", "webbrowser.open",
 )  # fmt: skip
-CHANGING = ("os.rename", "os.remove", "os.rmdir", "os.mkdir", "os.truncate", "os.link", "os.symlink", "os.chmod", "os.chown")
+CHANGING = (
+    "os.rename",
+    "os.remove",
+    "os.rmdir",
+    "os.mkdir",
+    "os.truncate",
+    "os.link",
+    "os.symlink",
+    "os.chmod",
+    "os.chown",
+)
 WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 
 noted: list[str] = []
@@ -36,7 +46,9 @@ def main(root: str) -> None:
         job = json.loads(line)
         answers = [run(rlrun, arguments) for arguments in job["arguments"]]
         most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        print(json.dumps({"name": job["name"], "answers": answers, "noted": noted, "megabytes": most // 1024}), flush=True)
+        print(
+            json.dumps({"name": job["name"], "answers": answers, "noted": noted, "megabytes": most // 1024}), flush=True
+        )
         noted.clear()
 
 

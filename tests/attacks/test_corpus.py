@@ -17,8 +17,9 @@ from attacks.corpus import ATTACKS
 
 GOLDEN = Path(__file__).parent.parent / "golden" / "schema_1" / "dqn"
 MOST_MEGABYTES = 700
-CODES = {0, 2, 3, 4, 5, 8, 9}
-"""What may come of a hostile directory; 70, a bug, never. Most are 4."""
+REFUSED = ("checkpoint: ", "container: ", "safetensors", "config: ", "env.id: ")
+"""Attacks on what eval and resume can't do without."""
+HARMLESS = ("config: name=''", "config: name='nul'", "config: name='con'")
 
 
 class Guarded:
@@ -27,8 +28,6 @@ class Guarded:
     def __init__(self, place: Path) -> None:
         self.outputs, self.outside = place / "outputs", place / "outside"
         self.place = place
-        (self.outside / "victim" / "checkpoints").mkdir(parents=True)
-        (self.outside / "victim" / "precious").write_text("precious")
         program = [sys.executable, "-P", str(Path(__file__).with_name("guarded.py")), str(self.outputs)]
         environment = os.environ | {"PYTHONPATH": "", "HOME": str(Path.home())}
         self.process = subprocess.Popen(
@@ -47,7 +46,10 @@ class Guarded:
 
     def directory(self) -> Path:
         """A fresh copy of the good run."""
-        shutil.rmtree(self.outputs, ignore_errors=True)
+        for folder in (self.outputs, self.outside):
+            shutil.rmtree(folder, ignore_errors=True)
+        self.outside.mkdir()
+        (self.outside / "precious").write_text("precious")
         directory = self.outputs / "2026-01-01" / "120000_run_s0"
         shutil.copytree(GOLDEN, directory, copy_function=shutil.copyfile)
         return directory
@@ -86,10 +88,14 @@ def test_the_watch_sees(guarded: Guarded) -> None:
     directory = guarded.directory()
     answer = guarded.run("good", *commands(directory))
     assert [got["code"] for got in answer["answers"]] == [0] * 5, answer
-    assert [line for line in answer["noted"] if not line.startswith(("subprocess.Popen", "ctypes.dlopen"))] == []
+    compiler = ("subprocess.Popen", "ctypes.dlopen", f"os.mkdir '{Path.home() / '.cache'}")
+    assert [line for line in answer["noted"] if not line.startswith(compiler)] == []
     again = guarded.run("good again", *commands(guarded.directory()))
     assert again["noted"] == []
-    answer = guarded.run("elsewhere", ["-q", f"outputs={guarded.place / 'elsewhere'}", "total_frames=200"])
+    answer = guarded.run(
+        "elsewhere", ["-q", f"outputs={guarded.place / 'elsewhere'}", "total_frames=600", "algo.learning_starts=100"]
+    )
+    assert answer["answers"][0]["code"] == 0, answer
     assert any("elsewhere" in line for line in answer["noted"])
     shutil.rmtree(guarded.place / "elsewhere")
 
@@ -112,9 +118,16 @@ def test_nothing_runs_and_nothing_outside_is_touched(group: str, guarded: Guarde
             check_answer(name, got)
 
 
+def codes_of(name: str, command: str) -> set[int]:
+    """The exit codes that may come of an attack: 4, 5 for what can't be held or locked, or 0 if it can be ignored."""
+    if command == "ls" or name in HARMLESS:
+        return {0}
+    return {4, 5} if name.startswith(REFUSED) else {0, 4, 5}
+
+
 def check_answer(name: str, got: dict[str, Any]) -> None:
     where = f"{name}: {got}"
-    assert got["code"] in CODES, where
+    assert got["code"] in codes_of(name, got["arguments"][0]), where
     lines = got["err"].splitlines()
     assert all(line.startswith("rlrun: error: ") for line in lines), where
     assert bool(lines) == (got["code"] != 0), where
