@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 
 from rlrun.config import EnvConfig
 from rlrun.errors import EnvironmentFailure, UnavailableError, UsageError
+from rlrun.plain import printable
 
 Environment = gymnasium.Env[Any, Any]
 
@@ -176,12 +177,11 @@ def _log_mujoco_warnings() -> None:
 
 def _registered(identifier: str) -> EnvSpec:
     """The registered spec of an id, with packages that advertise environments to rlrun imported if it takes them."""
+    shown = printable(identifier)
     if ":" in identifier:
-        raise UsageError(
-            f"env.id={identifier}: an id may not name a module to import; install a package that registers it"
-        )
+        raise UsageError(f"env.id={shown}: an id may not name a module to import; install a package that registers it")
     if not _ID.fullmatch(identifier):
-        raise UsageError(f"env.id={identifier}: {_malformed(identifier)}")
+        raise UsageError(f"env.id={shown}: {_malformed(identifier)}")
     broken = [] if identifier in registry else _load_plugins()
     if identifier in registry:
         return registry[identifier]

@@ -28,6 +28,7 @@ from rlrun.arrays import finite, fitting
 from rlrun.config import EnvConfig
 from rlrun.envs import Environment, make, one_line
 from rlrun.errors import EnvironmentFailure, ResumeError
+from rlrun.provenance import mentions, secrets
 from rlrun.seeding import set_state
 
 Tree = dict[str, Any]
@@ -149,13 +150,15 @@ def _has_own_state(env: Environment) -> bool:
 
 
 def _capture_attributes(layer: Environment) -> Tree:
-    captured = {}
+    captured, hidden = {}, secrets()
     for name, value in vars(layer).items():
         if name not in _NOT_STATE:
             try:
-                captured[name] = _capture_attribute(value)
+                tree = _capture_attribute(value)
             except _NotPlainError:
                 continue  # exactness() tells whether it mattered
+            if not mentions(tree, hidden):  # what the environment was given when it was made, and is given again
+                captured[name] = tree
     return captured
 
 

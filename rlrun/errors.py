@@ -65,6 +65,7 @@ def as_storage_error(error: BaseException) -> StorageError | None:
         isinstance(error, MemoryError)
         or type(error).__name__ == "OutOfMemoryError"
         or (isinstance(error, RuntimeError) and "DefaultCPUAllocator" in text)
+        or (isinstance(error, ValueError) and text.startswith(("array is too big", "Maximum allowed dimension")))
     ):
         return None
     reason = text.splitlines()[0].rstrip(".") if text else "no reason given"

@@ -9,33 +9,67 @@ import os
 import platform
 import re
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 _PACKAGES = ("rlrun", "torch", "numpy", "gymnasium", "mujoco")
-_SECRET_NAME = re.compile("KEY|TOKEN|SECRET|PASSWORD", re.IGNORECASE)
+HIDDEN = "***"
+"""What is written in place of a secret."""
+_SECRET_NAME = re.compile("KEY|TOKEN|SECRET|PASSWORD|PASSWD|CREDENTIAL|^WANDB_|^AWS_", re.IGNORECASE)
 _SHORTEST_SECRET = 6  # shorter values of such variables are words like "auto" that a config may well contain
 
 
+_typed_secrets: set[str] = set()
+
+
+def is_secret_name(name: str) -> bool:
+    """Whether an environment variable or a setting of this name holds a secret."""
+    return _SECRET_NAME.search(name) is not None
+
+
+def remember(texts: Iterable[str]) -> None:
+    """Take texts that the user typed for secrets: this process writes them nowhere."""
+    _typed_secrets.update(text for text in texts if len(text) >= _SHORTEST_SECRET)
+
+
+def secrets() -> list[str]:
+    """What must not be written: values of the environment's secret variables, and what was typed. The longest come first."""
+    found = {text for name, text in os.environ.items() if is_secret_name(name) and len(text) >= _SHORTEST_SECRET}
+    return sorted(found | _typed_secrets, key=lambda text: (-len(text), text))
+
+
+def mentions(value: Any, texts: Iterable[str]) -> bool:
+    """Whether one of ``texts`` is in a tree of plain data."""
+    if isinstance(value, dict | list | tuple):
+        return any(mentions(item, texts) for item in (value.values() if isinstance(value, dict) else value))
+    return isinstance(value, str | int) and any(text in str(value) for text in texts)
+
+
 def clean(value: Any) -> Any:
-    """``value`` fit to be written where others read: no secrets from the environment, no nan, no infinity."""
-    variables = os.environ.items()
-    secrets = [text for name, text in variables if _SECRET_NAME.search(name) and len(text) >= _SHORTEST_SECRET]
+    """``value`` fit to be written where others read: no secrets of the environment or typed ones, no nan, no infinity."""
+    hidden = secrets()
 
     def cleaned(item: Any) -> Any:
         if isinstance(item, dict):
-            return {key: cleaned(entry) for key, entry in item.items()}
+            return {key: HIDDEN if _holds_secret(key, entry) else cleaned(entry) for key, entry in item.items()}
         if isinstance(item, list | tuple):
             return [cleaned(entry) for entry in item]
         if isinstance(item, float) and not math.isfinite(item):
             return None
         if isinstance(item, str):
-            return functools.reduce(lambda text, secret: text.replace(secret, "***"), secrets, item)
+            return functools.reduce(lambda text, secret: text.replace(secret, HIDDEN), hidden, item)
         return item
 
     return cleaned(value)
+
+
+def _holds_secret(key: Any, value: Any) -> bool:
+    """A text, or a number as long as a secret, under a name that says so; ``num_keys=3`` is none."""
+    if not isinstance(key, str) or not is_secret_name(key) or type(value) not in (str, int):
+        return False
+    return bool(value) if isinstance(value, str) else len(str(value)) >= _SHORTEST_SECRET
 
 
 @functools.cache

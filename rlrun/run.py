@@ -11,7 +11,9 @@ import itertools
 import json
 import os
 import re
+import shlex
 import shutil
+import stat
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -65,7 +67,7 @@ class Run:
         label = clean(config.name or f"{config.algo.name}_{config.env.name or config.env.id}")
         label = re.sub(r"[^A-Za-z0-9._-]+", "-", label)[:100]
         directory = make_directory(parent, f"{now:%H%M%S}_{label}_s{config.seed}")
-        run = cls(directory, config, _first_manifest(directory, config, now) | clean(manifest))
+        run = cls(directory, config, clean(_first_manifest(directory, config, now) | manifest))
         try:
             _make_folder(directory / _CHECKPOINTS)
             write_atomically(directory / _CONFIG, to_yaml(clean(to_mapping(config))), durably=sweep is None)
@@ -244,6 +246,20 @@ def _no_run(wanted: str, directories: Iterable[Path]) -> ResumeError:
     names = [directory.name for directory in directories]
     close = difflib.get_close_matches(os.path.basename(wanted), names, n=1, cutoff=0.3)
     return ResumeError(f"no run at {printable(wanted)}" + (f"; nearest: {printable(close[0])}" if close else ""))
+
+
+def require_own(directory: Path) -> None:
+    """Refuse to go on in a directory that others can change while we work in it.
+
+    Raises:
+        ResumeError: everybody can write there, or it is another user's.
+    """
+    status = os.stat(directory)
+    where = shlex.quote(printable(directory))
+    if status.st_uid != os.geteuid():
+        raise ResumeError(f"{where} belongs to another user; copy it (cp -r) and resume the copy, or type --trust")
+    if status.st_mode & stat.S_IWOTH:
+        raise ResumeError(f"everybody can write to {where}; type chmod -R o-w {where}, or --trust")
 
 
 # --- manifest --------------------------------------------------------------------------------------------------------

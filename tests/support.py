@@ -13,11 +13,12 @@ import numpy as np
 import torch
 
 from rlrun import envs, hardware, training
+from rlrun.arrays import Ring
 from rlrun.checkpoint_folder import CheckpointFolder
 from rlrun.config import RunConfig, from_mapping, to_mapping
 from rlrun.run import Run
 from rlrun.trainers import make_trainer
-from rlrun.trainers.base import Trainer
+from rlrun.trainers.base import Trainer, capture
 from rlrun.training import Outcome, train
 
 DQN: dict[str, Any] = {
@@ -167,6 +168,11 @@ def recorded(run: Run) -> tuple[bytes, bytes]:
     return (run.directory / "metrics.jsonl").read_bytes(), (run.directory / "episodes.csv").read_bytes()
 
 
+def captured(state: Any, agent: int) -> dict[str, Any]:
+    """One agent's slice of a trainer's state as a checkpoint gives it back: copies, the replay memory whole."""
+    return {key: value.whole() if isinstance(value, Ring) else value for key, value in capture(state, agent).items()}
+
+
 def assert_same_bits(left: Any, right: Any, where: str = "") -> None:
     """Compare trees of plain data and arrays bit by bit; names the first place that differs."""
     assert type(left) is type(right), f"{where}: {type(left)} and {type(right)}"
@@ -181,6 +187,7 @@ def assert_same_bits(left: Any, right: Any, where: str = "") -> None:
     elif isinstance(left, np.ndarray):
         assert (left.dtype, left.shape, left.tobytes()) == (right.dtype, right.shape, right.tobytes()), where
     else:
+        assert not isinstance(left, Ring), "compare what captured() gives"
         assert repr(left) == repr(right), where
 
 

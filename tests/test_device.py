@@ -7,13 +7,13 @@ from unittest import mock
 
 import pytest
 import torch
-from support import DQN, PPO, assert_same_bits, config_of, merged
+from support import DQN, PPO, assert_same_bits, captured, config_of, merged
 
 from rlrun import envs, hardware
 from rlrun.config import RunConfig
 from rlrun.hardware import Graphed, Hardware
 from rlrun.trainers import make_trainer
-from rlrun.trainers.base import capture, restore
+from rlrun.trainers.base import restore
 
 PENDULUM = {"env": {"id": "Pendulum-v1", "observation_norm": "running"}}
 CASES: dict[str, tuple[dict[str, Any], int]] = {
@@ -66,8 +66,8 @@ def test_what_a_gpu_saved_continues_on_the_cpu(case: str) -> None:
         saved = trained(case, agents=1)
     configs, _ = configs_of(case, "cpu", agents=1)
     fresh: Any = make_trainer(configs, envs.spaces(configs[0].env), hardware.configure(configs[0]), exact=True)
-    assert restore(fresh.state, 0, capture(saved.state, 0))
-    assert_same_bits(capture(fresh.state, 0), capture(saved.state, 0))
+    assert restore(fresh.state, 0, captured(saved.state, 0))
+    assert_same_bits(captured(fresh.state, 0), captured(saved.state, 0))
     fresh.step()
 
 
@@ -107,5 +107,5 @@ def test_a_cuda_checkpoint_continues_on_the_cpu(case: str) -> None:
     saved = trained(case, "cuda", agents=1)
     configs, _ = configs_of(case, "cpu", agents=1)
     fresh: Any = make_trainer(configs, envs.spaces(configs[0].env), hardware.configure(configs[0]), exact=True)
-    assert restore(fresh.state, 0, capture(saved.state, 0))
+    assert restore(fresh.state, 0, captured(saved.state, 0))
     fresh.step()

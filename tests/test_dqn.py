@@ -19,7 +19,7 @@ from torchrl.objectives import DQNLoss
 from rlrun.config import DQNConfig, RunConfig
 from rlrun.envs import spaces
 from rlrun.trainers import dqn
-from rlrun.trainers.base import capture, restore
+from rlrun.trainers.base import restore
 from rlrun.trainers.dqn import td_loss, td_loss_and_gradient
 from rlrun.trainers.exploration import BLOCK, Exploration, epsilon
 
@@ -305,13 +305,13 @@ def test_a_restored_trainer_goes_on_with_the_same_bits_at_a_block_boundary() -> 
     trainer, fresh = trainer_of(config), trainer_of(config)
     for _ in range(BLOCK):
         trainer.step()
-    tree = capture(trainer.state, 0)
+    tree = support.captured(trainer.state, 0)
     for _ in range(100):
         trainer.step()
     restore(fresh.state, 0, tree)  # what was captured has not moved on
     for _ in range(100):
         fresh.step()
-    support.assert_same_bits(capture(fresh.state, 0), capture(trainer.state, 0))
+    support.assert_same_bits(support.captured(fresh.state, 0), support.captured(trainer.state, 0))
 
 
 # --- learning --------------------------------------------------------------------------------------------------------

@@ -10,13 +10,12 @@ import numpy as np
 import probes
 import pytest
 from gymnasium.spaces import Box, Discrete
-from support import DQN, PPO, RUNNING_NORMS, Folder, assert_same_bits, config_of, trainer_of
+from support import DQN, PPO, RUNNING_NORMS, Folder, assert_same_bits, captured, config_of, trainer_of
 
 from rlrun.config import EnvConfig
 from rlrun.errors import EnvironmentFailure, ResumeError
 from rlrun.evaluation import evaluate, evaluate_run, load_policy, summary
 from rlrun.normalization import ObservationNormalizer
-from rlrun.trainers.base import capture
 
 probes.register()
 
@@ -137,7 +136,7 @@ def test_nothing_of_training_is_touched(settings: dict[str, Any]) -> None:
         trainer.step()
         evaluated(trainer.policy, config.env, [1], 2)
         undisturbed.step()
-        assert_same_bits(capture(trainer.state, 0), capture(undisturbed.state, 0))
+        assert_same_bits(captured(trainer.state, 0), captured(undisturbed.state, 0))
 
 
 def test_an_agents_result_does_not_depend_on_the_others() -> None:

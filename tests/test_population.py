@@ -8,13 +8,12 @@ import gymnasium
 import numpy as np
 import pytest
 from gymnasium.spaces import Box, Discrete
-from support import DQN, PPO, RUNNING_NORMS, assert_same_bits, config_of, trainer_of
+from support import DQN, PPO, RUNNING_NORMS, assert_same_bits, captured, config_of, trainer_of
 
 from rlrun.config import RunConfig
 from rlrun.errors import DivergedError
 from rlrun.kernels.native import library
 from rlrun.seeding import Stream
-from rlrun.trainers.base import capture
 
 SIZES = (1, 2, 5, 8, 16)
 DQN_SWITCHES: dict[str, Any] = {
@@ -77,7 +76,7 @@ def test_a_member_has_the_same_bits_alone_and_in_a_batch(name: str, kernels: str
     for size in SIZES[1:]:
         together = after(configs[:size], steps)
         for k in (0, size - 1):
-            assert_same_bits(capture(alone[k].state, 0), capture(together.state, k))
+            assert_same_bits(captured(alone[k].state, 0), captured(together.state, k))
             ended = [(frames, episode.env, episode.return_, episode.length) for frames, episode in alone[k].episodes]
             theirs = [(f, e.env, e.return_, e.length) for f, e in together.episodes if e.agent == k]
             assert ended == theirs
@@ -94,7 +93,7 @@ def test_the_c_library_changes_no_bit_of_training(name: str) -> None:
     helped, unaided = (after(members(settings, kernels)[:2], steps) for kernels in ("auto", "numpy"))
     assert (helped.hardware.native, unaided.hardware.native) == (True, False)
     for k in range(2):
-        assert_same_bits(capture(helped.state, k), capture(unaided.state, k))
+        assert_same_bits(captured(helped.state, k), captured(unaided.state, k))
         assert_same_bits(helped.metrics(k), unaided.metrics(k))
 
 
@@ -137,7 +136,7 @@ def test_the_failure_of_one_environment_leaves_the_others_their_bits(settings: d
     assert list(trainer.failures) == [1] and "nan" in str(trainer.failures[1])
     without = after([configs[0], configs[2]], steps)
     for k, place in ((0, 0), (2, 1)):
-        assert_same_bits(capture(without.state, place), capture(trainer.state, k))
+        assert_same_bits(captured(without.state, place), captured(trainer.state, k))
 
 
 @pytest.mark.parametrize("kernels", ["auto", "plain"])
@@ -154,7 +153,7 @@ def test_the_divergence_of_one_member_leaves_the_others_their_bits(
     assert list(trainer.failures) == [1] and "diverged" in str(trainer.failures[1])
     without = after([configs[0], configs[2]], steps)
     for k, place in ((0, 0), (2, 1)):
-        assert_same_bits(capture(without.state, place), capture(trainer.state, k))
+        assert_same_bits(captured(without.state, place), captured(trainer.state, k))
 
 
 def test_a_learning_rate_of_ten_diverges_and_is_told() -> None:
@@ -164,7 +163,7 @@ def test_a_learning_rate_of_ten_diverges_and_is_told() -> None:
     trainer = after(configs, 3)
     assert list(trainer.failures) == [1] and "lower algo.learning_rate" in str(trainer.failures[1])
     alone = after([configs[0]], 3)
-    assert_same_bits(capture(alone.state, 0), capture(trainer.state, 0))
+    assert_same_bits(captured(alone.state, 0), captured(trainer.state, 0))
 
 
 def test_weights_that_the_last_update_broke_are_divergence() -> None:

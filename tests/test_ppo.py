@@ -22,7 +22,6 @@ from torchrl.modules.distributions import IndependentNormal
 from torchrl.objectives import ClipPPOLoss
 
 from rlrun.envs import spaces
-from rlrun.trainers.base import capture
 from rlrun.trainers.ppo_policy import layout
 from rlrun.trainers.rollouts import Columns
 
@@ -229,7 +228,7 @@ def test_target_kl_makes_an_agent_sit_out_without_the_others_noticing(kind: str)
             trainer.step()
     assert together.state.optimizer.steps_A.tolist() == [3 * 4, 3 * 3 * 4]  # 4 minibatches; one epoch, three epochs
     for agent, trainer in enumerate(alone):
-        support.assert_same_bits(capture(together.state, agent), capture(trainer.state, 0))
+        support.assert_same_bits(support.captured(together.state, agent), support.captured(trainer.state, 0))
 
 
 def test_schedules_of_learning_rate_and_clip_range() -> None:

@@ -124,7 +124,9 @@ def _check_folder() -> None:
 
 def _say_error(line: str, prefix: str = "rlrun: error: ") -> None:
     """One line on stderr, whatever is in it; lost if nobody can read it any more."""
-    shown = "".join(letter if letter.isprintable() else " " for letter in line)
+    from rlrun.provenance import clean
+
+    shown = "".join(letter if letter.isprintable() else " " for letter in clean(line))
     try:
         print(f"{prefix}{shown}", file=sys.stderr, flush=True)
     except OSError:

@@ -7,8 +7,9 @@ import dataclasses
 from rlrun.checkpoint import find_damage
 from rlrun.cli.arguments import Parser, add_outputs, integer
 from rlrun.cli.output import counted, deliver_json, say, shown_number, shown_path
+from rlrun.cli.secrets import hidden_keys, remember_typed, retyped, scalar
 from rlrun.config import RunConfig, from_mapping, to_mapping
-from rlrun.errors import ResumeError, UnavailableError
+from rlrun.errors import ResumeError, UnavailableError, UsageError
 from rlrun.plain import printable
 from rlrun.run import Run, find
 from rlrun.sweeps.jobs import check_device
@@ -21,6 +22,7 @@ def main(arguments: list[str]) -> int:
     parser = Parser("eval", "Play greedy episodes with a trained agent and print what they returned.")
     add = parser.add_argument
     add("run", metavar="RUN", help="a run's directory, the beginning of its name, or latest")
+    add("secrets", nargs="*", metavar="KEY=VALUE", help="a setting that was not stored because it is a secret")
     add("--episodes", type=integer(1, 100_000), default=100, metavar="N", help="default 100")
     add("--seed", type=integer(0, 2**32 - 1), default=0, metavar="S", help="default 0")
     add("--checkpoint", metavar="C", help="best, last or a number of frames; default best, if there is one")
@@ -28,8 +30,8 @@ def main(arguments: list[str]) -> int:
     add("--returns", action="store_true", help="print the return of every episode, too")
     add("--json", action="store_true", help="print one JSON object")
     add_outputs(parser)
-    options = parser.parse_args(arguments)
-    run = Run.open(find(options.run, options.outputs))
+    options = parser.parse_intermixed_args(arguments)
+    run = _with_secrets(Run.open(find(options.run, options.outputs)), options.secrets)
     best = run.checkpoints / "best.ckpt"
     checkpoint = options.checkpoint or ("best" if best.is_file() else "last")
     damage = find_damage(best) if checkpoint == "best" and best.is_file() else None
@@ -52,6 +54,16 @@ def main(arguments: list[str]) -> int:
     if options.returns:
         say("  " + " ".join(f"{value:g}" for value in result["returns"]))
     return 0
+
+
+def _with_secrets(run: Run, overrides: list[str]) -> Run:
+    """The run with its hidden settings as they were typed. Raises ResumeError, or UsageError for any other setting."""
+    remember_typed(overrides)
+    typed = {key: scalar(key, text) for key, _, text in (override.partition("=") for override in overrides)}
+    others = typed.keys() - hidden_keys(run.config)
+    if others:
+        raise UsageError(f"{', '.join(sorted(others))}: eval plays with the run's own settings; leave it out")
+    return dataclasses.replace(run, config=retyped(run.config, typed, f"rlrun eval {shown_path(run.directory)}"))
 
 
 def _device(config: RunConfig, wanted: str | None) -> str:

@@ -17,6 +17,7 @@ from rich.text import Text
 
 from rlrun.cli.output import counted, say, shown_evaluation, shown_number, unless_closed
 from rlrun.plain import printable
+from rlrun.provenance import clean
 from rlrun.sweeps.jobs import NOT_TUNED
 
 if TYPE_CHECKING:
@@ -144,7 +145,7 @@ class TerminalView(QuietView):
 
     def note(self, line: str) -> None:
         with unless_closed():
-            self._console.print(Text(printable(line), style="yellow"))
+            self._console.print(Text(printable(clean(line)), style="yellow"))
 
     def finish(self) -> None:
         if self._live.is_started:

@@ -22,7 +22,7 @@ _LONGEST = 1e15  # numbers from here on are shown with an exponent
 def say(line: str = "") -> None:
     """Print a line. That nobody can read it any more does not stop the work."""
     with unless_closed():
-        print(line, flush=True)
+        print(clean(line), flush=True)
 
 
 @contextlib.contextmanager
@@ -47,7 +47,7 @@ def deliver(text: str = "") -> None:
         StorageError, BrokenPipeError: it can't be written.
     """
     try:
-        print(text, end="", flush=True)
+        print(clean(text), end="", flush=True)
     except BrokenPipeError:
         raise
     except OSError as error:

@@ -14,14 +14,15 @@ from typing import Any
 from rlrun import envstate, provenance
 from rlrun.cli.arguments import Parser, add_outputs
 from rlrun.cli.output import say, shown_path
+from rlrun.cli.secrets import put, remember_typed, retyped, scalar
 from rlrun.config import PPOConfig, RunConfig, from_mapping, to_mapping
 from rlrun.config.resuming import forbidden_changes, inexact_changes, leaves
 from rlrun.config.settings import nearest, number
 from rlrun.errors import LockedError, ResumeError, UsageError
 from rlrun.interrupts import Interrupts
 from rlrun.locks import is_locked
-from rlrun.plain import parse_yaml, printable, to_yaml, write_atomically
-from rlrun.run import Run, dependence, find, find_sweep, other_population
+from rlrun.plain import printable, to_yaml, write_atomically
+from rlrun.run import Run, dependence, find, find_sweep, other_population, require_own
 
 _FIXED = ("name", "outputs")  # no matter to what is computed, but the run's directory is where and what it is
 
@@ -29,6 +30,7 @@ _FIXED = ("name", "outputs")  # no matter to what is computed, but the run's dir
 def main(arguments: list[str]) -> int:
     """Continue a run."""
     options = _parser().parse_intermixed_args(arguments)
+    remember_typed(options.overrides)
     for override in options.overrides:
         if "=" not in override:
             raise UsageError(f"'{override}' has no value; write {override}=VALUE")
@@ -36,8 +38,12 @@ def main(arguments: list[str]) -> int:
     if sweep is not None:
         from rlrun.cli.resume_sweep import resume_sweep
 
-        return resume_sweep(sweep, options.overrides, options.require_exact, options.quiet)
-    return _resume_run(Run.open(find(options.run, options.outputs)), options)
+        return resume_sweep(sweep, options.overrides, options.require_exact, options.quiet, options.trust)
+    directory = find(options.run, options.outputs)
+    run = Run.open(directory)
+    if not options.trust:
+        require_own(directory)
+    return _resume_run(run, options)
 
 
 def _resume_run(run: Run, options: Namespace) -> int:
@@ -69,8 +75,11 @@ def _resume_run(run: Run, options: Namespace) -> int:
                 say_moving(run, config)
             extend(run, config)
     view = choose_view(options.quiet)
-    with Interrupts() as interrupts:
-        (outcome,) = train_runs([run], view, interrupts, resume=begun)
+    try:
+        with Interrupts() as interrupts:
+            (outcome,) = train_runs([run], view, interrupts, resume=begun)
+    except UsageError as error:  # what was typed has been checked: it is what the run's config asks for
+        raise ResumeError(f"{shown_path(run.directory / 'config.yaml')}: {error}") from error
     return finish_run(outcome.run, outcome.status, outcome.error, outcome.signal, options.quiet)
 
 
@@ -85,6 +94,8 @@ def _parser() -> Parser:
     settings = "total_frames=200000, stop.return=475, ..."
     parser.add_argument("overrides", nargs="*", default=[], metavar="KEY=VALUE", help=settings)
     parser.add_argument("--require-exact", action="store_true", help="refuse if the run can't continue bit for bit")
+    trust = "go on in a directory that is another user's or that everybody can write to; all checks stay"
+    parser.add_argument("--trust", action="store_true", help=trust)
     parser.add_argument("-q", "--quiet", action="store_true", help="print the run's directory and errors only")
     add_outputs(parser)
     return parser
@@ -92,39 +103,28 @@ def _parser() -> Parser:
 
 def changed(run: Run, overrides: Sequence[str]) -> RunConfig:
     """The run's config with what was typed. Raises UsageError, or ResumeError for what may not change."""
-    values = to_mapping(run.config)
-    known = leaves(values)
-    typed = {}
+    known = leaves(to_mapping(run.config))
+    typed: dict[str, Any] = {}
     for override in overrides:
         key, _, text = override.partition("=")
         if key not in known:
             raise UsageError(f"unknown key '{key}'{nearest(key, known)}")
-        typed[key] = _scalar(key, text)
+        typed[key] = scalar(key, text)
     if "hardware.device" in typed:
         typed.setdefault("device", typed["hardware.device"])  # as for a new run
+    before = retyped(run.config, typed, f"rlrun resume {shown_path(run.directory)}")
+    values = to_mapping(before)
     for key, value in typed.items():
-        *parents, last = key.split(".")
-        target = values
-        for parent in parents:
-            target = target[parent]
-        target[last] = value
+        put(values, key, value)
     config = from_mapping(values)
     after = to_mapping(config)
-    forbidden = forbidden_changes(to_mapping(run.config), after)
+    forbidden = forbidden_changes(to_mapping(before), after)
     forbidden += [f"{key}: {known[key]} -> {after[key]}" for key in _FIXED if after[key] != known[key]]
     if forbidden:
         raise ResumeError("\n".join(f"{line} can't change on resume; start a new run for it" for line in forbidden))
     if config.total_frames < run.config.total_frames:
         raise ResumeError(f"total_frames: {run.config.total_frames} -> {config.total_frames} is less; it can only grow")
     return config
-
-
-def _scalar(key: str, text: str) -> Any:
-    """A value as YAML has it; numbers also in the form ``1e6``, which YAML 1.1 takes for text."""
-    try:
-        return float(text) if "e" in text.lower() and text[:1].isdigit() else parse_yaml(text.encode())
-    except ValueError as error:
-        raise UsageError(f"can't parse {key}={text}: {error}") from error
 
 
 def _already_complete(run: Run) -> str:

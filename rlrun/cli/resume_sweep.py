@@ -12,15 +12,16 @@ from rlrun.cli.results import finish_sweep
 from rlrun.cli.resume import changed, extend, extends, reached_limits, require_exact, say_moving
 from rlrun.cli.sweep_view import choose_sweep_view
 from rlrun.config import RunConfig
+from rlrun.errors import ResumeError, RlrunError
 from rlrun.interrupts import Interrupts
-from rlrun.run import Run
+from rlrun.run import Run, require_own
 from rlrun.sweeps.jobs import check_device
 from rlrun.sweeps.resources import check_batches, spaces_of
 from rlrun.sweeps.summary import save_summary
 from rlrun.sweeps.sweep import opened_sweep, places_of, plan_sweep, train_sweep
 
 
-def resume_sweep(directory: Path, overrides: Sequence[str], exact: bool, quiet: bool) -> int:
+def resume_sweep(directory: Path, overrides: Sequence[str], exact: bool, quiet: bool, trust: bool = False) -> int:
     """Train the unfinished runs of a sweep, and finished ones that ``overrides`` extend. Returns the exit code.
 
     Raises:
@@ -28,10 +29,13 @@ def resume_sweep(directory: Path, overrides: Sequence[str], exact: bool, quiet: 
         ResumeError, UsageError: the runs can't be changed so, or, if ``exact``, not be continued exactly.
     """
     with opened_sweep(directory) as (sweep, held):
+        for place in [] if trust else [directory, *(run.directory for run in sweep.runs)]:
+            require_own(place)
         configs = [changed(run, overrides) for run in sweep.runs]
         pairs = [(run, config) for run, config in zip(sweep.runs, configs, strict=True) if _is_left(run, config)]
         view = choose_sweep_view(quiet)
-        sweep.errors = _without_checkpoint([run for run, _ in pairs], view.note)
+        left = [run for run, _ in pairs]
+        sweep.errors = _without_environment(left) | _without_checkpoint(left, view.note)
         pairs = [(run, config) for run, config in pairs if run.directory not in sweep.errors]
         if not pairs:
             save_summary(directory, sweep.runs, sweep.errors, None)  # a run may have been extended alone
@@ -68,12 +72,27 @@ def _without_checkpoint(runs: Sequence[Run], notice: Callable[[str], None]) -> d
         saved = any(run.checkpoints.glob("step_*.ckpt*"))  # those found damaged are renamed
         folder = CheckpointFolder(run.checkpoints, run.config.checkpoint.keep)
         notices: list[str] = []
-        usable = any(folder.undamaged(notices.append))
+        try:
+            usable = any(folder.undamaged(notices.append))
+        except ResumeError as error:
+            errors[run.directory] = str(error)
+            continue
         for line in notices:
             notice(f"{run.directory.name}: {line}")
         if not usable and (saved or run.manifest["status"] == "finished"):
             errors[run.directory] = "no usable checkpoint is left to go on from"
     return errors
+
+
+def _without_environment(runs: Sequence[Run]) -> dict[Path, str]:
+    """Why runs can't go on whose configs ask for environments that can't be made: the others are not to wait for them."""
+    reasons: dict[str, str] = {}
+    for key, config in {repr(run.config.env): run.config for run in runs}.items():
+        try:
+            spaces_of([config])
+        except RlrunError as error:
+            reasons[key] = " ".join(str(error).splitlines())
+    return {run.directory: reasons[key] for run in runs if (key := repr(run.config.env)) in reasons}
 
 
 def _extend(pairs: Sequence[tuple[Run, RunConfig]]) -> None:

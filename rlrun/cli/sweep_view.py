@@ -18,6 +18,7 @@ from rich.text import Text
 
 from rlrun.cli.output import counted, say, shown_evaluation, shown_number, shown_path, unless_closed
 from rlrun.plain import printable
+from rlrun.provenance import clean
 from rlrun.run import Run
 from rlrun.sweeps.batches import Batch
 from rlrun.sweeps.launcher import SweepView
@@ -255,12 +256,12 @@ class TerminalSweepView(QuietSweepView):
             self._print(line)
 
     def note(self, line: str) -> None:
-        self._print(printable(line), "yellow")
+        self._print(printable(clean(line)), "yellow")
 
     def ended(self, batch: int, member: int, status: str, error: str | None) -> None:
         super().ended(batch, member, status, error)
         if error is not None:
-            self._print(f"{self.names[self.members[batch][member]]} failed: {printable(error)}", "red")
+            self._print(f"{self.names[self.members[batch][member]]} failed: {printable(clean(error))}", "red")
 
     def tick(self) -> None:
         with unless_closed():

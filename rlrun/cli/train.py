@@ -19,11 +19,13 @@ from rlrun.cli.arguments import Parser
 from rlrun.cli.groups import check_is_folder, configs_directory, find_groups
 from rlrun.cli.output import deliver
 from rlrun.cli.overrides import check_overrides, is_multirun
+from rlrun.cli.secrets import remember_typed
 from rlrun.config import composition_errors, to_mapping
 from rlrun.config.settings import nearest
 from rlrun.errors import ResumeError, UsageError
 from rlrun.interrupts import Interrupts
 from rlrun.plain import read_yaml, to_yaml
+from rlrun.provenance import clean
 from rlrun.sweeps.jobs import Job, check_jobs, make_job
 from rlrun.sweeps.plugins import register
 from rlrun.sweeps.runner import create_run, train_runs
@@ -48,6 +50,7 @@ def main(arguments: list[str]) -> int:
         _call_hydra(["--shell-completion", *options.overrides], _Application(options))
         return 0
     _check_options(options)
+    remember_typed(options.overrides)
     directories = [*([options.config_dir] if options.config_dir else []), configs_directory()]
     multirun = options.multirun or is_multirun(options.overrides)
     overrides = check_overrides(options.overrides, find_groups(directories), multirun)
@@ -71,7 +74,7 @@ class _Application:
         if of_sweeps:
             raise UsageError(f"{', '.join(of_sweeps)}: for sweeps only; add -m, or leave it out")
         if self._show_config:
-            deliver(to_yaml(_part_of(to_mapping(job.config), self._part)).decode())
+            deliver(to_yaml(clean(_part_of(to_mapping(job.config), self._part))).decode())
             return
         check_jobs([job])
         from rlrun.cli.live import choose_view

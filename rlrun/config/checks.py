@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable
 
 from rlrun.config.schema import DQNConfig, PPOConfig, RunConfig
+from rlrun.provenance import HIDDEN
 
 DEVICE = re.compile(r"auto|cpu|cuda(:\d+)?")
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
@@ -27,7 +28,7 @@ def check(config: RunConfig) -> list[str]:
 def _check_names(config: RunConfig) -> list[str]:
     problems = []
     for key, value in (("name", config.name), ("env.name", config.env.name)):
-        if value and not NAME.fullmatch(value):
+        if value and not NAME.fullmatch(value.replace(HIDDEN, "x")):  # a stored one may hide a secret
             problems.append(f"{key}={value!r:.80} {NAME_RULE}")
         elif len(value) > LONGEST_NAME:
             problems.append(f"{key} is longer than {LONGEST_NAME} characters; shorten it")

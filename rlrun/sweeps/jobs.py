@@ -15,8 +15,10 @@ from typing import Any
 
 from rlrun import envs
 from rlrun.config import DQNConfig, PPOConfig, RunConfig, from_dictconfig, to_mapping, typed_overrides
+from rlrun.config.resuming import leaves
 from rlrun.errors import StorageError, UnavailableError, UsageError
 from rlrun.plain import read_yaml, reason_of
+from rlrun.provenance import is_secret_name, remember
 from rlrun.sweeps.resources import check_batches, check_memory, has_graphics_driver, spaces_of
 from rlrun.watchdog import watching
 
@@ -56,6 +58,9 @@ def make_job(composed: Any, hydra: Any, typed: Sequence[str] | None = None) -> J
     except UsageError as error:
         chosen = hydra.runtime.choices.get("algo")
         raise UsageError(_shortened(str(error), overrides, experiment or tuned, chosen)) from error
+    remember(
+        str(value) for key, value in leaves(to_mapping(job.config)).items() if is_secret_name(key.rpartition(".")[2])
+    )
     _check_env_id(job, hydra.runtime)
     algo = job.config.algo
     adam = isinstance(algo, DQNConfig) and algo.optimizer == "adam" and algo.weight_decay > 0

@@ -22,6 +22,7 @@ from rlrun.config import to_mapping
 from rlrun.errors import EnvironmentFailure, RlrunError
 from rlrun.interrupts import Interrupts
 from rlrun.plain import printable, reason_of
+from rlrun.provenance import secrets
 from rlrun.run import UNENDED, Run
 from rlrun.sweeps.batches import Batch
 
@@ -69,7 +70,7 @@ class _Worker:
             {"directory": str(run.directory), "config": to_mapping(run.config), "manifest": run.manifest}
             for run in batch.runs
         ]
-        request = {"parent": os.getpid(), "frames": batch.frames, "runs": runs}
+        request = {"parent": os.getpid(), "frames": batch.frames, "runs": runs, "secrets": secrets()}
         assert self.process.stdin is not None and self.process.stdout is not None
         self.output = self.process.stdout
         os.set_blocking(self.output.fileno(), False)

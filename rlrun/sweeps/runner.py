@@ -24,10 +24,20 @@ def create_run(job: Job, sweep: Path | None = None, number: int = 1, jobs: int =
 
     In a sweep, of which it is one of ``jobs``, it waits, and it is on the disk only after an ``os.sync``.
     """
-    manifest: dict[str, Any] = {"overrides": list(job.overrides), "experiment": job.experiment, "tuned": job.tuned}
+    manifest: dict[str, Any] = {
+        "overrides": [_without_secret(text) for text in job.overrides],
+        "experiment": job.experiment,
+        "tuned": job.tuned,
+    }
     if sweep is not None:
         manifest |= {"status": "waiting", "sweep": sweep.name, "job": number, "jobs": jobs}
     return Run.create(job.config, manifest, sweep)
+
+
+def _without_secret(override: str) -> str:
+    """``key=***`` for a key that names a secret, however short what was typed is."""
+    key, _, value = override.partition("=")
+    return f"{key}={clean({key.rpartition('.')[2]: value}).popitem()[1]}"
 
 
 def train_runs(

@@ -22,6 +22,7 @@ from typing import Any, NoReturn, TextIO
 from rlrun.config import from_mapping
 from rlrun.errors import RlrunError, in_users_terms
 from rlrun.interrupts import Interrupts
+from rlrun.provenance import clean, remember
 from rlrun.run import Run
 
 _SECONDS_BETWEEN_EVENTS = 0.2  # of progress, which is for the eye
@@ -97,6 +98,7 @@ def main() -> int:
     """Train the batch that stdin describes."""
     stream = _claim_output()
     request = json.loads(sys.stdin.readline())
+    remember(request.get("secrets", ()))
     _allow_many_files()
     with WorkerInterrupts(request["parent"]) as interrupts:  # before torch is imported, which takes seconds
         view = EventView(stream, interrupts)
@@ -138,7 +140,7 @@ def _run_and_exit() -> NoReturn:
     try:
         code = main()
     except BaseException:
-        traceback.print_exc()
+        sys.stderr.write(clean(traceback.format_exc()))
     with contextlib.suppress(OSError):
         sys.stdout.flush()
         sys.stderr.flush()

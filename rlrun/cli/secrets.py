@@ -1,0 +1,60 @@
+"""Settings whose value was not stored because it looks like a secret: they are typed again."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from rlrun.config import RunConfig, from_mapping, to_mapping
+from rlrun.config.resuming import MAY_CHANGE, leaves
+from rlrun.errors import ResumeError, UsageError
+from rlrun.plain import parse_yaml
+from rlrun.provenance import HIDDEN, is_secret_name, remember
+
+
+def remember_typed(overrides: Iterable[str]) -> None:
+    """Keep what is typed for secret settings out of all that is written and said from now on."""
+    pairs = (override.partition("=") for override in overrides)
+    remember(value.strip("'\"") for key, _, value in pairs if is_secret_name(key.rpartition(".")[2]))
+
+
+def hidden_keys(config: RunConfig) -> list[str]:
+    """The settings of a stored config whose values are not in it; those that change nothing are not missed."""
+    settings = leaves(to_mapping(config)).items()
+    return [key for key, value in settings if HIDDEN in str(value) and not key.startswith((*MAY_CHANGE, "env.name"))]
+
+
+def retyped(config: RunConfig, typed: Mapping[str, Any], command: str) -> RunConfig:
+    """The config with its hidden values from what was ``typed``.
+
+    Raises:
+        ResumeError: one is missing; says how to type it after ``command``.
+    """
+    hidden = hidden_keys(config)
+    missing = [key for key in hidden if key not in typed]
+    if missing:
+        was, again = ("was", "type it") if len(missing) == 1 else ("were", "type them")
+        settings = " ".join(f"{key}=VALUE" for key in missing)
+        raise ResumeError(
+            f"{', '.join(missing)} {was} not stored, being secret by name or value; {again} again: {command} {settings}"
+        )
+    values = to_mapping(config)
+    for key in hidden:
+        put(values, key, typed[key])
+    return from_mapping(values) if hidden else config
+
+
+def put(values: dict[str, Any], key: str, value: Any) -> None:
+    """Set ``algo.gamma`` in nested settings."""
+    *parents, last = key.split(".")
+    for parent in parents:
+        values = values[parent]
+    values[last] = value
+
+
+def scalar(key: str, text: str) -> Any:
+    """A value as YAML has it; numbers also in the form ``1e6``, which YAML 1.1 takes for text."""
+    try:
+        return float(text) if "e" in text.lower() and text[:1].isdigit() else parse_yaml(text.encode())
+    except ValueError as error:
+        raise UsageError(f"can't parse {key}={text}: {error}") from error

@@ -1,0 +1,137 @@
+"""Nothing that is secret, by the name of its variable or setting, gets into a file of a run or onto the terminal."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from test_cli import only_run
+from test_cli_newcomer import install
+
+from rlrun.run import Run
+
+VARIABLES = (
+    "WANDB_API_KEY", "WANDB_ENTITY", "AWS_ACCESS_KEY_ID", "AWS_SESSION", "GITHUB_TOKEN", "github_token", "HF_TOKEN", "MY_SECRET",
+    "secret_sauce", "DB_PASSWORD", "PGPASSWORD", "MYSQL_PASSWD", "passwd", "GOOGLE_CREDENTIALS", "APP_CREDENTIAL", "SSH_KEY",
+    "OPENAI_API_KEY", "Signing_Key", "TOKENIZED", "SECRET_KEY_BASE",
+)  # fmt: skip
+CANARIES = {name: f"canary-{number:02}-value" for number, name in enumerate(VARIABLES)}
+VAULT = """
+import os
+from gymnasium.envs.classic_control import CartPoleEnv
+from gymnasium.envs.registration import register
+
+class Vault(CartPoleEnv):
+    def __init__(self, api_key="", password=0, fail=False, render_mode=None):
+        super().__init__()
+        assert api_key == "typed-canary" and password == 98765432, f"wrong {api_key} {password}"
+        self.api_key, self.login = api_key, {"user": "me", "password": password}
+        self.variables = [value for name, value in os.environ.items() if value.startswith("canary-")]
+        self.fail, self.count = fail, 0
+
+    def step(self, action):
+        self.count += 1
+        if self.fail and self.count > 60:
+            raise RuntimeError(f"no access with {self.api_key}, {self.login['password']} and {self.variables}")
+        return super().step(action)
+
+def add():
+    register("Vault-v0", entry_point=Vault, max_episode_steps=200)
+"""
+TYPED = ("env.kwargs.api_key=typed-canary", "env.kwargs.password=98765432")
+SETTINGS = (
+    "env.id=Vault-v0",
+    "total_frames=300",
+    "algo.learning_starts=50",
+    "algo.batch_size=16",
+    "evaluation.episodes=1",
+    "name=${oc.env:MY_SECRET}",
+)
+
+
+@pytest.fixture
+def vault(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An environment that wants secrets and keeps them, and a shell that is full of them."""
+    install(workplace, "rlrun.envs", "vault", VAULT)
+    monkeypatch.syspath_prepend(workplace)
+    monkeypatch.setenv("PYTHONPATH", str(workplace))
+    for name, value in CANARIES.items():
+        monkeypatch.setenv(name, value)
+    return workplace
+
+
+def assert_no_secret(workplace: Path, *said: str) -> None:
+    secrets = [*CANARIES.values(), "typed-canary", "98765432"]
+    files = [path for path in (workplace / "outputs").rglob("*") if path.is_file()]
+    assert any(path.suffix == ".ckpt" for path in files)
+    for text in [*said, *(path.read_bytes().decode("latin-1") for path in files), *map(str, files)]:
+        assert not [secret for secret in secrets if secret in text]
+
+
+def test_a_run_keeps_no_secret(vault: Path, rlrun: Any) -> None:
+    answer = rlrun(*SETTINGS, *TYPED)
+    assert answer.code == 0, answer.err
+    assert "exact resume: yes" in answer.out
+    shown = rlrun(*SETTINGS, *TYPED, "--cfg", "job").out
+    assert "api_key: '***'" in shown
+    assert_no_secret(vault, answer.out, answer.err, shown, rlrun("ls", "--json").out)
+    assert "env.kwargs.api_key=***" in only_run(vault).manifest["overrides"]
+
+
+def test_what_was_not_stored_is_typed_again(vault: Path, rlrun: Any) -> None:
+    assert rlrun("-q", *SETTINGS[:-1], *TYPED).code == 0
+    run = only_run(vault)
+    where = run.directory.relative_to(vault)
+    for command, more in (("resume", ["total_frames=400"]), ("eval", ["--episodes=1"])):
+        answer = rlrun(command, "latest", *more)
+        settings = "env.kwargs.api_key=VALUE env.kwargs.password=VALUE"
+        assert answer.code == 4 and answer.errors == [
+            "env.kwargs.api_key, env.kwargs.password were not stored, being secret by name or value; type them again: "
+            f"rlrun {command} {where} {settings}"
+        ]
+        answer = rlrun(command, "latest", *more, *TYPED)
+        assert answer.code == 0, answer.err
+        assert_no_secret(vault, answer.out, answer.err)
+    assert Run.open(run.directory).manifest["frames"] == 400
+    assert Run.open(run.directory).manifest["exact"] is True
+    answer = rlrun("eval", "latest", *TYPED, "env.kwargs.fail=true")
+    assert answer.code == 2 and "env.kwargs.fail: eval plays with the run's own settings" in answer.errors[0]
+
+
+def test_a_sweep_and_its_workers_keep_no_secret(vault: Path, rlrun: Any) -> None:
+    """Its environments fail with the secrets in what they raise."""
+    answer = rlrun("-m", *SETTINGS[:-1], *TYPED, "env.kwargs.fail=true", "seed=1,2", "checkpoint.every_frames=20")
+    assert answer.code == 9 and "no access with *** " in answer.err.replace(",", " ")
+    assert_no_secret(vault, answer.out, answer.err)
+    assert rlrun("resume", "sweeps").code == 4
+
+
+def test_errors_before_a_run_say_no_secret(vault: Path, rlrun: Any) -> None:
+    for arguments in (["env.kwargs.api_key=typed-canary", "env.kwargs.password=1"], [*TYPED, "env.kwargs.colour=red"]):
+        answer = rlrun(*SETTINGS, *arguments)
+        assert answer.code == 2 and len(answer.errors) == 1 and "typed-canary" not in answer.err
+    answer = rlrun("env.kwargs.api_token=[typed-canary-2")
+    assert answer.code == 2 and "typed-canary" not in answer.err
+
+
+def test_a_crash_says_no_secret(vault: Path) -> None:
+    program = (
+        "import sys; from rlrun.cli import main; from rlrun import training\n"
+        "def train(runs, *_, **__): raise ZeroDivisionError(str(runs[0].config))\n"
+        "training.train = train; sys.exit(main(sys.argv[1:]))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, *SETTINGS, *TYPED], capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 70 and "ZeroDivisionError" in done.stderr
+    crash = only_run(vault).directory / "crash.log"
+    assert "api_key" in crash.read_text()
+    for text in (done.stdout, done.stderr, crash.read_text()):
+        assert not [secret for secret in (*CANARIES.values(), "typed-canary", "98765432") if secret in text]
+
+
+def test_what_only_looks_a_little_like_a_secret_stays(rlrun: Any) -> None:
+    assert "num_keys: 3" in rlrun("--cfg", "job", "env.kwargs.num_keys=3").out
