@@ -1,0 +1,61 @@
+"""The runs that storms fall upon: short, and unlike each other, so that every part of a run's state matters in one of them."""
+
+from __future__ import annotations
+
+from benchmarks.reliability.contract import Case
+
+_EVERYWHERE = ("-q", "tuned=none", "evaluation.episodes=1", "network.hidden=[32,32]")
+_DQN = ("algo=dqn", "algo.buffer_size=400", "algo.batch_size=32", "algo.learning_starts=60", "algo.epsilon_frames=300")
+_PPO = ("algo=ppo", "algo.minibatch_size=32", "algo.epochs=3")
+_NORMS = ("env.observation_norm=running", "env.reward_norm=true", "env.reward_clip=5")
+
+
+def _case(name: str, frames: int, saved_every: int, *settings: str, members: int = 1) -> Case:
+    """Evaluations and rows fall on other frames than checkpoints, which are close together: kills must fall into saves."""
+    cadence = (
+        f"total_frames={frames}",
+        f"checkpoint.every_frames={saved_every}",
+        f"evaluation.every_frames={frames // 3}",
+        f"logging.every_frames={saved_every * 3 // 2}",
+    )
+    return Case(name, (*_EVERYWHERE, *settings, *cadence), members)
+
+
+DQN = (
+    _case("dqn_cartpole", 4000, 100, *_DQN, "env=cartpole"),
+    _case("dqn_n_step", 3000, 100, *_DQN, "env=cartpole", "algo.n_step=3", "algo.num_envs=2", "env.frame_stack=3"),
+    _case("dqn_dueling", 3000, 130, *_DQN, "env=acrobot", "algo.double=true", "algo.dueling=true", "env.frame_skip=2"),
+    _case("dqn_norm", 2500, 90, *_DQN, "env=mountaincar", "env.observation_norm=running", "env.time_limit=120"),
+)
+PPO = (
+    _case("ppo_cartpole", 12800, 256, *_PPO, "env=cartpole", "algo.num_envs=4", "algo.rollout_steps=32"),
+    _case("ppo_pendulum", 6400, 128, *_PPO, "env=pendulum", "algo.rollout_steps=64", *_NORMS),
+    _case("ppo_mountaincar", 6400, 128, *_PPO, "env=mountaincar", "algo.rollout_steps=128", "env.frame_stack=2"),
+    _case("ppo_double_pendulum", 6400, 128, *_PPO, "env=inverted_double_pendulum", "algo.rollout_steps=64", *_NORMS),
+    _case(
+        "ppo_halfcheetah", 3200, 128, *_PPO, "env=halfcheetah", "algo.rollout_steps=64", "env.time_limit=90",
+        "env.frame_skip=2",
+    ),
+    _case("ppo_ant", 1920, 128, *_PPO, "env=ant", "algo.num_envs=2", "algo.rollout_steps=32", "env.time_limit=70", *_NORMS),
+)  # fmt: skip
+POPULATION = (
+    _case(
+        "population_dqn", 1500, 100, "-m", *_DQN, "env=cartpole", "seed=range(8)", "sweep.batch=8", "sweep.workers=1",
+        members=8,
+    ),
+    _case(
+        "population_ppo", 3200, 256, "-m", *_PPO, "env=pendulum", "algo.rollout_steps=64", *_NORMS, "seed=range(8)",
+        "sweep.batch=8", "sweep.workers=1", members=8,
+    ),
+)  # fmt: skip
+SWEEP = (
+    _case(
+        "sweep_dqn", 1500, 100, "-m", *_DQN, "env=cartpole", "algo.n_step=2", "seed=range(6)", "sweep.batch=2",
+        "sweep.workers=2", members=6,
+    ),
+    _case(
+        "sweep_ppo", 3200, 256, "-m", *_PPO, "env=hopper", "algo.rollout_steps=64", "env.time_limit=80", "seed=range(4)",
+        "sweep.batch=2", "sweep.workers=2", members=4,
+    ),
+)  # fmt: skip
+KINDS = {"DQN": DQN, "PPO": PPO, "population of 8": POPULATION, "sweep with 2 workers": SWEEP}
