@@ -59,3 +59,8 @@ SWEEP = (
     ),
 )  # fmt: skip
 KINDS = {"DQN": DQN, "PPO": PPO, "population of 8": POPULATION, "sweep with 2 workers": SWEEP}
+
+
+def tiny() -> Case:
+    """A run of three saves, for storms that try each of its calls to the disk."""
+    return _case("tiny", 300, 100, *_DQN, "env=cartpole", "checkpoint.keep=2")

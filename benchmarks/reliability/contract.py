@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import itertools
 import json
 import os
 import shutil
@@ -26,6 +27,7 @@ from benchmarks.children import ONE_THREAD, ROOT
 from rlrun.checkpoint import CheckpointFolder, load
 from rlrun.errors import ResumeError
 
+_numbers = itertools.count()
 LIMIT = 120.0  # seconds after which a command counts as hanging
 
 
@@ -47,59 +49,66 @@ class Ended:
     err: str
 
 
-def start(arguments: Sequence[str], folder: Path, **options: Any) -> subprocess.Popen[str]:
-    """``rlrun ARGUMENTS`` in ``folder``, at the head of a process group of its own."""
+@dataclass(frozen=True)
+class Command:
+    """A command at work, with all the processes it starts: the workers of a sweep lead sessions of their own."""
+
+    process: subprocess.Popen[str]
+    mark: str
+    """What all of them have in their environment."""
+
+    def pids(self) -> list[int]:
+        """The processes that live, in no order."""
+        found = []
+        for entry in Path("/proc").iterdir():
+            if entry.name.isdigit():
+                with contextlib.suppress(OSError):  # it has ended meanwhile
+                    marked = self.mark in (entry / "environ").read_text(errors="replace").split("\0")
+                    if marked and (entry / "stat").read_text().rpartition(")")[2].split()[0] not in "ZX":
+                        found.append(int(entry.name))
+        return found
+
+    def kill(self) -> None:
+        """Kill them all; a process that one of them has started meanwhile too."""
+        while pids := self.pids():
+            for pid in pids:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+
+    def wait(self, limit: float = LIMIT) -> Ended:
+        """Wait until all have ended: the orphans of a killed parent save before they go.
+
+        Raises:
+            subprocess.TimeoutExpired: something hangs; it is killed.
+        """
+        deadline = time.monotonic() + limit
+        try:
+            out, err = self.process.communicate(timeout=limit)
+            while self.pids():
+                if time.monotonic() > deadline:
+                    raise subprocess.TimeoutExpired(str(self.process.args), limit)
+                time.sleep(0.02)
+        except subprocess.TimeoutExpired:
+            self.kill()
+            self.process.communicate()
+            raise
+        code = self.process.returncode
+        return Ended(code if code >= 0 else 128 - code, out or "", err or "")
+
+
+def start(arguments: Sequence[str], folder: Path, under: Sequence[str] = (), **options: Any) -> Command:
+    """``rlrun ARGUMENTS`` in ``folder``, ``under`` another command if need be."""
     path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
-    settings: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    environment = os.environ | ONE_THREAD | {"PYTHONPATH": path} | options.pop("environment", {})
-    command = [*options.pop("under", ()), sys.executable, "-m", "rlrun", *arguments]
-    settings |= options
-    return subprocess.Popen(command, cwd=folder, env=environment, start_new_session=True, **settings)
-
-
-def wait(process: subprocess.Popen[str], limit: float = LIMIT) -> Ended:
-    """Wait for a command; one that hangs is killed, and an error."""
-    try:
-        out, err = process.communicate(timeout=limit)
-    except subprocess.TimeoutExpired:
-        kill_group(process)
-        process.communicate()
-        raise
-    code = process.returncode
-    return Ended(code if code >= 0 else 128 - code, out or "", err or "")
+    mark = f"RLRUN_STORM={os.getpid()}-{next(_numbers)}"
+    environment = os.environ | ONE_THREAD | {"PYTHONPATH": path} | dict([mark.split("=")])
+    command = [*under, sys.executable, "-m", "rlrun", *arguments]
+    settings: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True} | options
+    return Command(subprocess.Popen(command, cwd=folder, env=environment, start_new_session=True, **settings), mark)
 
 
 def rlrun(arguments: Sequence[str], folder: Path, **options: Any) -> Ended:
     """Run a command to its end."""
-    return wait(start(arguments, folder, **options))
-
-
-def kill_group(process: subprocess.Popen[str]) -> None:
-    """Kill a command and all it has started."""
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGKILL)
-
-
-def members_of_group(group: int) -> list[int]:
-    """The processes of a group that live."""
-    found = []
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            with contextlib.suppress(OSError, IndexError):
-                fields = (entry / "stat").read_text().rpartition(")")[2].split()
-                if int(fields[2]) == group and fields[0] != "Z":
-                    found.append(int(entry.name))
-    return found
-
-
-def wait_for_group(process: subprocess.Popen[str], limit: float = LIMIT) -> None:
-    """Wait until nothing of a command lives any more: orphans save before they go."""
-    deadline = time.monotonic() + limit
-    while members_of_group(process.pid):
-        if time.monotonic() > deadline:
-            kill_group(process)
-            raise subprocess.TimeoutExpired(str(process.args), limit)
-        time.sleep(0.02)
+    return start(arguments, folder, **options).wait()
 
 
 # --- the contract ----------------------------------------------------------------------------------------------------

@@ -17,17 +17,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from benchmarks.reliability.cases import KINDS
-from benchmarks.reliability.contract import (
-    Baseline,
-    Case,
-    continuation,
-    kill_group,
-    members_of_group,
-    start,
-    uninterrupted,
-    verdict,
-    wait_for_group,
-)
+from benchmarks.reliability.contract import Baseline, Case, Command, continuation, start, uninterrupted, verdict
 from benchmarks.reliability.report import Row
 
 RUNS = 200
@@ -63,7 +53,8 @@ def upon_cases(
             counts[kind] += count
             found = [f"{case.name} ({count} times, number {number}): {line}" for line in problems]
             found += [
-                f"{case.name} ({count} times, number {number}): {line}" for line in verdict(baselines[case.name], folder)
+                f"{case.name} ({count} times, number {number}): {line}"
+                for line in verdict(baselines[case.name], folder)
             ]
             rows[kind].add(*found)
             shutil.rmtree(folder)
@@ -76,28 +67,25 @@ def killed(baseline: Baseline, folder: Path, chance: random.Random) -> tuple[int
     """Kill a run up to five times at random instants. Returns the number of kills that hit something living."""
     hits = 0
     for _ in range(chance.randint(1, MOST_KILLS)):
-        process = start(
-            continuation(baseline.case, folder), folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-        )
+        command = start(continuation(baseline.case, folder), folder)
         with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(chance.uniform(0, baseline.seconds))
+            command.process.wait(chance.uniform(0, baseline.seconds))
             break  # done before the kill
         hits += 1
-        _kill_some(process, chance)
+        kill_some(command, chance)
+        command.wait()
     return hits, []
 
 
-def _kill_some(process: subprocess.Popen[str], chance: random.Random) -> None:
-    """Kill the whole group at once, all its processes one after another, or one alone, and wait until all have gone."""
-    how = chance.choice(("group", "one by one", "one"))
-    if how == "group":
-        kill_group(process)
-    else:
-        victims = members_of_group(process.pid)
-        chance.shuffle(victims)
-        for victim in victims[:1] if how == "one" else victims:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(victim, signal.SIGKILL)
-            time.sleep(chance.uniform(0, 0.05))
-    process.wait()
-    wait_for_group(process)
+def kill_some(command: Command, chance: random.Random) -> None:
+    """Kill all its processes at once, or one after another, or one alone."""
+    how = chance.choice(("all", "one by one", "one"))
+    if how == "all":
+        command.kill()
+        return
+    victims = command.pids()
+    chance.shuffle(victims)
+    for victim in victims[:1] if how == "one" else victims:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(victim, signal.SIGKILL)
+        time.sleep(chance.uniform(0, 0.05))
