@@ -96,9 +96,11 @@ class Command:
         return Ended(code if code >= 0 else 128 - code, out or "", err or "")
 
 
-def start(arguments: Sequence[str], folder: Path, under: Sequence[str] = (), **options: Any) -> Command:
-    """``rlrun ARGUMENTS`` in ``folder``, ``under`` another command if need be."""
-    path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
+def start(
+    arguments: Sequence[str], folder: Path, under: Sequence[str] = (), site: Path | None = None, **options: Any
+) -> Command:
+    """``rlrun ARGUMENTS`` in ``folder``, ``under`` another command if need be; ``site`` has packages of its own."""
+    path = os.pathsep.join([str(ROOT), *([str(site)] if site else [])])
     mark = f"RLRUN_STORM={os.getpid()}-{next(_numbers)}"
     environment = os.environ | ONE_THREAD | {"PYTHONPATH": path} | dict([mark.split("=")])
     command = [*under, sys.executable, "-m", "rlrun", *arguments]
