@@ -209,7 +209,7 @@ class Loop:
         if due(before, frames, config.evaluation.every_frames) and not self._evaluate(self.active):
             return
         self._drop_failed()
-        if due(before, frames, config.logging.every_frames):
+        if self.active and due(before, frames, config.logging.every_frames):
             self._log(self.active)
         for agent in self.active:
             self.members[agent].handled = frames
@@ -296,8 +296,8 @@ class Loop:
         """A checkpoint of each member, unless there is one of this frame. What is broken is not saved: it fails."""
         frames = self.trainer.frames
         for member, agent in ((self.members[agent], agent) for agent in agents):
-            if member.saved == frames or self._has_diverged(agent):
-                continue
+            if member.saved == frames or agent in self.trainer.failures or self._has_diverged(agent):
+                continue  # one whose rows could not be written must not count on them
             with self._sparing_others(agent):
                 member.save(frames, capture(self.trainer.state, agent))
 

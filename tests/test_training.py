@@ -268,6 +268,38 @@ def test_a_member_whose_disk_takes_nothing_any_more_fails_alone(folder: Folder) 
     assert_same_run(runs[1], folder.trained(CARTPOLE, {"seed": 2}))
 
 
+def test_a_full_disk_at_the_best_checkpoint_is_one_line_where_a_row_is_due_too(folder: Folder) -> None:
+    settings = merged(CARTPOLE, {"logging": {"every_frames": 150}})
+    run = folder.run(settings)
+    with mock.patch.object(CheckpointFolder, "save_best", side_effect=StorageError("no space")):
+        outcome = train([run], Silent())[0]
+    assert outcome.status == "failed" and "no space" in str(outcome.error)
+    assert resumed(run).status == "finished"
+    assert_same_run(run, folder.trained(settings))
+
+
+def test_no_checkpoint_counts_on_rows_that_could_not_be_written(folder: Folder) -> None:
+    """A row and a checkpoint are due at one frame, and the row fails."""
+    settings = merged(CARTPOLE, {"logging": {"every_frames": 130}})
+    run = folder.run(settings)
+    flush = Recorder.flush
+    flushes = 0
+
+    def flushing(self: Recorder) -> None:
+        nonlocal flushes
+        flushes += 1
+        if flushes == 3:  # after the row and the checkpoint of frame 130
+            self._episodes.clear()
+            raise StorageError("no space")
+        flush(self)
+
+    with mock.patch.object(Recorder, "flush", flushing):
+        assert train([run], Silent())[0].status == "failed"
+    assert [path.name for path in run.checkpoints.glob("step_*")] == ["step_000000000130.ckpt"]
+    assert resumed(run).status == "finished"
+    assert_same_run(run, folder.trained(settings))
+
+
 def test_an_internal_error_is_recorded_and_raised(folder: Folder) -> None:
     run = folder.run(CARTPOLE)
     with mock.patch.object(training, "capture", side_effect=ZeroDivisionError("oh")), pytest.raises(ZeroDivisionError):
