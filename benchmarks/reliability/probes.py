@@ -14,7 +14,7 @@ import numpy as np
 from gymnasium.spaces import Box, Discrete
 
 HIDDEN = ("global", "closure", "iterator", "slots", "file")
-FAULTS = ("nan reward", "infinite reward", "nan observation", "raise", "exit", "shape", "reset", "memory", "abort")
+FAULTS = ("nan_reward", "infinite_reward", "nan_observation", "raise", "exit", "shape", "reset", "memory", "abort")
 
 Result = tuple[np.ndarray, float, bool, bool, dict[str, Any]]
 
@@ -120,11 +120,11 @@ class Faulty(gymnasium.Env[np.ndarray, int]):
         observation, reward = self._observation(), float(action)
         if self.count >= self.at:
             match self.how:
-                case "nan reward":
+                case "nan_reward":
                     reward = float("nan")
-                case "infinite reward":
+                case "infinite_reward":
                     reward = float("inf")
-                case "nan observation":
+                case "nan_observation":
                     observation[1] = np.nan
                 case "shape":
                     observation = np.zeros(4, np.float32)
