@@ -141,8 +141,9 @@ class Loop:
             member.restore(tree["loop"])
             continued = restore(self.trainer.state, agent, tree["training"])
             offsets: dict[str, int] = tree["offsets"]
-        except (KeyError, TypeError) as error:
-            raise ResumeError(f"the newest checkpoint of {member.run.directory.name} lacks {error}") from error
+        except (LookupError, TypeError, ValueError) as error:
+            what = f"lacks {error}" if isinstance(error, KeyError) else f"does not fit this config ({error})"
+            raise ResumeError(f"the newest checkpoint of {member.run.directory.name} {what}") from error
         if not continued:
             self.view.note(f"{member.run.directory.name}: not exact: began new episodes, because {self.inexact}")
         return offsets

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import math
+import os
 import shutil
 import subprocess
 import sys
@@ -314,6 +316,19 @@ def test_a_run_in_use_is_locked(folder: Folder) -> None:
         train([run], Silent())
     assert not (run.directory / "metrics.jsonl").exists()
     assert train([run], Silent())[0].status == "finished"
+
+
+def test_a_lock_whose_file_closes_with_an_error_is_free(folder: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
+    run, close = folder.run(CARTPOLE), os.close
+
+    def closing(descriptor: int) -> None:
+        close(descriptor)
+        raise OSError(errno.EIO, "a network's error")
+
+    with monkeypatch.context() as patch, run.lock():
+        patch.setattr(os, "close", closing)
+    with run.lock():
+        pass
 
 
 def test_a_member_that_cannot_be_taken_fails_alone(folder: Folder) -> None:
