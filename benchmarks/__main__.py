@@ -1,4 +1,4 @@
-"""``python -m benchmarks speed|table|profile|learning``: see benchmarks/README.md."""
+"""``python -m benchmarks speed|table|profile|learning|reliability``: see benchmarks/README.md."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from benchmarks import learning, profiling, speed
 from benchmarks.cases import PRESETS
+from benchmarks.reliability import report
 
 
 def main() -> None:
@@ -28,6 +29,10 @@ def main() -> None:
     profiled.add_argument("--agents", type=_positive, default=1, help="agents trained together")
     learned = kinds.add_parser("learning", help="what rlrun's settings learn")
     _add_cases(learned, tuple(learning.CASES))
+    storms = kinds.add_parser("reliability", help="kill, damage and disturb runs; they must end as if nothing had been")
+    _add_cases(storms, report.NAMES)
+    storms.add_argument("--runs", type=_positive, help="size of each storm (see RUNS in its file)")
+    storms.add_argument("--seed", type=int, default=0, help="of what is left to chance")
     arguments = parser.parse_args()
     match arguments.kind:
         case "speed":
@@ -39,6 +44,9 @@ def main() -> None:
             profiling.run(arguments.case, arguments.frames, arguments.agents)
         case "learning":
             learning.run(_chosen(parser, arguments.cases, tuple(learning.CASES)))
+        case "reliability":
+            if not report.run(_chosen(parser, arguments.cases, report.NAMES), arguments.runs, arguments.seed):
+                raise SystemExit(1)
 
 
 def _positive(text: str) -> int:

@@ -35,7 +35,10 @@ def lock(directory: Path, what: str = "run") -> Iterator[int]:
         remove_stale(directory)
         yield descriptor
     finally:
-        os.close(descriptor)
+        with contextlib.suppress(
+            OSError
+        ):  # a network's error; it is closed all the same, and its bytes matter to nobody
+            os.close(descriptor)
 
 
 def is_locked(directory: Path) -> bool:

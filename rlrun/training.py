@@ -330,8 +330,8 @@ class Loop:
             return
         frames = self.trainer.frames
         for member, agent in ((self.members[agent], agent) for agent in agents):
-            if member.saved == frames or self._has_diverged(agent):
-                continue
+            if member.saved == frames or agent in self.trainer.failures or self._has_diverged(agent):
+                continue  # one whose rows could not be written must not count on them
             with self._sparing_others(agent):
                 member.save(frames, capture(self.trainer.state, agent))
         self.save_by, self.interrupts.save_wanted = self._next_save(), False

@@ -21,7 +21,7 @@ from rlrun.cli import live, main
 from rlrun.cli.output import shown_number
 from rlrun.config import from_mapping
 from rlrun.errors import UsageError
-from rlrun.run import Run
+from rlrun.run import Run, list_runs
 from rlrun.sweeps.jobs import Job
 
 ENDLESS = ("total_frames=50000000", "evaluation.episodes=0")
@@ -126,6 +126,19 @@ def test_started_without_output_streams(workplace: Path) -> None:
     script = 'exec "$@" >&- 2>&-'
     assert subprocess.run(["sh", "-c", script, "sh", *command("ls")], timeout=60).returncode == 0
     assert subprocess.run(["sh", "-c", script, "sh", *command("nope")], timeout=60).returncode == 2
+
+
+def test_files_of_a_run_do_not_take_the_place_of_closed_streams(workplace: Path) -> None:
+    """A library prints to a number instead of a stream, and MuJoCo's import starts a process that prints."""
+    short = ("tuned=none", "algo.rollout_steps=64", "total_frames=64", "evaluation.episodes=0")
+    prints = "import os; [os.write(number, b'printed') for number in (1, 2)]"
+    for closed in (">&- 2>&-", "<&- >&- 2>&-"):
+        arguments = command("algo=ppo", "env=hopper", *short, f"outputs=closed_{len(closed)}", after=prints)
+        done = subprocess.run(["sh", "-c", f'exec "$@" {closed}', "sh", *arguments], timeout=60)
+        assert done.returncode == 0
+    assert [run["status"] for name in ("closed_8", "closed_12") for run in list_runs(workplace / name)] == [
+        "finished"
+    ] * 2
 
 
 # --- signals at bad moments ------------------------------------------------------------------------------------------

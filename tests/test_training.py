@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import math
+import os
 import shutil
 import signal
 import subprocess
@@ -291,6 +293,38 @@ def test_a_member_whose_disk_takes_nothing_any_more_fails_alone(folder: Folder) 
     assert_same_run(runs[1], folder.trained(CARTPOLE, {"seed": 2}))
 
 
+def test_a_full_disk_at_the_best_checkpoint_is_one_line_where_a_row_is_due_too(folder: Folder) -> None:
+    settings = merged(CARTPOLE, {"logging": {"every_frames": 150}})
+    run = folder.run(settings)
+    with mock.patch.object(CheckpointFolder, "save_best", side_effect=StorageError("no space")):
+        outcome = train([run], Silent())[0]
+    assert outcome.status == "failed" and "no space" in str(outcome.error)
+    assert resumed(run).status == "finished"
+    assert_same_run(run, folder.trained(settings))
+
+
+def test_no_checkpoint_counts_on_rows_that_could_not_be_written(folder: Folder) -> None:
+    """A row and a checkpoint are due at one frame, and the row fails."""
+    settings = merged(CARTPOLE, {"logging": {"every_frames": 130}})
+    run = folder.run(settings)
+    flush = Recorder.flush
+    flushes = 0
+
+    def flushing(self: Recorder) -> None:
+        nonlocal flushes
+        flushes += 1
+        if flushes == 3:  # after the row and the checkpoint of frame 130
+            self._episodes.clear()
+            raise StorageError("no space")
+        flush(self)
+
+    with mock.patch.object(Recorder, "flush", flushing):
+        assert train([run], Silent())[0].status == "failed"
+    assert [path.name for path in run.checkpoints.glob("step_*")] == ["step_000000000130.ckpt"]
+    assert resumed(run).status == "finished"
+    assert_same_run(run, folder.trained(settings))
+
+
 def test_an_internal_error_is_recorded_and_raised(folder: Folder) -> None:
     run = folder.run(CARTPOLE)
     with mock.patch.object(training, "capture", side_effect=ZeroDivisionError("oh")), pytest.raises(ZeroDivisionError):
@@ -305,6 +339,19 @@ def test_a_run_in_use_is_locked(folder: Folder) -> None:
         train([run], Silent())
     assert not (run.directory / "metrics.jsonl").exists()
     assert train([run], Silent())[0].status == "finished"
+
+
+def test_a_lock_whose_file_closes_with_an_error_is_free(folder: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
+    run, close = folder.run(CARTPOLE), os.close
+
+    def closing(descriptor: int) -> None:
+        close(descriptor)
+        raise OSError(errno.EIO, "a network's error")
+
+    with monkeypatch.context() as patch, run.lock():
+        patch.setattr(os, "close", closing)
+    with run.lock():
+        pass
 
 
 def test_a_member_that_cannot_be_taken_fails_alone(folder: Folder) -> None:

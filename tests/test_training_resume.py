@@ -273,6 +273,16 @@ def test_a_checkpoint_with_other_shapes_or_types_is_refused(place: str, value: A
         train([Run.open(run.directory)], Silent(), resume=True)
 
 
+@pytest.mark.parametrize("value", [[[1.0]], [3], "x", {"a": 1}])
+def test_counts_of_another_form_are_refused(value: Any, folder: Folder) -> None:
+    run = folder.trained(CARTPOLE)
+    path, header, tree = CheckpointFolder(run.checkpoints, 1).newest(lambda line: None)
+    tree["loop"]["recent"] = value
+    save(path, header, tree)
+    with pytest.raises(ResumeError, match="the newest checkpoint of .* (lacks|does not fit)"):
+        resumed(run)
+
+
 def test_an_extended_run_keeps_the_best_of_its_first_end(folder: Folder) -> None:
     """The evaluation at the first end is off cadence: cut from the metrics, but its weights are kept if they are the best."""
     run = folder.trained(CARTPOLE, {"total_frames": 235})

@@ -107,6 +107,10 @@ def _unknown_command(word: str) -> str:
 def _prepare_streams() -> None:
     """A shell can start us without stdout or stderr (``>&-``): then nobody reads what goes there. And a locale that
     lacks a character must not end a run that wants to print it."""
+    # A file of ours must not get the number of a closed stream: whatever a C library prints would go into it.
+    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
+        os.set_inheritable(descriptor, True)
+    os.close(descriptor)
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
         if stream is None:

@@ -38,7 +38,7 @@ def _row(run: dict[str, Any]) -> list[str]:
         return [name, "unreadable", "-", "-", "-", "-", "-", "-"]
     return [
         name,
-        run["status"],
+        run["status"] + (", inexact" if run.get("exact") is False else ""),
         run["algo"],
         run["env"],
         shown_number(run["seed"], 0).replace(",", ""),

@@ -1,0 +1,205 @@
+"""A kill at every file-system call of a run, an error from every one that writes, and the order of what a power loss keeps.
+
+With ``strace``, which counts the calls first and then strikes at one after another.
+"""
+
+from __future__ import annotations
+
+import random
+import re
+import shutil
+import subprocess
+import tempfile
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+from benchmarks.reliability.cases import tiny
+from benchmarks.reliability.contract import Baseline, Case, Ended, has_checkpoint, rlrun, uninterrupted, verdict
+from benchmarks.reliability.report import Row
+from rlrun.checkpoint import find_damage
+
+RUNS = 1000  # more than there are points: all of them
+CALLS = (
+    "write", "pwrite64", "writev", "fsync", "fdatasync", "rename", "renameat", "renameat2", "unlink", "unlinkat", "openat",
+    "ftruncate", "close", "mkdir",
+)  # fmt: skip
+ERRORS = {
+    "ENOSPC": ("write", "fsync", "openat", "rename", "mkdir"),
+    "EDQUOT": ("write", "openat", "rename", "mkdir"),
+    "EIO": ("write", "fsync", "openat", "rename", "mkdir", "ftruncate", "unlink", "close"),
+    "EROFS": ("openat", "rename", "mkdir", "unlink"),
+    "EMFILE": ("openat",),
+    "EINTR": ("write", "fsync", "openat", "ftruncate"),
+}
+GOES_ON = ("unlink", "close")  # one file too many, or an error after the bytes are safe, is no reason to end a run
+_LINE = re.compile(r"^(\d+) +(\w+)\((.*)$")
+_PATH_OF_DESCRIPTOR = re.compile(r"^\d+<([^>]*)>")
+_OUTPUTS = re.compile(r"(^|/)outputs(/|$)")
+_NAMES = re.compile(r'"((?:[^"\\]|\\.)*)"')
+Point_ = TypeVar("Point_")
+
+
+@dataclass(frozen=True)
+class Call:
+    """One call that touches the run, as strace counts them."""
+
+    name: str
+    number: int
+    """Counted from 1 over all calls of this name by the process."""
+    paths: tuple[str, ...]
+    writes: bool
+    """Whether it changes something."""
+
+
+def is_available() -> bool:
+    """Whether strace is here and may trace."""
+    if shutil.which("strace") is None:
+        return False
+    return subprocess.run(["strace", "-qq", "-o", "/dev/null", "true"], capture_output=True).returncode == 0
+
+
+def storm(runs: int, seed: int) -> list[Row]:
+    """At most ``runs`` points of each kind, chosen by chance where there are more."""
+    if not is_available():
+        raise SystemExit("syscalls: strace is missing or may not trace here")
+    chance, case = random.Random(seed), tiny()
+    kills, order = Row("kill at a file-system call"), Row("order of calls, for a power loss")
+    with tempfile.TemporaryDirectory(prefix="rlrun-storm-") as place:
+        baseline = uninterrupted(case, Path(place, "whole"))
+        calls = traced(case, Path(place, "traced"))
+        order.add(*misordered(calls))
+        for call in some(calls, runs, chance):
+            kills.add(*_struck(baseline, Path(place, "struck"), call, "signal=KILL", _check_killed))
+        faults = []
+        for error, names in ERRORS.items():
+            row = Row(f"{error} from a call that writes")
+            points = [call for call in calls if call.name in names and call.writes]
+            for call in some(points, -(-runs // len(ERRORS)), chance):
+                check = _check_unharmed if error == "EINTR" else check_storage_error
+                row.add(*_struck(baseline, Path(place, "struck"), call, f"error={error}", check))
+            faults.append(row)
+    return [kills, *faults, order]
+
+
+def some(points: Sequence[Point_], most: int, chance: random.Random) -> list[Point_]:
+    """At most so many of the points, in their order."""
+    chosen = sorted(chance.sample(range(len(points)), min(most, len(points))))
+    return [points[index] for index in chosen]
+
+
+def traced(case: Case, folder: Path) -> list[Call]:
+    """The calls of a case that touch its run."""
+    folder.mkdir()
+    log = folder / "log"
+    ended = rlrun(
+        case.arguments, folder, under=("strace", "-f", "-y", "-o", str(log), "-e", f"trace={','.join(CALLS)}")
+    )
+    if ended.code != 0:
+        raise SystemExit(f"strace ended with {ended.code}: {ended.err}")
+    return parse(log.read_text(errors="replace"))
+
+
+def parse(log: str) -> list[Call]:
+    """The calls of the first process in an strace log that touch what is below ``outputs``."""
+    counts: Counter[str] = Counter()
+    calls = []
+    first = ""
+    for line in log.splitlines():
+        match = _LINE.match(line)
+        if match is None:
+            continue
+        process, name, rest = match.groups()
+        first = first or process
+        if process != first:
+            continue
+        counts[name] += 1
+        descriptor = _PATH_OF_DESCRIPTOR.match(rest)
+        paths = (descriptor[1],) if descriptor else tuple(_NAMES.findall(rest))
+        if any(_OUTPUTS.search(path) for path in paths):
+            # What is read or listed is opened with O_NONBLOCK; to open a folder without is part of synchronising it.
+            calls.append(Call(name, counts[name], paths, "O_NONBLOCK" not in rest))
+    return calls
+
+
+# --- one point -------------------------------------------------------------------------------------------------------
+
+
+def _struck(
+    baseline: Baseline, folder: Path, call: Call, what: str, check: Callable[[Ended, Path], list[str]]
+) -> list[str]:
+    """Run a case that is struck at a call, look at what that left, and go on to the end."""
+    folder.mkdir()
+    try:
+        inject = f"inject={call.name}:{what}:when={call.number}"
+        under = ("strace", "-f", "-qq", "-o", str(folder / "log"), "-e", f"trace={call.name}", "-e", inject)
+        ended = rlrun(baseline.case.arguments, folder, under=under)
+        problems = [*check_visible(folder), *check(ended, folder)]
+        if call.name in GOES_ON and "error" in what and ended.code == 0:
+            problems = check_visible(folder)
+        problems = problems or verdict(baseline, folder)
+        return [f"{call.name} {call.number} ({what}, {' '.join(call.paths)}): {line}" for line in problems]
+    except subprocess.TimeoutExpired:
+        return [f"{call.name} {call.number} ({what}): hangs"]
+    finally:
+        shutil.rmtree(folder)
+
+
+def check_visible(folder: Path) -> list[str]:
+    """Whether every checkpoint that can be seen is whole."""
+    seen = folder.glob("outputs/**/*.ckpt")
+    return [f"{path.name} is {reason}" for path in seen if (reason := find_damage(path)) is not None]
+
+
+def _check_killed(ended: Ended, folder: Path) -> list[str]:
+    return [] if ended.code == 137 else [f"exit {ended.code} instead of a kill"]
+
+
+def _check_unharmed(ended: Ended, folder: Path) -> list[str]:
+    return [] if ended.code == 0 else [f"exit {ended.code}: {ended.err}"]
+
+
+def check_storage_error(ended: Ended, folder: Path) -> list[str]:
+    """Whether a command ended as a disk that takes nothing makes it end: exit 5, one line, and how to go on."""
+    problems = []
+    if ended.code != 5:
+        problems.append(f"exit {ended.code} instead of 5: {ended.err}")
+    if len(ended.err.splitlines()) != 1 or not ended.err.startswith("rlrun: error: "):
+        problems.append(f"not one line: {ended.err}")
+    if has_checkpoint(folder) and "rlrun resume " not in ended.err:
+        problems.append(f"does not say how to go on: {ended.err}")
+    return problems
+
+
+# --- order -----------------------------------------------------------------------------------------------------------
+
+
+def misordered(calls: Sequence[Call]) -> list[str]:
+    """What a power loss could undo out of turn, over all saves of checkpoints: nothing if each went
+
+    rows on disk -> file on disk -> rename -> directory on disk -> older ones deleted.
+    """
+    problems, saves = [], 0
+    dirty: set[str] = set()  # paths with bytes, or names, that may not be on the disk
+    for call in calls:
+        path = _below_outputs(call.paths[0])
+        folder = path.rpartition("/")[0]
+        if call.name in ("write", "pwrite64", "writev"):
+            dirty.add(path)
+        elif call.name in ("fsync", "fdatasync"):
+            dirty.discard(path)
+        elif call.name.startswith("rename"):
+            if "/step_" in call.paths[1]:  # best.ckpt counts on no rows
+                saves += 1
+                late = sorted({path, *(name for name in dirty if name.endswith((".jsonl", ".csv")))} & dirty)
+                problems += [f"{name} is not on the disk before {call.paths[1]} can be seen" for name in late]
+            dirty.add(folder)
+        elif call.name.startswith("unlink") and folder in dirty:
+            problems.append(f"{path} is deleted before its successor's name is on the disk")
+    return problems if saves else ["no save was seen"]
+
+
+def _below_outputs(path: str) -> str:
+    return path[path.index("outputs") :]
