@@ -18,6 +18,7 @@ from rlrun.config import DQNConfig, PPOConfig, RunConfig, from_dictconfig, to_ma
 from rlrun.errors import StorageError, UnavailableError, UsageError
 from rlrun.plain import read_yaml, reason_of
 from rlrun.sweeps.resources import check_batches, check_memory, has_graphics_driver, spaces_of
+from rlrun.sweeps.room import check_room
 
 NOT_TUNED = "none"
 """The choice that takes no tuned settings though there may be some."""
@@ -119,6 +120,7 @@ def check_jobs(jobs: Sequence[Job]) -> None:
         check_batches(configs, spaces)
     for outputs in {config.outputs for config in configs}:
         _check_outputs(Path(outputs))
+    check_room(configs, spaces)
     for config in {repr(config.env): config for config in configs}.values():
         envs.probe(config.env, config.seed)
 
