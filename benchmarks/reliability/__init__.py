@@ -1,0 +1,1 @@
+"""What rlrun promises when things go wrong, measured."""
