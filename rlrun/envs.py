@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import copy
 import difflib
+import importlib
 import logging
 import math
+import os
 import re
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import entry_points
@@ -30,6 +32,9 @@ Environment = gymnasium.Env[Any, Any]
 _ID = re.compile(r"[A-Za-z0-9_.\-]+(/[A-Za-z0-9_.\-]+)?-v\d+")
 _PACKAGES = {"ALE": "ale-py", "phys2d": "jax", "tabular": "jax"}
 """Namespaces of well-known environments and the package each needs."""
+
+_importable: set[str] = set()
+"""Modules that an id may name. To import is to execute, so only the command line can allow it, for this process."""
 
 
 @dataclass(frozen=True)
@@ -66,6 +71,17 @@ class Spaces:
     action: Actions
 
 
+def allow_imports(modules: Collection[str]) -> None:
+    """Let ids of the form ``module:Name-v0`` import these modules, and no others any more."""
+    _importable.clear()
+    _importable.update(modules)
+
+
+def allowed_imports() -> list[str]:
+    """What ``allow_imports`` was given, for a process that is to do the same."""
+    return sorted(_importable)
+
+
 def make(config: EnvConfig) -> Environment:
     """Make the environment with its registered wrappers, but without Gymnasium's checker, order and time-limit wrappers.
 
@@ -73,6 +89,10 @@ def make(config: EnvConfig) -> Environment:
 
     Raises UsageError (a wrong id or ``env.kwargs``), UnavailableError (a package is missing), EnvironmentFailure.
     """
+    if config.kwargs.get("render_mode") == "human" and not _has_display():
+        raise UnavailableError(
+            "env.kwargs.render_mode=human needs a display, and there is none here; leave it out, or use rgb_array"
+        )
     with _quiet():
         spec = copy.copy(_registered(config.id))
         spec.order_enforce, spec.disable_env_checker, spec.max_episode_steps = False, True, None
@@ -98,6 +118,11 @@ def make(config: EnvConfig) -> Environment:
         )
     _trust_actions(env.unwrapped)
     return env
+
+
+def _has_display() -> bool:
+    """MuJoCo's window library aborts the process where there is none; the other systems always have one."""
+    return sys.platform != "linux" or bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))
 
 
 def _trust_actions(env: Environment) -> None:
@@ -178,8 +203,10 @@ def _log_mujoco_warnings() -> None:
 def _registered(identifier: str) -> EnvSpec:
     """The registered spec of an id, with packages that advertise environments to rlrun imported if it takes them."""
     shown = printable(identifier)
-    if ":" in identifier:
-        raise UsageError(f"env.id={shown}: an id may not name a module to import; install a package that registers it")
+    module, colon, rest = identifier.partition(":")
+    if colon:
+        _import(identifier, module)
+        return _registered(rest)
     if not _ID.fullmatch(identifier):
         raise UsageError(f"env.id={shown}: {_malformed(identifier)}")
     broken = [] if identifier in registry else _load_plugins()
@@ -194,6 +221,21 @@ def _registered(identifier: str) -> EnvSpec:
         package = _PACKAGES.get(prefix, f"the package that has {prefix}")
         raise UnavailableError(f"env.id={identifier}: no installed package registers it with rlrun; install {package}")
     raise UsageError(f"env.id={identifier}: no such environment; {_nearest(identifier)}")
+
+
+def _import(identifier: str, module: str) -> None:
+    if module not in _importable:
+        raise UsageError(
+            f"env.id={printable(identifier)} imports the module {module!r:.60}, which executes it; "
+            f"if you trust it, type env.allow_import={printable(module):.60} on the command line"
+        )
+    try:
+        with _quiet():
+            importlib.import_module(module)
+    except (Exception, SystemExit) as error:
+        raise UnavailableError(
+            f"env.id={identifier}: can't import {module}: {one_line(error)}; install it, or put its folder on PYTHONPATH"
+        ) from error
 
 
 def _load_plugins() -> list[str]:

@@ -216,6 +216,8 @@ class Member:
 
     def with_advice(self, error: StorageError) -> StorageError:
         """The error that ended the run, and what to do about it."""
+        if not self.run.directory.is_dir():
+            return StorageError(f"the run directory {printable(self.run.directory)} has vanished while it was trained")
         advice = f"Every saved checkpoint is intact; make room, then: rlrun resume {self.run.directory}"
         return StorageError(f"{error}. {advice}")
 

@@ -23,6 +23,7 @@ from rlrun.errors import EnvironmentFailure, ResumeError
 from rlrun.seeding import Stream
 
 Step = Callable[[Any], tuple[Any, Any, Any, Any, Any]]
+_NUMBERS = "fiub"  # kinds of dtype that become float32 as they are
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,8 +132,8 @@ class Environments:
         for index in self._live:
             try:
                 observation, reward, terminated, truncated, _ = steps[index](actions[index])
-                if observation.shape != shape:
-                    raise EnvironmentFailure(f"observation of shape {observation.shape}, its space says {shape}")
+                if observation.shape != shape or observation.dtype.kind not in _NUMBERS:
+                    raise EnvironmentFailure(_unlike(observation, shape))
                 newest[index][...] = observation
                 rewards[index] = reward = float(reward)
                 over = bool(terminated or truncated)
@@ -260,6 +261,12 @@ class Environments:
 def _said(error: BaseException) -> str:
     """One line for a failure: our own findings as they are, what the environment raised with its type."""
     return str(error) if isinstance(error, EnvironmentFailure) else one_line(error)
+
+
+def _unlike(observation: Any, shape: tuple[int, ...]) -> str:
+    if observation.shape != shape:
+        return f"observation of shape {observation.shape}, its space says {shape}"
+    return f"observation of dtype {observation.dtype}, which is no number"
 
 
 def _repeated(step: Step, times: int) -> Step:

@@ -172,6 +172,8 @@ def find(selector: str, outputs: Path) -> Path:
     if not matches:
         if os.path.isdir(wanted):
             raise ResumeError(f"{printable(wanted)} is not an rlrun run (it has no {_MANIFEST})")
+        if os.path.lexists(wanted):
+            raise ResumeError(f"{printable(wanted)} is a file, not a run; give the directory of the run")
         raise _no_run(wanted, names)
     some = ", ".join(printable(_identity(path)) for path in sorted(matches)[:5])
     more = f" and {len(matches) - 5} more" if len(matches) > 5 else ""

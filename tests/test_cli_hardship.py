@@ -348,7 +348,6 @@ def test_extending_past_a_limit_of_seconds(rlrun: Any, run: Run) -> None:
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["algo.learning_starts=0", "total_frames=100"], "algo.batch_size (128) leaves no update before total_frames"),
         (["algo.learning_starts=100", "total_frames=100", "algo.batch_size=9"], "algo.learning_starts (100) leaves"),
         (["algo.train_every=90000"], "algo.train_every (90000) leaves no update"),
         (["algo.weight_decay=0.1"], "algo.weight_decay is for adamw only; type algo.optimizer=adamw as well"),

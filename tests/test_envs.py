@@ -136,7 +136,7 @@ def register() -> Iterator[Callable[..., EnvConfig]]:
         ("LunarLander-v3", UnavailableError, 'pip install "gymnasium[box2d]"'),
         ("ALE/Pong-v5", UnavailableError, "install ale-py"),
         ("phys2d/CartPole-v1", UnavailableError, "jax"),
-        ("nowhere:Env-v0", UsageError, "may not name a module"),
+        ("nowhere:Env-v0", UsageError, "imports the module 'nowhere'"),
         (" CartPole-v1", UsageError, "expected a Gymnasium id such as CartPole-v1"),
         ("", UsageError, "expected a Gymnasium id"),
         ("../x", UsageError, "expected a Gymnasium id"),

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
 from rlrun.config import RunConfig
 from rlrun.config.settings import key_of
 from rlrun.errors import UsageError
+
+ALLOW_IMPORT = "env.allow_import"
 
 
 class Parser(argparse.ArgumentParser):
@@ -32,6 +36,27 @@ class Parser(argparse.ArgumentParser):
 def add_outputs(parser: argparse.ArgumentParser) -> None:
     """``--outputs DIR``, where runs are looked for."""
     parser.add_argument("--outputs", type=Path, default=Path("outputs"), metavar="DIR", help="folder of the runs")
+
+
+def take_imports(arguments: Sequence[str]) -> list[str]:
+    """The arguments without ``env.allow_import=MODULE,...``, which becomes the permission of this process.
+
+    It is no setting: a config can't hold it, so no file, checkpoint or run of somebody else can give it.
+
+    Raises:
+        UsageError: it names no module, or is given twice.
+    """
+    from rlrun import envs  # imports Gymnasium
+
+    typed = [text for text in arguments if text.lstrip("+").startswith(f"{ALLOW_IMPORT}=")]
+    if len(typed) > 1:
+        raise UsageError(f"{ALLOW_IMPORT} is given twice ({typed[0]} and {typed[1]}); write {ALLOW_IMPORT}=[A,B]")
+    modules = typed[0].partition("=")[2].removeprefix("[").removesuffix("]").split(",") if typed else []
+    wrong = [module for module in modules if not re.fullmatch(r"[^\W\d]\w*(\.[^\W\d]\w*)*", module)]
+    if wrong:
+        raise UsageError(f"{typed[0]}: {wrong[0]!r:.60} is not the name of a module; write {ALLOW_IMPORT}=MODULE")
+    envs.allow_imports(modules)
+    return [text for text in arguments if text not in typed]
 
 
 def integer(low: int, high: int) -> type[int]:

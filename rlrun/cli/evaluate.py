@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 from rlrun.checkpoint import find_damage
-from rlrun.cli.arguments import Parser, add_outputs, integer
+from rlrun.cli.arguments import Parser, add_outputs, integer, take_imports
 from rlrun.cli.output import counted, deliver_json, say, shown_number, shown_path
 from rlrun.cli.secrets import hidden_keys, remember_typed, retyped, scalar
 from rlrun.config import RunConfig, from_mapping, to_mapping
@@ -30,7 +30,7 @@ def main(arguments: list[str]) -> int:
     add("--returns", action="store_true", help="print the return of every episode, too")
     add("--json", action="store_true", help="print one JSON object")
     add_outputs(parser)
-    options = parser.parse_intermixed_args(arguments)
+    options = parser.parse_intermixed_args(take_imports(arguments))
     run = _with_secrets(Run.open(find(options.run, options.outputs)), options.secrets)
     best = run.checkpoints / "best.ckpt"
     checkpoint = options.checkpoint or ("best" if best.is_file() else "last")

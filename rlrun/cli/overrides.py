@@ -30,6 +30,7 @@ def check_overrides(texts: Sequence[str], groups: Mapping[str, Collection[str]],
     """
     parser = OverridesParser.create()
     seen: dict[str, str] = {}
+    swept = False
     checked: list[str] = []
     problems: list[str] = []
     for text in texts:
@@ -37,11 +38,16 @@ def check_overrides(texts: Sequence[str], groups: Mapping[str, Collection[str]],
             override = _parse(parser, text)
             _check_repetition(override, text, seen)
             _check_sweep(override, text, multirun)
+            swept |= override.is_sweep_override()
             checked += _rewrite(override, text, groups)
         except UsageError as problem:
             problems.append(str(problem))
     if problems:
         raise UsageError("\n".join(problems))
+    if multirun and not swept:
+        raise UsageError(
+            "-m is for settings with several values, and none has; give some, as in seed=1,2, or leave -m out"
+        )
     if "env.id" in seen and "env" not in seen:
         checked.append("env=gymnasium")
     return checked
@@ -66,6 +72,11 @@ def _parse(parser: OverridesParser, text: str) -> Override:
         return parser.parse_override(text)
     except HydraException:
         raise UsageError(_unparsed(key.lstrip("+"), value)) from None
+    except AttributeError:
+        if __debug__:
+            raise
+        advice = "Hydra can't parse braces and functions without its asserts; leave python -O (PYTHONOPTIMIZE) out"
+        raise UsageError(f"{text}: {advice}") from None
 
 
 def _unparsed(key: str, value: str) -> str:

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from rlrun import envstate, provenance
-from rlrun.cli.arguments import Parser, add_outputs
+from rlrun.cli.arguments import Parser, add_outputs, take_imports
 from rlrun.cli.output import say, shown_path
 from rlrun.cli.secrets import put, remember_typed, retyped, scalar
 from rlrun.config import PPOConfig, RunConfig, from_mapping, to_mapping
@@ -29,7 +29,7 @@ _FIXED = ("name", "outputs")  # no matter to what is computed, but the run's dir
 
 def main(arguments: list[str]) -> int:
     """Continue a run."""
-    options = _parser().parse_intermixed_args(arguments)
+    options = _parser().parse_intermixed_args(take_imports(arguments))
     remember_typed(options.overrides)
     for override in options.overrides:
         if "=" not in override:
@@ -62,9 +62,11 @@ def _resume_run(run: Run, options: Namespace) -> int:
     from rlrun.cli.live import choose_view
     from rlrun.cli.results import finish_run
     from rlrun.sweeps.jobs import check_device
+    from rlrun.sweeps.resources import spaces_of
     from rlrun.sweeps.runner import train_runs
 
     check_device(config)
+    spaces_of([config])  # now: an environment that can't be made is to change nothing on the disk
     _require_idle_sweep(run)
     with run.lock():  # only for as long as we write; another process may be training this run
         begun = run.manifest["status"] != "waiting"

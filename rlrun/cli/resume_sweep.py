@@ -48,7 +48,7 @@ def resume_sweep(directory: Path, overrides: Sequence[str], exact: bool, quiet: 
         if pairs:
             wanted = [config for _, config in pairs]
             check_batches(wanted, spaces_of(wanted))
-        if exact:
+        if exact and pairs:
             _require_exact(pairs)
         if pairs and not quiet:
             say_moving(*pairs[0])

@@ -15,7 +15,7 @@ import yaml
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 
-from rlrun.cli.arguments import Parser
+from rlrun.cli.arguments import Parser, take_imports
 from rlrun.cli.groups import check_is_folder, configs_directory, find_groups
 from rlrun.cli.output import deliver
 from rlrun.cli.overrides import check_overrides, is_multirun
@@ -45,7 +45,7 @@ _INFORMATION = ("all", "config", "defaults", "defaults-tree", "plugins", "search
 
 def main(arguments: list[str]) -> int:
     """Train, sweep, or show the config. Returns the exit code."""
-    options = _parser().parse_intermixed_args(arguments)
+    options = _parser().parse_intermixed_args(take_imports(arguments))
     if options.shell_completion:
         _call_hydra(["--shell-completion", *options.overrides], _Application(options))
         return 0

@@ -53,6 +53,9 @@ def from_dictconfig(composed: Any) -> RunConfig:
         key = getattr(error, "full_key", None) or "config"
         raise UsageError(f"{key}: {str(error).splitlines()[0]}") from error
     assert isinstance(values, dict)
+    env = values.get("env") or {}
+    if isinstance(env, dict) and "id" not in env:  # of an own file: it is to choose the environment, not a default
+        raise UsageError("env.id is missing; write env.id=VALUE")
     return from_mapping({str(key): value for key, value in values.items()})
 
 
@@ -116,7 +119,7 @@ def _build(schema: type[Any], values: Any, prefix: str, problems: list[str]) -> 
         siblings = [prefix + key for key in fields]
         algo = schema if prefix == "algo." else _algorithm(values)
         settings = leaves(to_mapping(RunConfig(algo=algo())))
-        problems += [f"unknown key '{key}'{nearest(key, siblings, settings)}" for key in unknown]
+        problems += [_unknown(key, nearest(key, siblings, settings)) for key in unknown]
     arguments: dict[str, Any] = {}
     for key, field in fields.items():
         if key not in values:
@@ -130,6 +133,12 @@ def _build(schema: type[Any], values: Any, prefix: str, problems: list[str]) -> 
             except ValueError as error:
                 problems.append(str(error))
     return schema(**arguments) if not problems else None
+
+
+def _unknown(key: str, hint: str) -> str:
+    if key == "env.allow_import":
+        return f"{key} is a permission, which no file can give; take it out there, and type it on the command line"
+    return f"unknown key '{key}'{hint}"
 
 
 def _algorithm(values: Mapping[str, Any]) -> type[Any]:

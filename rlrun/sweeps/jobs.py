@@ -20,6 +20,7 @@ from rlrun.errors import StorageError, UnavailableError, UsageError
 from rlrun.plain import read_yaml, reason_of
 from rlrun.provenance import is_secret_name, remember
 from rlrun.sweeps.resources import check_batches, check_memory, has_graphics_driver, spaces_of
+from rlrun.sweeps.room import check_room
 from rlrun.watchdog import watching
 
 NOT_TUNED = "none"
@@ -126,6 +127,7 @@ def check_jobs(jobs: Sequence[Job]) -> None:
         check_batches(configs, spaces)
     for outputs in {config.outputs for config in configs}:
         _check_outputs(Path(outputs))
+    check_room(configs, spaces)
     for config in {repr(config.env): config for config in configs}.values():
         with watching(config.env.id, config.env.step_timeout):
             envs.probe(config.env, config.seed)

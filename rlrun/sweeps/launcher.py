@@ -18,6 +18,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
+from rlrun import envs
 from rlrun.config import to_mapping
 from rlrun.errors import EnvironmentFailure, RlrunError
 from rlrun.interrupts import Interrupts
@@ -70,7 +71,13 @@ class _Worker:
             {"directory": str(run.directory), "config": to_mapping(run.config), "manifest": run.manifest}
             for run in batch.runs
         ]
-        request = {"parent": os.getpid(), "frames": batch.frames, "runs": runs, "secrets": secrets()}
+        request = {
+            "parent": os.getpid(),
+            "frames": batch.frames,
+            "imports": envs.allowed_imports(),
+            "secrets": secrets(),
+            "runs": runs,
+        }
         assert self.process.stdin is not None and self.process.stdout is not None
         self.output = self.process.stdout
         os.set_blocking(self.output.fileno(), False)

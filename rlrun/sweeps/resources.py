@@ -87,7 +87,7 @@ def bytes_of(config: RunConfig, spaces: envs.Spaces) -> tuple[str, int]:
         case PPOConfig(rollout_steps=steps, num_envs=num_envs):
             # The observation before and after each step, and once more in the shuffled batch, as the action is.
             key, rows = f"algo.rollout_steps={steps} with algo.num_envs={num_envs}", steps * num_envs
-            floats = 3 * spaces.observation_size + 2 * _action_size(spaces.action) + 6
+            floats = 3 * spaces.observation_size + 2 * action_size(spaces.action) + 6
     return key, 4 * rows * floats
 
 
@@ -106,7 +106,8 @@ def spaces_of(configs: Sequence[RunConfig]) -> Mapping[str, envs.Spaces]:
     return {key: envs.spaces(env) for key, env in {repr(config.env): config.env for config in configs}.items()}
 
 
-def _action_size(actions: envs.Actions) -> int:
+def action_size(actions: envs.Actions) -> int:
+    """Numbers in an action."""
     match actions:
         case envs.BoxActions(low=low):
             return len(low)
