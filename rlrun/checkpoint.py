@@ -21,6 +21,7 @@ import numpy as np
 import safetensors.numpy
 from safetensors import SafetensorError
 
+from rlrun import __version__
 from rlrun.errors import ResumeError, StorageError
 from rlrun.plain import open_regular, printable, reason_of, write_atomically
 
@@ -58,7 +59,7 @@ def save(path: Path, header: Tree, state: Tree) -> None:
     state_json = _to_json(_pack(state, "state", arrays))
     tensors = safetensors.numpy.save(arrays)
     sizes = {"state_bytes": len(state_json), "tensor_bytes": len(tensors)}
-    header_json = _to_json({"schema": SCHEMA, **sizes, "fields": _pack(header, "header", None)})
+    header_json = _to_json({"schema": SCHEMA, "rlrun": __version__, **sizes, "fields": _pack(header, "header", None)})
     if len(header_json) > _MAX_HEADER_BYTES:
         raise ValueError(f"a checkpoint header of {len(header_json)} bytes; put large values into the state")
     if len(state_json) > _MAX_STATE_BYTES:
@@ -175,9 +176,8 @@ def _read_preamble(path: Path, file: BinaryIO) -> Tree:
             return {**preamble, "fields": _unpack_tree(preamble["fields"], {})}
     except (KeyError, TypeError, ValueError, RecursionError, struct.error) as error:
         raise _malformed(path) from error
-    raise ResumeError(
-        f"{printable(path)} was written by a newer rlrun (schema {schema}, this one reads {SCHEMA}); upgrade rlrun"
-    )
+    writer = printable(f"rlrun {preamble.get('rlrun', '?')}")[:40]
+    raise ResumeError(f"{printable(path)} was written by {writer} (schema {schema}), this one reads {SCHEMA}; upgrade rlrun")
 
 
 def _malformed(path: Path) -> ResumeError:

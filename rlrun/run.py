@@ -35,7 +35,7 @@ SWEEPS, SWEEP_LIST = "sweeps", "sweep.json"
 SAME_BITS = "the same bits"
 """What run.json says under ``alone`` of a run whose bits do not depend on those it is trained with."""
 
-_MANIFEST, _CONFIG, _CHECKPOINTS = "run.json", "config.yaml", "checkpoints"
+MANIFEST, _CONFIG, _CHECKPOINTS = "run.json", "config.yaml", "checkpoints"
 _REQUIRED = {
     **dict.fromkeys(("id", "status", "created", "updated", "algo", "env", "env_id", "name", "device"), str),
     **dict.fromkeys(("seed", "total_frames", "frames"), int),
@@ -53,27 +53,32 @@ class Run:
     manifest: dict[str, Any]
 
     @classmethod
-    def create(cls, config: RunConfig, manifest: dict[str, Any], sweep: Path | None = None) -> Run:
+    def create(
+        cls, config: RunConfig, manifest: dict[str, Any], sweep: Path | None = None, directory: Path | None = None
+    ) -> Run:
         """Make ``<outputs>/<date>/<time>_<label>_s<seed>`` (or that name in ``sweep``) with config and manifest.
 
         Date and time are UTC; a clash gets a counter, never a shared directory. ``manifest`` adds to run.json. In a sweep it is
-        whoever makes many who sees to it that they are on the disk.
+        whoever makes many who sees to it that they are on the disk. ``directory`` is one that exists, for the run instead.
 
         Raises:
-            StorageError: the place can't be written to; nothing of the run is left there.
+            StorageError: the place can't be written to; nothing of a directory made for the run is left.
         """
         now = datetime.now(UTC)
         parent = Path(config.outputs, f"{now:%Y-%m-%d}") if sweep is None else sweep
         label = clean(config.name or f"{config.algo.name}_{config.env.name or config.env.id}")
         label = re.sub(r"[^A-Za-z0-9._-]+", "-", label)[:100]
-        directory = make_directory(parent, f"{now:%H%M%S}_{label}_s{config.seed}")
+        given = directory is not None
+        if directory is None:
+            directory = make_directory(parent, f"{now:%H%M%S}_{label}_s{config.seed}")
         run = cls(directory, config, clean(_first_manifest(directory, config, now) | manifest))
         try:
             _make_folder(directory / _CHECKPOINTS)
             write_atomically(directory / _CONFIG, to_yaml(clean(to_mapping(config))), durably=sweep is None)
             run._write(durably=sweep is None)  # last: a directory with a run.json is a run
         except StorageError:
-            shutil.rmtree(directory, ignore_errors=True)
+            if not given:
+                shutil.rmtree(directory, ignore_errors=True)
             raise
         return run
 
@@ -84,9 +89,9 @@ class Run:
         Raises:
             ResumeError: no run there, or one whose manifest or config is not what rlrun writes.
         """
-        if not os.path.lexists(directory / _MANIFEST):
+        if not os.path.lexists(directory / MANIFEST):
             if os.path.isdir(directory):
-                raise ResumeError(f"{printable(directory)} is not an rlrun run (it has no {_MANIFEST})")
+                raise ResumeError(f"{printable(directory)} is not an rlrun run (it has no {MANIFEST})")
             raise _no_run(str(directory), runs_in(directory.parent))
         manifest = _read_manifest(directory)
         if not os.path.lexists(directory / _CONFIG):
@@ -109,6 +114,10 @@ class Run:
         """Whether there is one to continue from, as far as names tell."""
         return any(self.checkpoints.glob("step_*.ckpt"))
 
+    def has_begun(self) -> bool:
+        """Whether to start it over would lose what was trained: it has come to a checkpoint, though that may be damaged now."""
+        return self.manifest["status"] == "finished" or any(self.checkpoints.glob("step_*.ckpt*"))
+
     def reread(self) -> None:
         """Take ``manifest`` anew from the disk, where another process wrote it. Raises ResumeError."""
         self.manifest = _read_manifest(self.directory)
@@ -125,7 +134,7 @@ class Run:
     def _write(self, durably: bool) -> None:
         self.manifest["updated"] = _timestamp(datetime.now(UTC))
         text = json.dumps(self.manifest, indent=2, allow_nan=False) + "\n"
-        write_atomically(self.directory / _MANIFEST, text.encode(), durably=durably)
+        write_atomically(self.directory / MANIFEST, text.encode(), durably=durably)
 
     @contextlib.contextmanager
     def lock(self) -> Iterator[None]:
@@ -162,7 +171,7 @@ def find(selector: str, outputs: Path) -> Path:
     wanted = selector.rstrip("/")
     if not wanted:
         raise UsageError("which run? give its directory, the beginning of its name, or latest")
-    if os.path.isdir(wanted) and os.path.lexists(os.path.join(wanted, _MANIFEST)):
+    if os.path.isdir(wanted) and os.path.lexists(os.path.join(wanted, MANIFEST)):
         return Path(wanted)
     names = {path: (path.name, _identity(path)) for path in _all_runs(outputs)}
     matches = [path for path, forms in names.items() if wanted in forms]
@@ -171,7 +180,7 @@ def find(selector: str, outputs: Path) -> Path:
         return matches[0]
     if not matches:
         if os.path.isdir(wanted):
-            raise ResumeError(f"{printable(wanted)} is not an rlrun run (it has no {_MANIFEST})")
+            raise ResumeError(f"{printable(wanted)} is not an rlrun run (it has no {MANIFEST})")
         if os.path.lexists(wanted):
             raise ResumeError(f"{printable(wanted)} is a file, not a run; give the directory of the run")
         raise _no_run(wanted, names)
@@ -222,13 +231,13 @@ def list_runs(outputs: Path) -> list[dict[str, Any]]:
 
 
 def _all_runs(outputs: Path) -> Iterator[Path]:
-    for parent in itertools.chain(_folders(outputs), _folders(outputs / SWEEPS)):
+    for parent in itertools.chain([outputs], _folders(outputs), _folders(outputs / SWEEPS)):
         yield from runs_in(parent)
 
 
 def runs_in(parent: Path) -> Iterator[Path]:
     """The directories of the runs directly in ``parent``."""
-    return (directory for directory in _folders(parent) if os.path.lexists(directory / _MANIFEST))
+    return (directory for directory in _folders(parent) if os.path.lexists(directory / MANIFEST))
 
 
 def _folders(parent: Path) -> list[Path]:
@@ -306,8 +315,8 @@ def _first_manifest(directory: Path, config: RunConfig, now: datetime) -> dict[s
 
 def _read_manifest(directory: Path) -> dict[str, Any]:
     """run.json with its fixed keys present and of their types, so that readers need not check again."""
-    manifest = read_json(directory / _MANIFEST)
-    path = printable(directory / _MANIFEST)
+    manifest = read_json(directory / MANIFEST)
+    path = printable(directory / MANIFEST)
     if not isinstance(manifest, dict):
         raise ResumeError(f"{path} is not the manifest of an rlrun run")
     for key, kind in _REQUIRED.items():
@@ -337,6 +346,16 @@ def make_directory(parent: Path, name: str) -> Path:
         if _make_folder(directory):
             return directory
     raise AssertionError("count() does not end")
+
+
+def claim_directory(directory: Path) -> None:
+    """Make ``directory`` if it does not exist. Raises StorageError."""
+    try:
+        directory.parent.mkdir(parents=True, exist_ok=True)
+        if not _make_folder(directory) and not directory.is_dir():
+            raise StorageError(f"run.dir={printable(directory)} is a file; choose another place")
+    except OSError as error:
+        raise StorageError(f"can't create run.dir={printable(directory)}: {reason_of(error)}") from error
 
 
 def _make_folder(directory: Path) -> bool:

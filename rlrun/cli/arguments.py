@@ -59,6 +59,30 @@ def take_imports(arguments: Sequence[str]) -> list[str]:
     return [text for text in arguments if text not in typed]
 
 
+def take_place(arguments: Sequence[str]) -> tuple[list[str], Path | None, bool]:
+    """The arguments without ``run.dir=DIR`` and ``resume=auto``, the directory, and whether to go on with what is in it.
+
+    They say where this command trains, not what: a run that is moved or resumed has no use for them.
+
+    Raises:
+        UsageError: given twice, without a value, or one without the other.
+    """
+    typed = {key: [text for text in arguments if text.startswith(f"{key}=")] for key in ("run.dir", "resume")}
+    for key, texts in typed.items():
+        if len(texts) > 1:
+            raise UsageError(f"{key} is given twice ({texts[0]} and {texts[1]}); keep one")
+    values = {key: texts[0].partition("=")[2].strip("'\"") for key, texts in typed.items() if texts}
+    resume, directory = values.get("resume", "never"), values.get("run.dir")
+    if resume not in ("auto", "never"):
+        raise UsageError(f"resume={resume} is not known; choices: auto, never")
+    if directory is not None and (not directory or "\0" in directory):
+        raise UsageError("run.dir has no value; write run.dir=DIR")
+    if resume == "auto" and directory is None:
+        raise UsageError("resume=auto goes on in a directory of your choice; type run.dir=DIR as well")
+    left = [text for text in arguments if text not in (*typed["run.dir"], *typed["resume"])]
+    return left, None if directory is None else Path(directory), resume == "auto"
+
+
 def integer(low: int, high: int) -> type[int]:
     """An argparse type: an integer from ``low`` to ``high``."""
 

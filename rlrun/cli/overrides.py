@@ -114,7 +114,7 @@ def _check_sweep(override: Override, text: str, multirun: bool) -> None:
 def _rewrite(override: Override, text: str, groups: Mapping[str, Collection[str]]) -> list[str]:
     key = override.key_or_group
     if key.startswith(_PLACES):
-        raise UsageError(f"{text}: rlrun makes its own run directories; use outputs=DIR")
+        raise UsageError(f"{text}: rlrun makes its own run directories; use outputs=DIR or run.dir=DIR")
     if key.startswith(_SWEEPING) and override.value() != "rlrun":
         raise UsageError(f"{text}: rlrun runs sweeps itself; leave {key} out")
     if key.startswith(("hydra.", "hydra/")) or override.package is not None:

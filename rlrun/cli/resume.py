@@ -6,8 +6,8 @@ A run directory may come from anyone, so its config is data: it and the settings
 from __future__ import annotations
 
 import dataclasses
+import functools
 import shlex
-from argparse import Namespace
 from collections.abc import Sequence
 from typing import Any
 
@@ -38,51 +38,58 @@ def main(arguments: list[str]) -> int:
     if sweep is not None:
         from rlrun.cli.resume_sweep import resume_sweep
 
-        return resume_sweep(sweep, options.overrides, options.require_exact, options.quiet, options.trust)
+        config_of = functools.partial(changed, overrides=options.overrides)
+        return resume_sweep(sweep, config_of, options.require_exact, options.quiet, options.trust)
     directory = find(options.run, options.outputs)
     run = Run.open(directory)
     if not options.trust:
         require_own(directory)
-    return _resume_run(run, options)
-
-
-def _resume_run(run: Run, options: Namespace) -> int:
     of_sweeps = [override for override in options.overrides if override.startswith("sweep.")]
     if of_sweeps:
         raise UsageError(f"{' '.join(of_sweeps)}: for sweeps only, and {shown_path(run.directory)} is one run")
     config = changed(run, options.overrides)
+    return resume_run(run, config, options.overrides, options.require_exact, options.quiet)
+
+
+def resume_run(run: Run, config: RunConfig, overrides: Sequence[str], exact: bool, quiet: bool) -> int:
+    """Go on with a run by ``config``, which may differ from its own where it may. Returns the exit code.
+
+    Raises:
+        ResumeError: it can't go on, or, if ``exact``, not exactly; ``overrides`` are what to repeat in the advice.
+    """
     if run.manifest["status"] == "finished":
         if not extends(run, config):
             say(_already_complete(run))
             return 0
-        _refuse_reached(run, config, options.overrides)
-    if options.require_exact:
+        _refuse_reached(run, config, overrides)
+    if exact:
         require_exact(run, config)
 
     from rlrun.cli.live import choose_view
     from rlrun.cli.results import finish_run
     from rlrun.sweeps.jobs import check_device
-    from rlrun.sweeps.resources import spaces_of
+    from rlrun.sweeps.resources import check_memory, spaces_of
     from rlrun.sweeps.runner import train_runs
 
     check_device(config)
-    spaces_of([config])  # now: an environment that can't be made is to change nothing on the disk
+    # Now: what can't be made, or does not fit into memory, is to change nothing on the disk.
+    check_memory(config, spaces_of([config])[repr(config.env)])
     _require_idle_sweep(run)
     with run.lock():  # only for as long as we write; another process may be training this run
         begun = run.manifest["status"] != "waiting"
         if begun:
             _require_checkpoint(run)
         if config != run.config:
-            if not options.quiet:
+            if not quiet:
                 say_moving(run, config)
             extend(run, config)
-    view = choose_view(options.quiet)
+    view = choose_view(quiet)
     try:
         with Interrupts() as interrupts:
             (outcome,) = train_runs([run], view, interrupts, resume=begun)
     except UsageError as error:  # what was typed has been checked: it is what the run's config asks for
         raise ResumeError(f"{shown_path(run.directory / 'config.yaml')}: {error}") from error
-    return finish_run(outcome.run, outcome.status, outcome.error, outcome.signal, options.quiet)
+    return finish_run(outcome.run, outcome.status, outcome.error, outcome.signal, quiet)
 
 
 def _parser() -> Parser:
@@ -119,14 +126,24 @@ def changed(run: Run, overrides: Sequence[str]) -> RunConfig:
     for key, value in typed.items():
         put(values, key, value)
     config = from_mapping(values)
-    after = to_mapping(config)
-    forbidden = forbidden_changes(to_mapping(before), after)
-    forbidden += [f"{key}: {known[key]} -> {after[key]}" for key in _FIXED if after[key] != known[key]]
+    _refuse_changes(before, config)
+    return config
+
+
+def replaced(run: Run, config: RunConfig) -> RunConfig:
+    """``config`` in place of the run's own. Raises ResumeError for what may not change."""
+    _refuse_changes(run.config, from_mapping(provenance.clean(to_mapping(config))))  # secrets are not stored
+    return config
+
+
+def _refuse_changes(before: RunConfig, after: RunConfig) -> None:
+    old, new = to_mapping(before), to_mapping(after)
+    forbidden = forbidden_changes(old, new)
+    forbidden += [f"{key}: {old[key]} -> {new[key]}" for key in _FIXED if old[key] != new[key]]
     if forbidden:
         raise ResumeError("\n".join(f"{line} can't change on resume; start a new run for it" for line in forbidden))
-    if config.total_frames < run.config.total_frames:
-        raise ResumeError(f"total_frames: {run.config.total_frames} -> {config.total_frames} is less; it can only grow")
-    return config
+    if after.total_frames < before.total_frames:
+        raise ResumeError(f"total_frames: {before.total_frames} -> {after.total_frames} is less; it can only grow")
 
 
 def _already_complete(run: Run) -> str:

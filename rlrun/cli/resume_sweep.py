@@ -9,7 +9,7 @@ from pathlib import Path
 from rlrun.checkpoint_folder import CheckpointFolder
 from rlrun.cli.output import counted, say, shown_path
 from rlrun.cli.results import finish_sweep
-from rlrun.cli.resume import changed, extend, extends, reached_limits, require_exact, say_moving
+from rlrun.cli.resume import extend, extends, reached_limits, require_exact, say_moving
 from rlrun.cli.sweep_view import choose_sweep_view
 from rlrun.config import RunConfig
 from rlrun.errors import ResumeError, RlrunError
@@ -21,8 +21,10 @@ from rlrun.sweeps.summary import save_summary
 from rlrun.sweeps.sweep import opened_sweep, places_of, plan_sweep, train_sweep
 
 
-def resume_sweep(directory: Path, overrides: Sequence[str], exact: bool, quiet: bool, trust: bool = False) -> int:
-    """Train the unfinished runs of a sweep, and finished ones that ``overrides`` extend. Returns the exit code.
+def resume_sweep(
+    directory: Path, config_of: Callable[[Run], RunConfig], exact: bool, quiet: bool, trust: bool = False
+) -> int:
+    """Train the unfinished runs of a sweep, and finished ones that their new config extends. Returns the exit code.
 
     Raises:
         LockedError: the sweep, or one of its runs, is being trained.
@@ -31,7 +33,7 @@ def resume_sweep(directory: Path, overrides: Sequence[str], exact: bool, quiet: 
     with opened_sweep(directory) as (sweep, held):
         for place in [] if trust else [directory, *(run.directory for run in sweep.runs)]:
             require_own(place)
-        configs = [changed(run, overrides) for run in sweep.runs]
+        configs = [config_of(run) for run in sweep.runs]
         pairs = [(run, config) for run, config in zip(sweep.runs, configs, strict=True) if _is_left(run, config)]
         view = choose_sweep_view(quiet)
         left = [run for run, _ in pairs]

@@ -15,10 +15,11 @@ import yaml
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 
-from rlrun.cli.arguments import Parser, take_imports
+from rlrun.cli.arguments import Parser, take_imports, take_place
 from rlrun.cli.groups import check_is_folder, configs_directory, find_groups
 from rlrun.cli.output import deliver
 from rlrun.cli.overrides import check_overrides, is_multirun
+from rlrun.cli.place import begun_run, begun_sweep, go_on, go_on_with_sweep, start_run
 from rlrun.cli.secrets import remember_typed
 from rlrun.config import composition_errors, to_mapping
 from rlrun.config.settings import nearest
@@ -33,6 +34,7 @@ from rlrun.sweeps.runner import create_run, train_runs
 _EXAMPLES = """examples:
   rlrun algo=ppo env=pendulum seed=3 algo.learning_rate=1e-3
   rlrun experiment=tutorial_dqn
+  rlrun run.dir=runs/a resume=auto       start in runs/a, or go on there: for schedulers that queue a job again
   rlrun env.id=CartPole-v1               any installed Gymnasium environment
   rlrun -m seed=1,2,3 network=small,large
   rlrun algo=ppo --cfg job               print the settings and stop
@@ -45,7 +47,8 @@ _INFORMATION = ("all", "config", "defaults", "defaults-tree", "plugins", "search
 
 def main(arguments: list[str]) -> int:
     """Train, sweep, or show the config. Returns the exit code."""
-    options = _parser().parse_intermixed_args(take_imports(arguments))
+    arguments, directory, resume = take_place(take_imports(arguments))
+    options = _parser().parse_intermixed_args(arguments)
     if options.shell_completion:
         _call_hydra(["--shell-completion", *options.overrides], _Application(options))
         return 0
@@ -54,7 +57,7 @@ def main(arguments: list[str]) -> int:
     directories = [*([options.config_dir] if options.config_dir else []), configs_directory()]
     multirun = options.multirun or is_multirun(options.overrides)
     overrides = check_overrides(options.overrides, find_groups(directories), multirun)
-    application = _Application(options)
+    application = _Application(options, directory, resume)
     _call_hydra([*_hydra_flags(options), *overrides], application)
     return application.exit_code
 
@@ -62,8 +65,10 @@ def main(arguments: list[str]) -> int:
 class _Application:
     """What Hydra calls with what it composed."""
 
-    def __init__(self, options: Namespace) -> None:
+    def __init__(self, options: Namespace, directory: Path | None = None, resume: bool = False) -> None:
+        """``directory``: where to train, if not in a new one, and whether to ``resume`` what is there."""
         self.exit_code = 0
+        self._directory, self._resume = directory, resume
         self._quiet, self._show_config, self._part = options.quiet, options.cfg == "job", options.package
         register(self.run_sweep)
 
@@ -76,13 +81,18 @@ class _Application:
         if self._show_config:
             deliver(to_yaml(clean(_part_of(to_mapping(job.config), self._part))).decode())
             return
+        begun = begun_run(self._directory, self._resume, job) if self._directory else None
+        if begun is not None:
+            self.exit_code = go_on(begun, job, self._quiet)
+            return
         check_jobs([job])
         from rlrun.cli.live import choose_view
         from rlrun.cli.results import finish_run
 
         view = choose_view(self._quiet)
         with Interrupts() as interrupts:  # before the run exists: importing torch alone takes seconds
-            (outcome,) = train_runs([create_run(job)], view, interrupts)
+            run = start_run(self._directory, job) if self._directory else create_run(job)
+            (outcome,) = train_runs([run], view, interrupts)
         self.exit_code = finish_run(outcome.run, outcome.status, outcome.error, outcome.signal, self._quiet)
 
     def run_sweep(self, jobs: list[Job]) -> None:
@@ -92,7 +102,10 @@ class _Application:
         from rlrun.sweeps.batches import Place
         from rlrun.sweeps.sweep import new_sweep, train_sweep
 
-        with Interrupts() as interrupts, new_sweep(jobs) as (sweep, held):
+        if self._directory and begun_sweep(self._directory, self._resume, jobs):
+            self.exit_code = go_on_with_sweep(self._directory, jobs, self._quiet)
+            return
+        with Interrupts() as interrupts, new_sweep(jobs, self._directory) as (sweep, held):
             train_sweep(sweep, [Place(run) for run in sweep.runs], choose_sweep_view(self._quiet), interrupts, held)
         self.exit_code = finish_sweep(sweep, interrupts.signal, self._quiet)
 

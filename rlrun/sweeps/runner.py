@@ -19,8 +19,10 @@ if TYPE_CHECKING:
     from rlrun.view import Outcome, View
 
 
-def create_run(job: Job, sweep: Path | None = None, number: int = 1, jobs: int = 1) -> Run:
-    """The run of a job on disk, with where its settings came from. Raises StorageError.
+def create_run(
+    job: Job, sweep: Path | None = None, number: int = 1, jobs: int = 1, directory: Path | None = None
+) -> Run:
+    """The run of a job on disk, with where its settings came from; in ``directory`` if that is given. Raises StorageError.
 
     In a sweep, of which it is one of ``jobs``, it waits, and it is on the disk only after an ``os.sync``.
     """
@@ -31,7 +33,7 @@ def create_run(job: Job, sweep: Path | None = None, number: int = 1, jobs: int =
     }
     if sweep is not None:
         manifest |= {"status": "waiting", "sweep": sweep.name, "job": number, "jobs": jobs}
-    return Run.create(job.config, manifest, sweep)
+    return Run.create(job.config, manifest, sweep, directory)
 
 
 def _without_secret(override: str) -> str:

@@ -6,8 +6,8 @@ import os
 import re
 import shutil
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,7 +18,7 @@ from rlrun.errors import ResumeError, StorageError
 from rlrun.interrupts import Interrupts
 from rlrun.locks import lock
 from rlrun.provenance import clean
-from rlrun.run import SWEEPS, Run, make_directory, runs_in
+from rlrun.run import SWEEP_LIST, SWEEPS, Run, make_directory, runs_in
 from rlrun.sweeps.batches import Batch, Place, common_frames, plan
 from rlrun.sweeps.jobs import Job
 from rlrun.sweeps.launcher import Launcher, SweepView
@@ -44,24 +44,61 @@ class Sweep:
 
 
 @contextmanager
-def new_sweep(jobs: Sequence[Job]) -> Iterator[tuple[Sweep, int]]:
-    """Make the directory of checked jobs with all their runs, waiting, and hold its lock, whose descriptor is given, too.
+def new_sweep(jobs: Sequence[Job], directory: Path | None = None) -> Iterator[tuple[Sweep, int]]:
+    """Make a directory of checked jobs with all their runs, waiting, and hold its lock, whose descriptor is given, too.
+
+    ``directory``: one of the user's choice, which has no sweep yet.
 
     Raises:
-        StorageError: it can't be written; then nothing is left of it.
+        StorageError: it can't be written; then nothing is left of a directory that was made for it.
+        ResumeError: another process has put a sweep there meanwhile.
     """
-    directory = make_directory(Path(jobs[0].config.outputs, SWEEPS), _name([job.config for job in jobs]))
+    given = directory is not None
+    if directory is None:
+        directory = make_directory(Path(jobs[0].config.outputs, SWEEPS), _name([job.config for job in jobs]))
     with lock(directory, "sweep") as held:
         try:
+            if (directory / SWEEP_LIST).exists():
+                raise ResumeError(f"another process has made a sweep in {directory} meanwhile; try again")
             save_summary(directory, [], {}, None)  # first: now it is a sweep, though its runs are still to come
-            runs = [create_run(job, directory, number, len(jobs)) for number, job in enumerate(jobs, 1)]
-            os.sync()  # once, where each run would take a fiftieth of a second
-            sweep = Sweep(directory, runs)
+            sweep = Sweep(directory, _create_runs(directory, jobs, {}))
             save_summary(directory, sweep.runs, sweep.errors, None)
         except BaseException:
-            shutil.rmtree(directory, ignore_errors=True)
+            if not given:
+                shutil.rmtree(directory, ignore_errors=True)
             raise
         yield sweep, held
+
+
+def _create_runs(directory: Path, jobs: Sequence[Job], existing: Mapping[int, Run]) -> list[Run]:
+    """The runs of all jobs, by their number; those that do not exist are made."""
+    runs = [
+        existing.get(number) or create_run(job, directory, number, len(jobs)) for number, job in enumerate(jobs, 1)
+    ]
+    os.sync()  # once, where each run would take a fiftieth of a second
+    return runs
+
+
+def complete_sweep(directory: Path, jobs: Sequence[Job]) -> None:
+    """Make the runs that the sweep in ``directory`` lacks: who began to make it may have been killed.
+
+    Raises:
+        LockedError: it is being trained.
+        ResumeError: it is of more jobs.
+        StorageError: it can't be written.
+    """
+    with lock(directory, "sweep"):
+        places = sorted(runs_in(directory))
+        existing: dict[int, Run] = {}
+        for place in places:
+            with suppress(ResumeError):  # what can't be opened will be told
+                run = Run.open(place)
+                existing[job_number(run)] = run
+        counts = {run.manifest.get("jobs") for run in existing.values()} | {len(jobs)}
+        if len(counts) > 1 or len(places) > len(jobs):
+            raise ResumeError(f"the sweep in {directory} has another number of jobs than the {len(jobs)} typed")
+        if len(places) < len(jobs):
+            _create_runs(directory, jobs, existing)
 
 
 @contextmanager

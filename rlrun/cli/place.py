@@ -1,0 +1,89 @@
+"""``run.dir=DIR``: a run or sweep in a directory of the user's choice; with ``resume=auto`` the same command goes on with it.
+
+So a job that a scheduler stops and queues again needs no more than its own command.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from rlrun.cli.output import shown_path
+from rlrun.cli.resume import replaced, resume_run
+from rlrun.errors import ResumeError
+from rlrun.locks import lock
+from rlrun.run import MANIFEST, SWEEP_LIST, Run, claim_directory, require_own
+from rlrun.sweeps.jobs import Job, check_jobs
+from rlrun.sweeps.runner import create_run
+from rlrun.sweeps.sweep import complete_sweep, job_number
+
+
+def begun_run(directory: Path, resume: bool, job: Job) -> Run | None:
+    """The run of this job in ``directory`` that is to be gone on with; None if it is to be started there.
+
+    Raises:
+        ResumeError: not ``resume``, but there is one; it is a sweep, or a run of another config.
+    """
+    if os.path.lexists(directory / SWEEP_LIST):
+        raise ResumeError(f"run.dir={shown_path(directory)} holds a sweep; type -m and what it sweeps over")
+    if not os.path.lexists(directory / MANIFEST):
+        return None
+    _require_resume(directory, resume, "run")
+    run = Run.open(directory)
+    require_own(directory)
+    replaced(run, job.config)
+    return run if run.has_begun() else None
+
+
+def start_run(directory: Path, job: Job) -> Run:
+    """A new run in ``directory``, in place of one that never came to a checkpoint.
+
+    Raises:
+        LockedError: another process trains there.
+        ResumeError: another process has begun there meanwhile.
+        StorageError: it can't be written.
+    """
+    claim_directory(directory)
+    with lock(directory):
+        if os.path.lexists(directory / MANIFEST) and Run.open(directory).has_begun():
+            raise ResumeError(f"another process has begun a run in {shown_path(directory)} meanwhile; try again")
+        return create_run(job, directory=directory)
+
+
+def go_on(run: Run, job: Job, quiet: bool) -> int:
+    """Finish a run by the config of ``job``. Returns the exit code."""
+    return resume_run(run, replaced(run, job.config), (), exact=False, quiet=quiet)
+
+
+def begun_sweep(directory: Path, resume: bool, jobs: Sequence[Job]) -> bool:
+    """Whether there is a sweep in ``directory`` that is to be gone on with; then it has the runs of all jobs.
+
+    Raises:
+        ResumeError: not ``resume``, but there is one; it is a run, or of other jobs.
+    """
+    if os.path.lexists(directory / MANIFEST):
+        raise ResumeError(f"run.dir={shown_path(directory)} holds a single run; leave -m out")
+    if not os.path.lexists(directory / SWEEP_LIST):
+        claim_directory(directory)
+        return False
+    _require_resume(directory, resume, "sweep")
+    require_own(directory)
+    complete_sweep(directory, jobs)
+    return True
+
+
+def go_on_with_sweep(directory: Path, jobs: Sequence[Job], quiet: bool) -> int:
+    """Finish a sweep by the configs of ``jobs``. Returns the exit code."""
+    from rlrun.cli.resume_sweep import resume_sweep
+
+    return resume_sweep(
+        directory, lambda run: replaced(run, jobs[job_number(run) - 1].config), exact=False, quiet=quiet
+    )
+
+
+def _require_resume(directory: Path, resume: bool, what: str) -> None:
+    if not resume:
+        raise ResumeError(
+            f"run.dir={shown_path(directory)} holds a {what} already; type resume=auto to go on with it, or choose another place"
+        )
