@@ -74,7 +74,7 @@ class _Application:
         if of_sweeps:
             raise UsageError(f"{', '.join(of_sweeps)}: for sweeps only; add -m, or leave it out")
         if self._show_config:
-            deliver(to_yaml(clean(_part_of(to_mapping(job.config), self._part))).decode())
+            deliver(to_yaml(_part_of(clean(to_mapping(job.config)), self._part)).decode())
             return
         check_jobs([job])
         from rlrun.cli.live import choose_view
