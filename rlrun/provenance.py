@@ -19,8 +19,8 @@ HIDDEN = "***"
 """What is written in place of a secret."""
 _SECRET_NAME = re.compile("KEY|TOKEN|SECRET|PASSWORD|PASSWD|CREDENTIAL|^WANDB_|^AWS_", re.IGNORECASE)
 _SHORTEST_SECRET = 6  # shorter values of such variables are words like "auto" that a config may well contain
-
-
+_FREE_KEYS = "kwargs"
+"""The part of a config whose keys are the user's: there a name tells a secret."""
 _typed_secrets: set[str] = set()
 
 
@@ -51,11 +51,14 @@ def clean(value: Any) -> Any:
     """``value`` fit to be written where others read: no secrets of the environment or typed ones, no nan, no infinity."""
     hidden = secrets()
 
-    def cleaned(item: Any) -> Any:
+    def cleaned(item: Any, free: bool = False) -> Any:
         if isinstance(item, dict):
-            return {key: HIDDEN if _holds_secret(key, entry) else cleaned(entry) for key, entry in item.items()}
+            return {
+                key: HIDDEN if free and _holds_secret(key, entry) else cleaned(entry, free or key == _FREE_KEYS)
+                for key, entry in item.items()
+            }
         if isinstance(item, list | tuple):
-            return [cleaned(entry) for entry in item]
+            return [cleaned(entry, free) for entry in item]
         if isinstance(item, float) and not math.isfinite(item):
             return None
         if isinstance(item, str):

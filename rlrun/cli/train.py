@@ -79,7 +79,7 @@ class _Application:
         if of_sweeps:
             raise UsageError(f"{', '.join(of_sweeps)}: for sweeps only; add -m, or leave it out")
         if self._show_config:
-            deliver(to_yaml(clean(_part_of(to_mapping(job.config), self._part))).decode())
+            deliver(to_yaml(_part_of(clean(to_mapping(job.config)), self._part)).decode())
             return
         begun = begun_run(self._directory, self._resume, job) if self._directory else None
         if begun is not None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from rlrun.errors import RlrunError, StorageError, as_storage_error, internal_error
 from rlrun.interrupts import Interrupts
 from rlrun.plain import printable, write_atomically
-from rlrun.provenance import clean
+from rlrun.provenance import HIDDEN, clean, is_secret_name
 from rlrun.run import UNENDED, Run
 
 if TYPE_CHECKING:
@@ -38,8 +38,8 @@ def create_run(
 
 def _without_secret(override: str) -> str:
     """``key=***`` for a key that names a secret, however short what was typed is."""
-    key, _, value = override.partition("=")
-    return f"{key}={clean({key.rpartition('.')[2]: value}).popitem()[1]}"
+    key = override.partition("=")[0]
+    return f"{key}={HIDDEN}" if is_secret_name(key.rpartition(".")[2]) else override
 
 
 def train_runs(

@@ -157,7 +157,7 @@ def _cell(value: Any) -> Any:
     if not isinstance(value, str):
         return value
     value = printable(value)  # first: a spreadsheet looks behind a tab
-    if not value.startswith(("=", "+", "-", "@")):
+    if not value.lstrip().startswith(("=", "+", "-", "@")):
         return value
     try:
         float(value)

@@ -58,18 +58,18 @@ class Guarded:
 @pytest.fixture(scope="module")
 def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guarded]:
     watched = Guarded(tmp_path_factory.mktemp("guarded"))
+    watched.run("first imports, and the compiler of the C library", *commands(watched.directory()))
     yield watched
     assert watched.process.stdin is not None
     watched.process.stdin.close()
     assert watched.process.wait(60) == 0
 
 
-def commands(directory: Path) -> list[list[str]]:
+def commands(directory: Path, which: str = "best") -> list[list[str]]:
     return [
         ["ls"],
         ["ls", "--json"],
-        ["eval", str(directory), "--episodes", "1"],
-        ["eval", str(directory), "--episodes", "1", "--checkpoint", "last"],
+        ["eval", str(directory), "--episodes", "1", "--checkpoint", which],
         ["resume", str(directory), "total_frames=410", "evaluation.episodes=1"],
     ]
 
@@ -85,13 +85,9 @@ def state_of(folder: Path) -> dict[str, str]:
 
 def test_the_watch_sees(guarded: Guarded) -> None:
     """A good run does nothing that is noted; and what must be noted is."""
-    directory = guarded.directory()
-    answer = guarded.run("good", *commands(directory))
-    assert [got["code"] for got in answer["answers"]] == [0] * 5, answer
-    compiler = ("subprocess.Popen", "ctypes.dlopen", f"os.mkdir '{Path.home() / '.cache'}")
-    assert [line for line in answer["noted"] if not line.startswith(compiler)] == []
-    again = guarded.run("good again", *commands(guarded.directory()))
-    assert again["noted"] == []
+    answer = guarded.run("good", *commands(guarded.directory()))
+    assert [got["code"] for got in answer["answers"]] == [0] * 4, answer
+    assert answer["noted"] == []
     answer = guarded.run(
         "elsewhere", ["-q", f"outputs={guarded.place / 'elsewhere'}", "total_frames=600", "algo.learning_starts=100"]
     )
@@ -105,29 +101,31 @@ GROUPS = sorted({name.partition(":")[0] for name in ATTACKS})
 
 @pytest.mark.parametrize("group", GROUPS)
 def test_nothing_runs_and_nothing_outside_is_touched(group: str, guarded: Guarded) -> None:
-    for name in (name for name in ATTACKS if name.partition(":")[0] == group):
+    for number, name in enumerate(name for name in ATTACKS if name.partition(":")[0] == group):
         directory = guarded.directory()
         ATTACKS[name](directory, guarded.outside)
         before = state_of(guarded.outside)
-        answer = guarded.run(name, *commands(directory))
+        answer = guarded.run(name, *commands(directory, ("best", "last")[number % 2]))
         assert answer["noted"] == [], name
         assert state_of(guarded.outside) == before, name
         assert sorted(path.name for path in guarded.place.iterdir()) == ["outputs", "outside"], name
         assert answer["megabytes"] < MOST_MEGABYTES, name
         for got in answer["answers"]:
-            check_answer(name, got)
+            assert got["code"] in codes_of(name, got["arguments"][0]), f"{name}: {got}"
+            check_words(name, got)
 
 
 def codes_of(name: str, command: str) -> set[int]:
     """The exit codes that may come of an attack: 4, 5 for what can't be held or locked, or 0 if it can be ignored."""
     if command == "ls" or name in HARMLESS:
         return {0}
+    if name == "env.id: 'evilmod/Foo-v0'":
+        return {3, 4}  # as for any environment whose package is not installed
     return {4, 5} if name.startswith(REFUSED) else {0, 4, 5}
 
 
-def check_answer(name: str, got: dict[str, Any]) -> None:
+def check_words(name: str, got: dict[str, Any]) -> None:
     where = f"{name}: {got}"
-    assert got["code"] in codes_of(name, got["arguments"][0]), where
     lines = got["err"].splitlines()
     assert all(line.startswith("rlrun: error: ") for line in lines), where
     assert bool(lines) == (got["code"] != 0), where
