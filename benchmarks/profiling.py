@@ -43,7 +43,7 @@ FUNCTIONS: dict[str, tuple[str, ...]] = {
         "rlrun.training:Loop._log",
         "rlrun.training:Loop._record_episodes",
     ),
-    "disk": ("rlrun.metrics:Recorder.flush", "rlrun.checkpoint:CheckpointFolder.save", "rlrun.run:Run.update"),
+    "disk": ("rlrun.metrics:Recorder.flush", "rlrun.checkpoint_folder:CheckpointFolder.save", "rlrun.run:Run.update"),
     ROOT: ("rlrun.training:Loop.run",),
 }
 """Each category and its functions, ``module:name``. A function imported by name is timed where it is looked up."""

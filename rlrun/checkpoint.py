@@ -177,7 +177,9 @@ def _read_preamble(path: Path, file: BinaryIO) -> Tree:
     except (KeyError, TypeError, ValueError, RecursionError, struct.error) as error:
         raise _malformed(path) from error
     writer = printable(f"rlrun {preamble.get('rlrun', '?')}")[:40]
-    raise ResumeError(f"{printable(path)} was written by {writer} (schema {schema}), this one reads {SCHEMA}; upgrade rlrun")
+    raise ResumeError(
+        f"{printable(path)} was written by {writer} (schema {schema}), this one reads {SCHEMA}; upgrade rlrun"
+    )
 
 
 def _malformed(path: Path) -> ResumeError:

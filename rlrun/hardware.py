@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+import platform
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from threadpoolctl import threadpool_limits
+from threadpoolctl import threadpool_info, threadpool_limits
 
 from rlrun.config import RunConfig
 from rlrun.errors import UnavailableError
@@ -42,6 +43,20 @@ class Hardware:
         if not self.kernels:
             return "torch"
         return "numpy and C" if self.native else "numpy"
+
+    def numerics(self) -> dict[str, str]:
+        """What the bits depend on besides versions, processor and settings: the code that these libraries choose here."""
+        libraries = [info for info in threadpool_info() if "numpy" in info["filepath"]]  # torch may have brought another
+        facts = {
+            "libc": " ".join(platform.libc_ver()),
+            "numpy_simd": " ".join(np.show_config(mode="dicts")["SIMD Extensions"]["found"]),  # type: ignore[call-overload, index]
+            "blas": ", ".join(f"{info['internal_api']} {info.get('architecture')}" for info in libraries),
+        }
+        if not self.kernels:
+            facts["torch_cpu"] = torch.backends.cpu.get_cpu_capability()
+        if self.device != "cpu":
+            facts["gpu"] = f"{torch.cuda.get_device_name(self.device)}, CUDA {torch.version.cuda}"
+        return facts
 
     def place(self, array: np.ndarray[Any, Any]) -> Any:
         """An array as this implementation computes with it: itself, or a tensor on the device."""

@@ -140,7 +140,7 @@ class Member:
         if resumed:
             note = note or dependence(manifest)
             reasons += other_population(manifest, population["size"], note)
-            reasons += [*self.moved, *differences(manifest), *(earlier if isinstance(earlier, list) else [])]
+            reasons += [*self.moved, *differences(manifest, facts["numerics"]), *(earlier if isinstance(earlier, list) else [])]
         reasons = list(dict.fromkeys(reasons))
         self.run.update(
             status="running",

@@ -109,10 +109,19 @@ def machine() -> dict[str, Any]:
     return {"host": platform.node(), "system": platform.platform(), "processor": processor, "cores": os.cpu_count()}
 
 
-def differences(manifest: Mapping[str, Any]) -> list[str]:
-    """Reasons why a run that continues here and now may differ from one that was never stopped."""
-    then = manifest.get("machine")
-    processor = then.get("processor") if isinstance(then, dict) else None
-    now = {"library versions": versions(), "processor": machine()["processor"]}
-    before = {"library versions": manifest.get("versions"), "processor": processor}
-    return [f"other {name} than it began with" for name in now if now[name] != before[name]]
+def differences(manifest: Mapping[str, Any], numerics: Mapping[str, str]) -> list[str]:
+    """Reasons why a run that continues here and now may differ from one that was never stopped: ``what: then -> now``.
+
+    ``numerics``: what its bits depend on besides, as ``Hardware.numerics`` gives it.
+    """
+    then = {name: manifest[name] if isinstance(manifest.get(name), dict) else {} for name in ("versions", "machine")}
+    before = then["versions"] | {"processor": then["machine"].get("processor")}
+    now = versions() | {"processor": machine()["processor"]}
+    stored = manifest.get("numerics")
+    if isinstance(stored, dict):  # a run that has not begun has none
+        before, now = before | stored, now | numerics
+    return [
+        f"{name}: {before.get(name)} -> {now.get(name)}"
+        for name in dict.fromkeys([*before, *now])
+        if before.get(name) != now.get(name)
+    ]

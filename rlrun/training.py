@@ -174,7 +174,11 @@ class Loop:
 
     def _begin(self, resume: bool) -> None:
         implementation = self.hardware.path
-        facts = {"device": str(self.hardware.device), "implementation": implementation}
+        facts = {
+            "device": self.hardware.device,
+            "implementation": implementation,
+            "numerics": self.hardware.numerics(),
+        }
         size, first = len(self.members), self.members[0].run.directory.name
         note = population_note(self.config, size)
         for agent in list(self.active):

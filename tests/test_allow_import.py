@@ -69,7 +69,7 @@ def test_only_what_is_typed_and_only_for_this_command(rlrun: Any, canary: Path, 
     for command in (["eval", "latest", "--episodes", "1"], ["resume", "latest", more, "-q"]):
         files = {file: file.read_bytes() for file in run.directory.rglob("*") if file.is_file()}
         answer = rlrun(*command)
-        assert answer.code == 2 and "type env.allow_import=mine.parts" in answer.errors[0]
+        assert answer.code == 4 and "type env.allow_import=mine.parts" in answer.errors[0]
         assert not imported(canary)
         assert files == {file: file.read_bytes() for file in run.directory.rglob("*") if file.is_file()}
         assert rlrun(*command, ALLOWED).code == 0 and imported(canary)
@@ -82,7 +82,7 @@ def test_workers_of_a_sweep_are_told(rlrun: Any, canary: Path, workplace: Path) 
     assert rlrun("-m", *settings, "seed=1,2", ALLOWED).code == 0 and imported(canary)
     sweep = only_sweep(workplace)
     assert statuses(sweep) == ["finished"] * 2
-    assert rlrun("resume", "-q", str(sweep), "total_frames=700").code == 2 and not imported(canary)
+    assert rlrun("resume", "-q", str(sweep), "total_frames=700").code == 9 and not imported(canary)
     assert {run.manifest["frames"] for run in runs_of(sweep)} == {600}
     assert rlrun("resume", "-q", str(sweep), "total_frames=700", ALLOWED).code == 0
     assert {run.manifest["frames"] for run in runs_of(sweep)} == {700}

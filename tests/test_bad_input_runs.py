@@ -17,6 +17,7 @@ import pytest
 import safetensors.numpy
 from test_cli import TINY, leftovers, only_run
 
+from rlrun import __version__
 from rlrun.checkpoint import MAGIC, load, save
 from rlrun.cli import main
 from rlrun.run import Run
@@ -173,7 +174,7 @@ def test_checkpoint_of_a_newer_rlrun(rlrun: Any, run: Run) -> None:
         save(newest, header, state)
     answer = rlrun("resume", "latest", "total_frames=700")
     assert answer.code == 4 and len(answer.errors) == 1
-    assert "was written by a newer rlrun (schema 4, this one reads 1); upgrade rlrun" in answer.errors[0]
+    assert f"was written by rlrun {__version__} (schema 4), this one reads 2; upgrade rlrun" in answer.errors[0]
     save(newest, header, state)
     run = Run.open(run.directory)
     run.update(versions=run.manifest["versions"] | {"numpy": "0.1"})

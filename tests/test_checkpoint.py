@@ -278,7 +278,7 @@ def test_missing_and_odd_paths_are_one_line(tmp_path: Path) -> None:
 def test_a_newer_schema_is_refused_and_the_file_kept(tmp_path: Path) -> None:
     path = tmp_path / "step_000000000001.ckpt"
     path.write_bytes(signed(preamble(schema=4)))
-    with pytest.raises(ResumeError, match=r"schema 4, this one reads 2"):
+    with pytest.raises(ResumeError, match=r"written by rlrun \? \(schema 4\), this one reads 2"):
         CheckpointFolder(tmp_path, keep=2).newest(pytest.fail)
     assert path.exists()
 

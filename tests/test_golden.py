@@ -82,7 +82,7 @@ def test_a_checkpoint_of_a_later_schema_is_refused_and_kept(golden: Path, rlrun:
     for line in (["resume", str(golden), "total_frames=9999"], ["eval", str(golden), "--checkpoint", "last"]):
         answer = rlrun(*line)
         assert answer.code == 4 and answer.errors == [
-            f"{path} was written by a newer rlrun (schema {checkpoint.SCHEMA + 3}, this one reads {checkpoint.SCHEMA}); "
-            "upgrade rlrun"
+            f"{path} was written by rlrun {preamble.get('rlrun', '?')} (schema {checkpoint.SCHEMA + 3}), "
+            f"this one reads {checkpoint.SCHEMA}; upgrade rlrun"
         ]
     assert path.read_bytes()[:-32] == body

@@ -14,7 +14,7 @@ from rlrun.cli.resume import replaced, resume_run
 from rlrun.errors import ResumeError
 from rlrun.locks import lock
 from rlrun.run import MANIFEST, SWEEP_LIST, Run, claim_directory, require_own
-from rlrun.sweeps.jobs import Job, check_jobs
+from rlrun.sweeps.jobs import Job
 from rlrun.sweeps.runner import create_run
 from rlrun.sweeps.sweep import complete_sweep, job_number
 

@@ -11,7 +11,7 @@ import shlex
 from collections.abc import Sequence
 from typing import Any
 
-from rlrun import envstate, provenance
+from rlrun import envstate, hardware, provenance
 from rlrun.cli.arguments import Parser, add_outputs, take_imports
 from rlrun.cli.output import say, shown_path
 from rlrun.cli.secrets import put, remember_typed, retyped, scalar
@@ -72,9 +72,21 @@ def resume_run(run: Run, config: RunConfig, overrides: Sequence[str], exact: boo
     from rlrun.sweeps.runner import train_runs
 
     check_device(config)
-    # Now: what can't be made, or does not fit into memory, is to change nothing on the disk.
-    check_memory(config, spaces_of([config])[repr(config.env)])
     _require_idle_sweep(run)
+    view = choose_view(quiet)
+    try:
+        # Now: what can't be made, or does not fit into memory, is to change nothing on the disk.
+        check_memory(config, spaces_of([config])[repr(config.env)])
+        begun = _prepare(run, config, quiet)
+        with Interrupts() as interrupts:
+            (outcome,) = train_runs([run], view, interrupts, resume=begun)
+    except UsageError as error:  # what was typed has been checked: it is what the run's config asks for
+        raise ResumeError(f"{shown_path(run.directory / 'config.yaml')}: {error}") from error
+    return finish_run(outcome.run, outcome.status, outcome.error, outcome.signal, quiet)
+
+
+def _prepare(run: Run, config: RunConfig, quiet: bool) -> bool:
+    """Give the run its config. Returns whether it has a checkpoint to go on from, or has not begun yet."""
     with run.lock():  # only for as long as we write; another process may be training this run
         begun = run.manifest["status"] != "waiting"
         if begun:
@@ -83,13 +95,7 @@ def resume_run(run: Run, config: RunConfig, overrides: Sequence[str], exact: boo
             if not quiet:
                 say_moving(run, config)
             extend(run, config)
-    view = choose_view(quiet)
-    try:
-        with Interrupts() as interrupts:
-            (outcome,) = train_runs([run], view, interrupts, resume=begun)
-    except UsageError as error:  # what was typed has been checked: it is what the run's config asks for
-        raise ResumeError(f"{shown_path(run.directory / 'config.yaml')}: {error}") from error
-    return finish_run(outcome.run, outcome.status, outcome.error, outcome.signal, quiet)
+    return begun
 
 
 def _parser() -> Parser:
@@ -211,7 +217,7 @@ def _at_least(value: Any, limit: float) -> bool:
 
 def require_exact(run: Run, config: RunConfig, size: int = 1) -> None:
     """Raises ResumeError with every reason why the run, in a population of ``size``, may differ from one never stopped."""
-    reasons = provenance.differences(run.manifest)
+    reasons = provenance.differences(run.manifest, hardware.configure(config).numerics())
     note = dependence(run.manifest)
     reasons += other_population(run.manifest, size, note)
     reasons += inexact_changes(to_mapping(run.config), to_mapping(config))

@@ -176,7 +176,7 @@ class CheckpointConfig:
         unit="seconds",
     )
     keep: int = setting(
-        2, "Newest checkpoints kept besides the best; two, because one may turn out damaged.", low=2, high=1000
+        2, "Newest checkpoints kept besides the best; with 1 there is none to fall back to.", low=1, high=1000
     )
 
 

@@ -72,9 +72,7 @@ def new_sweep(jobs: Sequence[Job], directory: Path | None = None) -> Iterator[tu
 
 def _create_runs(directory: Path, jobs: Sequence[Job], existing: Mapping[int, Run]) -> list[Run]:
     """The runs of all jobs, by their number; those that do not exist are made."""
-    runs = [
-        existing.get(number) or create_run(job, directory, number, len(jobs)) for number, job in enumerate(jobs, 1)
-    ]
+    runs = [existing.get(number) or create_run(job, directory, number, len(jobs)) for number, job in enumerate(jobs, 1)]
     os.sync()  # once, where each run would take a fiftieth of a second
     return runs
 
