@@ -72,14 +72,14 @@ def storm(runs: int, seed: int) -> list[Row]:
         calls = traced(case, Path(place, "traced"))
         order.add(*misordered(calls))
         for call in some(calls, runs, chance):
-            kills.add(*_struck(baseline, Path(place, "struck"), call, "signal=KILL", _check_killed))
+            kills.add(*struck(baseline, Path(place, "struck"), call, "signal=KILL", check_killed))
         faults = []
         for error, names in ERRORS.items():
             row = Row(f"{error} from a call that writes")
             points = [call for call in calls if call.name in names and call.writes]
             for call in some(points, -(-runs // len(ERRORS)), chance):
                 check = _check_unharmed if error == "EINTR" else check_storage_error
-                row.add(*_struck(baseline, Path(place, "struck"), call, f"error={error}", check))
+                row.add(*struck(baseline, Path(place, "struck"), call, f"error={error}", check))
             faults.append(row)
     return [kills, *faults, order]
 
@@ -106,6 +106,7 @@ def parse(log: str) -> list[Call]:
     """The calls of the first process in an strace log that touch what is below ``outputs``."""
     counts: Counter[str] = Counter()
     calls = []
+    read: set[str] = set()
     first = ""
     for line in log.splitlines():
         match = _LINE.match(line)
@@ -120,14 +121,16 @@ def parse(log: str) -> list[Call]:
         paths = (descriptor[1],) if descriptor else tuple(_NAMES.findall(rest))
         if any(_OUTPUTS.search(path) for path in paths):
             # What is read or listed is opened with O_NONBLOCK; to open a folder without is part of synchronising it.
-            calls.append(Call(name, counts[name], paths, "O_NONBLOCK" not in rest))
+            if name == "openat":
+                (read.add if "O_NONBLOCK" in rest else read.discard)(rest.rpartition("<")[2].rstrip(">"))
+            calls.append(Call(name, counts[name], paths, "O_NONBLOCK" not in rest and not read.intersection(paths)))
     return calls
 
 
 # --- one point -------------------------------------------------------------------------------------------------------
 
 
-def _struck(
+def struck(
     baseline: Baseline, folder: Path, call: Call, what: str, check: Callable[[Ended, Path], list[str]]
 ) -> list[str]:
     """Run a case that is struck at a call, look at what that left, and go on to the end."""
@@ -153,7 +156,7 @@ def check_visible(folder: Path) -> list[str]:
     return [f"{path.name} is {reason}" for path in seen if (reason := find_damage(path)) is not None]
 
 
-def _check_killed(ended: Ended, folder: Path) -> list[str]:
+def check_killed(ended: Ended, folder: Path) -> list[str]:
     return [] if ended.code == 137 else [f"exit {ended.code} instead of a kill"]
 
 
