@@ -5,13 +5,12 @@ from __future__ import annotations
 import errno
 import os
 import random
-import shutil
 from pathlib import Path
 
 import pytest
 
 from benchmarks.reliability import cases, corruption, syscalls
-from benchmarks.reliability.contract import Baseline, continuation, fingerprint, problems_of, runs_in, uninterrupted
+from benchmarks.reliability.contract import Baseline, continuation, fingerprint, problems_of, runs_in
 from benchmarks.reliability.forked import Strike, rlrun_forked
 from rlrun import checkpoint
 
@@ -93,20 +92,20 @@ def test_the_storm_of_damage_would_notice(tmp_path: Path, monkeypatch: pytest.Mo
 
 @needs_strace
 def test_checkpoints_reach_the_disk_in_an_order_that_survives_power_loss(tmp_path: Path) -> None:
-    calls = syscalls.traced(cases.tiny(), tmp_path / "traced")
+    (tmp_path / "empty").mkdir()
+    calls = syscalls.traced(cases.tiny(), tmp_path / "empty", tmp_path / "traced")
     assert syscalls.misordered(calls) == []
     assert len({call.name for call in calls} & {"write", "fsync", "rename", "unlink", "openat", "mkdir"}) == 6
 
 
 @needs_strace
 def test_a_kill_at_a_system_call(tmp_path: Path) -> None:
-    """Two of them, to see that the long storm works."""
-    baseline = uninterrupted(cases.tiny(), tmp_path / "whole")
-    calls = syscalls.traced(cases.tiny(), tmp_path / "traced")
-    for call in syscalls.some([call for call in calls if call.name == "rename"], 2, random.Random(SEED)):
-        folder = tmp_path / "struck"
-        assert syscalls.struck(baseline, folder, call, "signal=KILL", syscalls.check_killed) == []
-    shutil.rmtree(tmp_path)
+    """One of a run and one of a resume, to see that the long storm works."""
+    chance = random.Random(SEED)
+    for stage in syscalls.stages(tmp_path):
+        assert len(stage.calls) > 50
+        (call,) = syscalls.some(stage.calls, 1, chance)
+        assert syscalls.struck(stage, tmp_path / "struck", call, "signal=KILL", syscalls.check_killed) == []
 
 
 SAVE = [
