@@ -49,7 +49,7 @@ class Hardware:
         libraries = [info for info in threadpool_info() if "numpy" in info["filepath"]]  # torch may have brought another
         facts = {
             "libc": " ".join(platform.libc_ver()),
-            "numpy_simd": " ".join(np.show_config(mode="dicts")["SIMD Extensions"]["found"]),  # type: ignore[call-overload, index]
+            "numpy_simd": " ".join(np.show_config(mode="dicts")["SIMD Extensions"]["found"]),
             "blas": ", ".join(f"{info['internal_api']} {info.get('architecture')}" for info in libraries),
         }
         if not self.kernels:

@@ -115,11 +115,11 @@ def differences(manifest: Mapping[str, Any], numerics: Mapping[str, str]) -> lis
     ``numerics``: what its bits depend on besides, as ``Hardware.numerics`` gives it.
     """
     then = {name: manifest[name] if isinstance(manifest.get(name), dict) else {} for name in ("versions", "machine")}
-    before = then["versions"] | {"processor": then["machine"].get("processor")}
-    now = versions() | {"processor": machine()["processor"]}
+    before: dict[str, Any] = then["versions"] | {"processor": then["machine"].get("processor")}
+    now: dict[str, Any] = {**versions(), "processor": machine()["processor"]}
     stored = manifest.get("numerics")
     if isinstance(stored, dict):  # a run that has not begun has none
-        before, now = before | stored, now | numerics
+        before, now = {**before, **stored}, {**now, **numerics}
     return [
         f"{name}: {before.get(name)} -> {now.get(name)}"
         for name in dict.fromkeys([*before, *now])

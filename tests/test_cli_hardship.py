@@ -251,6 +251,12 @@ def test_list_shows_what_is_no_number_as_a_question_mark(rlrun: Any, run: Run) -
     assert rlrun("resume", "latest", "total_frames=700", "--require-exact").code == 4
 
 
+def test_list_says_which_runs_are_inexact(rlrun: Any, run: Run) -> None:
+    assert "inexact" not in rlrun("ls").out
+    run.update(exact=False, inexact_because=["other library versions than it began with"])
+    assert "finished, inexact" in rlrun("ls").out
+
+
 def test_numbers_as_they_are_shown() -> None:
     assert [shown_number(value) for value in (None, 1234.56, 5, -1e20, True, "5")] == [
         "-", "1,234.6", "5.0", "-1e+20", "?", "?",

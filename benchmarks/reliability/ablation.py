@@ -33,9 +33,12 @@ Place = tuple[Any, ...]
 USELESS = {
     r"loop\.(seconds|wall_seconds)|offsets\.timing\.jsonl": "what the clock says",
     r"loop\.best": "of the best evaluation best.ckpt itself is asked first; this is for a run that has lost it",
+    r"loop\.logged": "asked at the last frame alone, where the last row may be there already",
     r"loop\.evaluation": "shown if the run is stopped before its next evaluation",
     r".*\.(has_uint32|uinteger)": "half a word that a generator keeps after it was asked for 32 bits",
     r".*_np_random\.state\.values\.[23]": "half a word that a generator keeps after it was asked for 32 bits",
+    r"training\.optimizer\.largest": "None without AMSGrad",
+    r"training\.means\..*\.1": "how many numbers a sum has, which is 0",
     r".*environments\.step": "named in errors, and the seed of new episodes where old ones cannot go on",
     r".*\._np_random_seed": "an environment can ask what it was seeded with",
     r".*(action_space|observation_space)": "an environment may draw from its own spaces; these do not",

@@ -82,9 +82,9 @@ def storm(runs: int, seed: int, resumed_one_in: int = RESUMED_ONE_IN) -> list[Ro
             what = DAMAGES[name](data, chance)
             newest.write_bytes(data)
             if number % resumed_one_in == 0:
-                resumed.add(*[f"{baseline.case.name}, {what}: {line}" for line in _resume(baseline, folder)])
+                resumed.add(*[f"{baseline.case.name}, {what}: {line}" for line in resume(baseline, folder)])
             else:
-                rows[name].add(*[f"{baseline.case.name}, {what}: {line}" for line in _choose(newest)])
+                rows[name].add(*[f"{baseline.case.name}, {what}: {line}" for line in choose(newest)])
             shutil.rmtree(folder)
     return [*rows.values(), resumed]
 
@@ -103,7 +103,7 @@ def _stopped(case: Case, folder: Path) -> tuple[Baseline, Path]:
     return baseline, cut
 
 
-def _choose(newest: Path) -> list[str]:
+def choose(newest: Path) -> list[str]:
     """Whether the checkpoint before the damaged one is chosen, with one line about that, and the damaged one kept."""
     older = sorted(newest.parent.glob("step_*.ckpt"))[-2]
     notices: list[str] = []
@@ -117,7 +117,7 @@ def _choose(newest: Path) -> list[str]:
     return problems if newest.with_name(f"{newest.name}.bad").exists() else [*problems, "the damaged file is gone"]
 
 
-def _resume(baseline: Baseline, folder: Path) -> list[str]:
+def resume(baseline: Baseline, folder: Path) -> list[str]:
     (directory,) = runs_in(folder)
     newest = sorted(directory.glob("checkpoints/step_*.ckpt"))[-1]
     ended = rlrun(["resume", str(directory)], folder)

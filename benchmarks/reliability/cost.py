@@ -14,6 +14,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
+from unittest import mock
 
 from benchmarks.cases import composed
 from benchmarks.children import SETTINGS, child, module
@@ -81,8 +82,7 @@ def measure(settings: Mapping[str, Any], agents: int, first_frame: int) -> dict[
         elif is_new:
             saves.append(time.perf_counter() - began)
 
-    Loop._save = watched  # type: ignore[method-assign]
-    with tempfile.TemporaryDirectory() as outputs:
+    with tempfile.TemporaryDirectory() as outputs, mock.patch.object(Loop, "_save", watched):
         config = dataclasses.replace(from_mapping(settings), outputs=outputs)
         runs = [Run.create(dataclasses.replace(config, seed=config.seed + index), {}) for index in range(agents)]
         outcomes = train(runs, choose_view(quiet=True))

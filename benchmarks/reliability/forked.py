@@ -1,7 +1,7 @@
 """``rlrun`` in a fork of this process, which need not import anything again, struck at one of its own calls to the disk.
 
 It stands in for strace where that is slow or missing: it sees what Python's ``os`` is asked for, which is all that rlrun
-uses to write.
+uses to write to a run.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import sys
 import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -52,6 +53,7 @@ def _child(arguments: Sequence[str], folder: Path, strike: Strike | None, logs: 
     for target, log in enumerate(logs, 1):
         descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         os.dup2(descriptor, 9 if target == 3 else target)
+    sys.stdout, sys.stderr = (open(number, "w", buffering=1, closefd=False) for number in (1, 2))  # noqa: SIM115 for good
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_DFL)
     _intercept(os.write, strike)
@@ -61,12 +63,21 @@ def _child(arguments: Sequence[str], folder: Path, strike: Strike | None, logs: 
 
 
 def _intercept(write: Callable[[int, bytes], int], strike: Strike | None) -> None:
-    """Write down every call to the disk, and strike at one of them."""
+    """Write down every call that changes something below ``outputs``, and strike at one of them."""
     count = -1
+    ours: set[int] = set()  # descriptors of files below it
+
+    def concerns(name: str, target: Any, *arguments: Any) -> bool:
+        if isinstance(target, int):
+            return target in ours
+        reads = name == "open" and arguments[0] & os.O_NONBLOCK
+        return Path(target).parts[:1] == ("outputs",) and not reads
 
     def intercepted(name: str, original: Callable[..., Any]) -> Callable[..., Any]:
         def call(*arguments: Any, **options: Any) -> Any:
             nonlocal count
+            if not concerns(name, *arguments):
+                return original(*arguments, **options)
             count += 1
             write(9, f"{name}\n".encode())
             if strike is not None and count == strike.number:
@@ -74,7 +85,12 @@ def _intercept(write: Callable[[int, bytes], int], strike: Strike | None) -> Non
                     os.kill(os.getpid(), signal.SIGKILL)
                 else:
                     raise OSError(strike.error, os.strerror(strike.error))
-            return original(*arguments, **options)
+            result = original(*arguments, **options)
+            if name == "open":
+                ours.add(result)
+            elif name == "close":
+                ours.discard(arguments[0])
+            return result
 
         return call
 

@@ -6,7 +6,7 @@ import hashlib
 import random
 import subprocess
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from benchmarks.reliability.cases import DQN, PPO
@@ -17,7 +17,7 @@ from rlrun.checkpoint import CheckpointFolder
 RUNS = 100
 
 
-def storm(runs: int, seed: int) -> list[Row]:
+def storm(runs: int, seed: int, cases: Sequence[Case] = (*DQN, *PPO)) -> list[Row]:
     """Change something that must not matter, ``runs`` times in all."""
     chance = random.Random(seed)
     rows = {name: Row(f"training is the same with {name}") for name in VARIANTS}
@@ -25,7 +25,7 @@ def storm(runs: int, seed: int) -> list[Row]:
     with tempfile.TemporaryDirectory(prefix="rlrun-storm-") as place:
         for number in range(runs):
             name = list(VARIANTS)[number % len(VARIANTS)]
-            case = chance.choice((*DQN, *PPO))
+            case = chance.choice(cases)
             if case.name not in trained:
                 trained[case.name] = _trained(list(case.arguments), Path(place, case.name))
             with tempfile.TemporaryDirectory(dir=place) as folder:

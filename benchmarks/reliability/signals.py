@@ -45,11 +45,11 @@ def disturb(baseline: Baseline, folder: Path, chance: random.Random) -> tuple[in
     """Signal a run once or twice over, resuming it between. Returns how often, what went wrong, and the seconds it took to end."""
     problems: list[str] = []
     seconds: list[float] = []
-    rounds = chance.randint(1, 2)
-    for _ in range(rounds):
+    count = 0
+    for _ in range(chance.randint(1, 2)):
         manner = chance.choice(MANNERS)
-        instant = chance.uniform(0, baseline.seconds)
         number = signal.SIGINT if manner == "ignored" else chance.choice(SIGNALS)
+        instant = chance.uniform(0, baseline.seconds)
         ignoring = {"preexec_fn": _ignore_interrupt} if manner == "ignored" else {}
         command = start(continuation(baseline.case, folder), folder, **ignoring)
         with contextlib.suppress(subprocess.TimeoutExpired):
@@ -58,33 +58,39 @@ def disturb(baseline: Baseline, folder: Path, chance: random.Random) -> tuple[in
             ended = command.wait()
             problems += [] if ended.code == 0 else [f"exit {ended.code} before any signal: {ended.err}"]
             break
-        expected = {0, 128 + number}  # 0: it had just finished
+        count += 1
         began = time.monotonic()
-        _send(command, number)
-        if manner == "twice":
-            time.sleep(chance.uniform(0, 0.9))
-            _send(command, chance.choice(SIGNALS))  # counts as one with the first
-            expected |= {128 + each for each in SIGNALS}  # but for those that come before, or after, they are caught
-        elif manner == "twice, later":
-            time.sleep(chance.uniform(1.0, 1.3))
-            _send(command, number)
-        elif manner == "then killed":
-            time.sleep(chance.uniform(0, 0.2))
-            command.kill()
-            expected |= {128 + signal.SIGKILL}
-        elif manner == "ignored":
-            expected = {0}
+        expected = _send_all(command, number, manner, chance)
         ended = command.wait()
         if manner not in ("then killed", "ignored"):
             seconds.append(time.monotonic() - began)
-        where = f"{signal.Signals(number).name} {manner} after {instant:.2f} s"
-        if ended.code not in expected:
+        if ended.code not in expected or "Traceback" in ended.err:
+            where = f"{signal.Signals(number).name} {manner} after {instant:.2f} s"
             problems.append(f"{where}: exit {ended.code}: {ended.err.strip()[-300:]}")
-        elif "Traceback" in ended.err:
-            problems.append(f"{where}: a traceback: {ended.err.strip()[-300:]}")
         if ended.code == 0:
             break
-    return rounds, problems, seconds
+    return count, problems, seconds
+
+
+def _send_all(command: Command, number: int, manner: str, chance: random.Random) -> set[int]:
+    """Send a signal, and what follows it in this manner; returns the exit codes that are right then."""
+    _send(command, number)
+    ended_first = {0, 128 + number}  # 0: it had just finished
+    match manner:
+        case "twice":
+            time.sleep(chance.uniform(0, 0.9))
+            _send(command, chance.choice(SIGNALS))  # counts as one with the first
+            return {0, *(128 + each for each in SIGNALS)}  # whose handlers may not have been there for the first
+        case "twice, later":
+            time.sleep(chance.uniform(1.0, 1.3))
+            _send(command, number)
+        case "then killed":
+            time.sleep(chance.uniform(0, 0.2))
+            command.kill()
+            return {*ended_first, 128 + signal.SIGKILL}
+        case "ignored":
+            return {0}
+    return ended_first
 
 
 def _ignore_interrupt() -> None:

@@ -11,13 +11,22 @@ import shutil
 import subprocess
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
 from benchmarks.reliability.cases import tiny
-from benchmarks.reliability.contract import Baseline, Case, Ended, has_checkpoint, rlrun, uninterrupted, verdict
+from benchmarks.reliability.contract import (
+    Baseline,
+    Case,
+    Ended,
+    continuation,
+    has_checkpoint,
+    rlrun,
+    uninterrupted,
+    verdict,
+)
 from benchmarks.reliability.report import Row
 from rlrun.checkpoint import find_damage
 
@@ -61,27 +70,48 @@ def is_available() -> bool:
     return subprocess.run(["strace", "-qq", "-o", "/dev/null", "true"], capture_output=True).returncode == 0
 
 
+@dataclass(frozen=True)
+class Stage:
+    """Where calls are struck: in a run from its start, or in the resume of one that was killed."""
+
+    name: str
+    baseline: Baseline
+    source: Path
+    """A folder with what is there before."""
+    calls: list[Call]
+
+
 def storm(runs: int, seed: int) -> list[Row]:
     """At most ``runs`` points of each kind, chosen by chance where there are more."""
     if not is_available():
         raise SystemExit("syscalls: strace is missing or may not trace here")
-    chance, case = random.Random(seed), tiny()
-    kills, order = Row("kill at a file-system call"), Row("order of calls, for a power loss")
+    chance, rows, order = random.Random(seed), [], Row("order of calls, for a power loss")
     with tempfile.TemporaryDirectory(prefix="rlrun-storm-") as place:
-        baseline = uninterrupted(case, Path(place, "whole"))
-        calls = traced(case, Path(place, "traced"))
-        order.add(*misordered(calls))
-        for call in some(calls, runs, chance):
-            kills.add(*_struck(baseline, Path(place, "struck"), call, "signal=KILL", _check_killed))
-        faults = []
-        for error, names in ERRORS.items():
-            row = Row(f"{error} from a call that writes")
-            points = [call for call in calls if call.name in names and call.writes]
-            for call in some(points, -(-runs // len(ERRORS)), chance):
-                check = _check_unharmed if error == "EINTR" else check_storage_error
-                row.add(*_struck(baseline, Path(place, "struck"), call, f"error={error}", check))
-            faults.append(row)
-    return [kills, *faults, order]
+        for stage in stages(Path(place)):
+            order.add(*misordered(stage.calls))
+            kills = Row(f"kill at a file-system call of {stage.name}")
+            for call in some(stage.calls, runs, chance):
+                kills.add(*struck(stage, Path(place, "struck"), call, "signal=KILL", check_killed))
+            rows.append(kills)
+            for error, names in ERRORS.items():
+                row = Row(f"{error} from a call of {stage.name} that writes")
+                points = [call for call in stage.calls if call.name in names and call.writes]
+                for call in some(points, -(-runs // len(ERRORS)), chance):
+                    check = _check_unharmed if error == "EINTR" else check_storage_error
+                    row.add(*struck(stage, Path(place, "struck"), call, f"error={error}", check))
+                rows.append(row)
+    return [*rows, order]
+
+
+def stages(place: Path) -> Iterator[Stage]:
+    """A short run, and the resume of one that was killed when two thirds of its calls were done."""
+    baseline, empty, killed = uninterrupted(tiny(), place / "whole"), place / "empty", place / "killed"
+    empty.mkdir()
+    first = Stage("a run", baseline, empty, traced(baseline.case, empty, place / "traced"))
+    yield first
+    call = first.calls[len(first.calls) * 2 // 3]
+    _run_into(first, killed, call, "signal=KILL")
+    yield Stage("a resume", baseline, killed, traced(baseline.case, killed, place / "traced"))
 
 
 def some(points: Sequence[Point_], most: int, chance: random.Random) -> list[Point_]:
@@ -90,22 +120,24 @@ def some(points: Sequence[Point_], most: int, chance: random.Random) -> list[Poi
     return [points[index] for index in chosen]
 
 
-def traced(case: Case, folder: Path) -> list[Call]:
-    """The calls of a case that touch its run."""
-    folder.mkdir()
+def traced(case: Case, source: Path, folder: Path) -> list[Call]:
+    """The calls, of a case that goes on from a copy of ``source``, that touch its run."""
+    shutil.copytree(source, folder)
     log = folder / "log"
-    ended = rlrun(
-        case.arguments, folder, under=("strace", "-f", "-y", "-o", str(log), "-e", f"trace={','.join(CALLS)}")
-    )
+    under = ("strace", "-f", "-y", "-o", str(log), "-e", f"trace={','.join(CALLS)}")
+    ended = rlrun(continuation(case, folder), folder, under=under)
     if ended.code != 0:
         raise SystemExit(f"strace ended with {ended.code}: {ended.err}")
-    return parse(log.read_text(errors="replace"))
+    calls = parse(log.read_text(errors="replace"))
+    shutil.rmtree(folder)
+    return calls
 
 
 def parse(log: str) -> list[Call]:
     """The calls of the first process in an strace log that touch what is below ``outputs``."""
     counts: Counter[str] = Counter()
     calls = []
+    read: set[str] = set()
     first = ""
     for line in log.splitlines():
         match = _LINE.match(line)
@@ -120,31 +152,36 @@ def parse(log: str) -> list[Call]:
         paths = (descriptor[1],) if descriptor else tuple(_NAMES.findall(rest))
         if any(_OUTPUTS.search(path) for path in paths):
             # What is read or listed is opened with O_NONBLOCK; to open a folder without is part of synchronising it.
-            calls.append(Call(name, counts[name], paths, "O_NONBLOCK" not in rest))
+            if name == "openat":
+                (read.add if "O_NONBLOCK" in rest else read.discard)(rest.rpartition("<")[2].rstrip(">"))
+            calls.append(Call(name, counts[name], paths, "O_NONBLOCK" not in rest and not read.intersection(paths)))
     return calls
 
 
 # --- one point -------------------------------------------------------------------------------------------------------
 
 
-def _struck(
-    baseline: Baseline, folder: Path, call: Call, what: str, check: Callable[[Ended, Path], list[str]]
-) -> list[str]:
-    """Run a case that is struck at a call, look at what that left, and go on to the end."""
-    folder.mkdir()
+def struck(stage: Stage, folder: Path, call: Call, what: str, check: Callable[[Ended, Path], list[str]]) -> list[str]:
+    """Strike at a call of a stage, look at what that left, and go on to the end."""
     try:
-        inject = f"inject={call.name}:{what}:when={call.number}"
-        under = ("strace", "-f", "-qq", "-o", str(folder / "log"), "-e", f"trace={call.name}", "-e", inject)
-        ended = rlrun(baseline.case.arguments, folder, under=under)
+        ended = _run_into(stage, folder, call, what)
         problems = [*check_visible(folder), *check(ended, folder)]
         if call.name in GOES_ON and "error" in what and ended.code == 0:
             problems = check_visible(folder)
-        problems = problems or verdict(baseline, folder)
-        return [f"{call.name} {call.number} ({what}, {' '.join(call.paths)}): {line}" for line in problems]
+        problems = problems or verdict(stage.baseline, folder)
+        return [f"{call.name} {call.number} ({what}, {_below_outputs(call.paths[0])}): {line}" for line in problems]
     except subprocess.TimeoutExpired:
         return [f"{call.name} {call.number} ({what}): hangs"]
     finally:
         shutil.rmtree(folder)
+
+
+def _run_into(stage: Stage, folder: Path, call: Call, what: str) -> Ended:
+    """Run a stage in a copy of its source, where ``what`` happens at a call."""
+    shutil.copytree(stage.source, folder)
+    inject = f"inject={call.name}:{what}:when={call.number}"
+    under = ("strace", "-f", "-qq", "-o", str(folder / "log"), "-e", f"trace={call.name}", "-e", inject)
+    return rlrun(continuation(stage.baseline.case, folder), folder, under=under)
 
 
 def check_visible(folder: Path) -> list[str]:
@@ -153,7 +190,7 @@ def check_visible(folder: Path) -> list[str]:
     return [f"{path.name} is {reason}" for path in seen if (reason := find_damage(path)) is not None]
 
 
-def _check_killed(ended: Ended, folder: Path) -> list[str]:
+def check_killed(ended: Ended, folder: Path) -> list[str]:
     return [] if ended.code == 137 else [f"exit {ended.code} instead of a kill"]
 
 
@@ -168,7 +205,8 @@ def check_storage_error(ended: Ended, folder: Path) -> list[str]:
         problems.append(f"exit {ended.code} instead of 5: {ended.err}")
     if len(ended.err.splitlines()) != 1 or not ended.err.startswith("rlrun: error: "):
         problems.append(f"not one line: {ended.err}")
-    if has_checkpoint(folder) and "rlrun resume " not in ended.err:
+    took_nothing = "can't lock" in ended.err  # the command was that of going on, and has not begun
+    if has_checkpoint(folder) and not took_nothing and "rlrun resume " not in ended.err:
         problems.append(f"does not say how to go on: {ended.err}")
     return problems
 
@@ -202,4 +240,4 @@ def misordered(calls: Sequence[Call]) -> list[str]:
 
 
 def _below_outputs(path: str) -> str:
-    return path[path.index("outputs") :]
+    return path[path.index("outputs") :] if "outputs" in path else path

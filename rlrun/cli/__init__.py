@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import importlib
 import io
@@ -108,9 +109,10 @@ def _prepare_streams() -> None:
     """A shell can start us without stdout or stderr (``>&-``): then nobody reads what goes there. And a locale that
     lacks a character must not end a run that wants to print it."""
     # A file of ours must not get the number of a closed stream: whatever a C library prints would go into it.
-    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
-        os.set_inheritable(descriptor, True)
-    os.close(descriptor)
+    with contextlib.suppress(OSError):  # too many open files: whatever comes next will say so
+        while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
+            os.set_inheritable(descriptor, True)
+        os.close(descriptor)
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
         if stream is None:

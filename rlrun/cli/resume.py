@@ -88,7 +88,7 @@ def resume_run(run: Run, config: RunConfig, overrides: Sequence[str], exact: boo
 def _prepare(run: Run, config: RunConfig, quiet: bool) -> bool:
     """Give the run its config. Returns whether it has a checkpoint to go on from, or has not begun yet."""
     with run.lock():  # only for as long as we write; another process may be training this run
-        begun = run.manifest["status"] != "waiting"
+        begun = bool(run.manifest["status"] != "waiting")
         if begun:
             _require_checkpoint(run)
         if config != run.config:
