@@ -15,7 +15,7 @@ import math
 import os
 import re
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO, TypeAlias
 
@@ -79,6 +79,14 @@ def load(path: Path) -> tuple[Tree, Tree]:
     if reason is not None:
         raise ResumeError(f"{printable(path)} is {reason}")
     return _read(path)
+
+
+def config_of(path: Path, header: Mapping[str, Any]) -> Tree:
+    """The settings in a checkpoint's header. Raises ResumeError: there are none."""
+    config = header.get("config")
+    if not isinstance(config, dict):
+        raise ResumeError(f"{printable(path)} does not say which config it is of")
+    return config
 
 
 def find_damage(path: Path) -> str | None:

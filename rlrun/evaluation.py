@@ -10,7 +10,7 @@ import numpy as np
 
 from rlrun import hardware
 from rlrun.arrays import fill
-from rlrun.checkpoint import CheckpointFolder, load
+from rlrun.checkpoint import CheckpointFolder, config_of, load
 from rlrun.config import EnvConfig, to_mapping
 from rlrun.config.resuming import forbidden_changes
 from rlrun.envs import spaces
@@ -94,7 +94,7 @@ def load_policy(run: Run, checkpoint: str) -> tuple[Policy, str]:
     """
     path = CheckpointFolder(run.checkpoints, run.config.checkpoint.keep).resolve(checkpoint)
     header, tree = load(path)
-    changed = forbidden_changes(header.get("config") or {}, clean(to_mapping(run.config)))
+    changed = forbidden_changes(config_of(path, header), clean(to_mapping(run.config)))
     if changed:
         raise ResumeError(f"{path.name} is not of this config: {'; '.join(changed)}")
     policy = make_policy(run.config, spaces(run.config.env), 1, hardware.configure(run.config))

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from rlrun.checkpoint import CheckpointFolder
+from rlrun.checkpoint import CheckpointFolder, config_of
 from rlrun.config import RunConfig, to_mapping
 from rlrun.config.resuming import forbidden_changes, inexact_changes
 from rlrun.errors import LockedError, ResumeError, RlrunError, StorageError
@@ -49,6 +49,29 @@ def take(runs: Sequence[Run], stack: contextlib.ExitStack, anew: bool) -> dict[i
     return refused
 
 
+_LOOP = {
+    **dict.fromkeys(("handled", "logged", "episodes"), int),
+    **dict.fromkeys(("seconds", "wall_seconds"), int | float),
+    "recent": list,
+    **dict.fromkeys(("best", "evaluation"), dict | None),
+}
+_EVALUATION = {"return_mean": int | float, "frames": int}
+
+
+def _check_loop(tree: Any) -> None:
+    """A checkpoint's digest is no signature: what it counts on is to be of the right kind. Raises TypeError."""
+    for key, kind in _LOOP.items():
+        if not isinstance(tree[key], kind):
+            raise TypeError(f"a sound {key}")
+        if isinstance(tree[key], dict) and not all(
+            isinstance(tree[key].get(name), of) for name, of in _EVALUATION.items()
+        ):
+            raise TypeError(f"a sound {key}")
+    for pair in tree["recent"]:
+        if not (isinstance(pair, list) and [type(number) for number in pair] == [float, int]):
+            raise TypeError("sound episodes")
+
+
 @dataclass
 class Member:
     """One run of the population, beside its slice of the trainer's state."""
@@ -81,6 +104,7 @@ class Member:
         }
 
     def restore(self, tree: Mapping[str, Any]) -> None:
+        _check_loop(tree)
         self.handled, self.logged = tree["handled"], tree["logged"]
         self.seconds, self.wall_seconds_before, self.episodes = tree["seconds"], tree["wall_seconds"], tree["episodes"]
         self.recent = [(pair[0], pair[1]) for pair in tree["recent"]]
@@ -108,7 +132,7 @@ class Member:
         """
         if header.get("frames") != int(path.stem.removeprefix("step_")):
             raise ResumeError(f"{printable(path)} holds another frame than its name says")
-        before, now = header.get("config") or {}, clean(to_mapping(self.run.config))
+        before, now = config_of(path, header), clean(to_mapping(self.run.config))
         changed = forbidden_changes(before, now)
         if changed:
             raise ResumeError(f"the checkpoint is not of this config: {'; '.join(changed)}")
