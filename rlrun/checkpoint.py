@@ -212,7 +212,9 @@ def _pack(value: Any, place: str, arrays: dict[str, np.ndarray] | None) -> Any:
 def _unpack_tree(value: Any, arrays: dict[str, np.ndarray]) -> Tree:
     if not isinstance(value, dict):
         raise TypeError("a tree must be a dict")
-    tree: Tree = _unpack(value, arrays)
+    tree = _unpack(value, arrays)
+    if not isinstance(tree, dict):  # an array or a number can stand in place of any dict
+        raise TypeError("a tree must be a dict")
     return tree
 
 

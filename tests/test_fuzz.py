@@ -55,13 +55,14 @@ def test_it_finds_settings_that_get_lost(workplace: Path, monkeypatch: pytest.Mo
         ),
         (f"# @package _global_\nalgo:\n  gamma: {10**400}\n", "algo.gamma: expected a number in [0, 1]"),
         ("# @package _global_\nalgo:\n  name: []\n", "unknown algo []"),
+        ("# @package _global_\nsweep:\n  max_jobs: .inf\n", "sweep.max_jobs: expected an integer >= 1, got inf"),
     ],
 )
 def test_own_configs(content: str, words: str, rlrun: Any, workplace: Path) -> None:
     file = workplace / "mine" / "experiment" / "own.yaml"
     file.parent.mkdir(parents=True)
     file.write_text(content)
-    answer = rlrun("--config-dir", "mine", "experiment=own")
+    answer = rlrun("--config-dir", "mine", "experiment=own", "-m", "seed=1,2")
     assert answer.code == 2 and len(answer.errors) == 1
     assert words.replace("'", "") in answer.errors[0].replace("'", "")
 
@@ -69,6 +70,7 @@ def test_own_configs(content: str, words: str, rlrun: Any, workplace: Path) -> N
 @pytest.mark.parametrize(
     ("place", "value"),
     [
+        ("", float("inf")),
         ("loop.handled", "ppo"), ("loop.seconds", [[]]), ("loop.episodes", "x"), ("loop.recent", [[1.0]]), ("loop.recent", [3]),
         ("loop.best", {"return_mean": "x", "frames": 1}), ("loop.evaluation", [[]]), ("loop", []), ("offsets", "cpu"), ("offsets", [1]),
         ("training", None),
@@ -79,12 +81,13 @@ def test_forged_checkpoints(place: str, value: Any, tmp_path: Path) -> None:
     run = Folder(tmp_path).trained(DQN, {"total_frames": 80, "evaluation": {"episodes": 0}})
     newest = max(run.checkpoints.glob("step_*.ckpt"))
     header, tree = checkpoint.load(newest)
-    *parents, last = place.split(".")
-    target = tree
+    forged: dict[str, Any] = {"tree": tree}
+    *parents, last = f"tree.{place}".rstrip(".").split(".")
+    target = forged
     for parent in parents:
         target = target[parent]
     target[last] = value
-    checkpoint.save(newest, header, tree)
+    checkpoint.save(newest, header, forged["tree"])
     with pytest.raises(ResumeError):
         train([Run.open(run.directory)], Silent(), resume=True)
 

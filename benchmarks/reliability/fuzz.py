@@ -78,6 +78,8 @@ def _check_typed(answer: Answer, typed: Sequence[tuple[str, str]], configs: Sequ
 
 
 def _same(value: Any, wanted: Any) -> bool:
+    if isinstance(value, float) and isinstance(wanted, int):
+        wanted = float(wanted)
     return bool(value == wanted) and isinstance(value, bool) == isinstance(wanted, bool)
 
 
@@ -132,7 +134,7 @@ def _accepted(config: dict[str, Any], key: str, value: Any) -> bool:
     if isinstance(value, str):
         with contextlib.suppress(ValueError):
             return key in config and (config[key] == value or config[key] == float(value))
-        return key in config and ("${" in value or config[key] == value)
+        return key in config and ("${" in value or value == "???" or config[key] == value)
     return key in config and _same(config[key], value)
 
 
