@@ -14,6 +14,7 @@ import math
 import os
 import re
 import struct
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, BinaryIO, TypeAlias
 
@@ -81,6 +82,14 @@ def load(path: Path) -> tuple[Tree, Tree]:
     if reason is not None:
         raise ResumeError(f"{printable(path)} is {reason}")
     return read(path)
+
+
+def config_of(path: Path, header: Mapping[str, Any]) -> Tree:
+    """The settings in a checkpoint's header. Raises ResumeError: there are none."""
+    config = header.get("config")
+    if not isinstance(config, dict):
+        raise ResumeError(f"{printable(path)} does not say which config it is of")
+    return config
 
 
 def find_damage(path: Path) -> str | None:
@@ -224,7 +233,9 @@ def _pack(value: Any, place: str, arrays: dict[str, np.ndarray] | None) -> Any:
 def _unpack_tree(value: Any, arrays: dict[str, np.ndarray]) -> Tree:
     if not isinstance(value, dict):
         raise TypeError("a tree must be a dict")
-    tree: Tree = _unpack(value, arrays)
+    tree = _unpack(value, arrays)
+    if not isinstance(tree, dict):  # an array or a number can stand in place of any dict
+        raise TypeError("a tree must be a dict")
     return tree
 
 

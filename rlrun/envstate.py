@@ -187,10 +187,8 @@ def _restore_attributes(layer: Any, captured: Tree) -> None:
         if name in _NOT_STATE:
             continue
         try:
-            if name in attributes:
-                fresh = _capture_attribute(attributes[name])
-            else:  # a class may hold the value that an attribute begins with
-                fresh = _encode(getattr(type(layer), name, None))
+            inherited = getattr(type(layer), name, None)  # a class may hold the value that an attribute begins with
+            fresh = _capture_attribute(attributes[name]) if name in attributes else _encode(inherited)
             _check_kind(tree, fresh)
             attributes[name] = _restore_attribute(tree, attributes.get(name))
         except (_NotPlainError, ValueError, TypeError) as error:

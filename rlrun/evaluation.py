@@ -10,7 +10,7 @@ import numpy as np
 
 from rlrun import hardware
 from rlrun.arrays import fill, finite
-from rlrun.checkpoint import load
+from rlrun.checkpoint import config_of, load
 from rlrun.checkpoint_folder import CheckpointFolder
 from rlrun.config import EnvConfig, to_mapping
 from rlrun.config.resuming import forbidden_changes
@@ -96,10 +96,7 @@ def load_policy(run: Run, checkpoint: str) -> tuple[Policy, str]:
     """
     path = CheckpointFolder(run.checkpoints, run.config.checkpoint.keep).resolve(checkpoint)
     header, tree = load(path)
-    saved = header.get("config")
-    if not isinstance(saved, dict):
-        raise ResumeError(f"{path.name} has no config in its header")
-    changed = forbidden_changes(saved, clean(to_mapping(run.config)))
+    changed = forbidden_changes(config_of(path, header), clean(to_mapping(run.config)))
     if changed:
         raise ResumeError(f"{path.name} is not of this config: {'; '.join(changed)}")
     policy = make_policy(run.config, spaces(run.config.env), 1, hardware.configure(run.config))

@@ -46,7 +46,9 @@ class Hardware:
 
     def numerics(self) -> dict[str, str]:
         """What the bits depend on besides versions, processor and settings: the code that these libraries choose here."""
-        libraries = [info for info in threadpool_info() if "numpy" in info["filepath"]]  # torch may have brought another
+        libraries = [
+            info for info in threadpool_info() if "numpy" in info["filepath"]
+        ]  # torch may have brought another
         facts = {
             "libc": " ".join(platform.libc_ver()),
             "numpy_simd": " ".join(np.show_config(mode="dicts")["SIMD Extensions"]["found"]),

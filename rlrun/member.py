@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from rlrun.arrays import real, whole
+from rlrun.checkpoint import config_of
 from rlrun.checkpoint_folder import CheckpointFolder
 from rlrun.config import RunConfig, to_mapping
 from rlrun.config.resuming import forbidden_changes, inexact_changes
@@ -113,9 +114,7 @@ class Member:
         frames = int(path.stem.removeprefix("step_"))
         if header.get("frames") != frames:
             raise ResumeError(f"{printable(path)} holds another frame than its name says")
-        before, now = header.get("config"), clean(to_mapping(self.run.config))
-        if not isinstance(before, dict):
-            raise ResumeError(f"{printable(path)} has no config in its header")
+        before, now = config_of(path, header), clean(to_mapping(self.run.config))
         changed = forbidden_changes(before, now)
         if changed:
             raise ResumeError(f"the checkpoint is not of this config: {'; '.join(changed)}")
@@ -140,7 +139,11 @@ class Member:
         if resumed:
             note = note or dependence(manifest)
             reasons += other_population(manifest, population["size"], note)
-            reasons += [*self.moved, *differences(manifest, facts["numerics"]), *(earlier if isinstance(earlier, list) else [])]
+            reasons += [
+                *self.moved,
+                *differences(manifest, facts["numerics"]),
+                *(earlier if isinstance(earlier, list) else []),
+            ]
         reasons = list(dict.fromkeys(reasons))
         self.run.update(
             status="running",

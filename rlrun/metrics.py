@@ -191,7 +191,7 @@ def _checked(offsets: Mapping[str, Any], directory: Path) -> dict[str, int]:
     if not isinstance(offsets, dict):
         raise ResumeError(f"the checkpoint holds no offsets, so {printable(directory)} can't go on")
     for key in (*FILES, _EPISODE_COUNT):
-        if type(offsets.get(key)) is not int or offsets[key] < 0:
+        if not isinstance(offsets, dict) or type(offsets.get(key)) is not int or offsets[key] < 0:
             raise ResumeError(f"the checkpoint holds no offset of {key}, so {printable(directory)} can't go on")
     for name in FILES:
         path = directory / name

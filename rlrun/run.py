@@ -351,9 +351,9 @@ def make_directory(parent: Path, name: str) -> Path:
 def claim_directory(directory: Path) -> None:
     """Make ``directory`` if it does not exist. Raises StorageError."""
     try:
-        directory.parent.mkdir(parents=True, exist_ok=True)
-        if not _make_folder(directory) and not directory.is_dir():
-            raise StorageError(f"run.dir={printable(directory)} is a file; choose another place")
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except FileExistsError:
+        raise StorageError(f"run.dir={printable(directory)} is a file; choose another place") from None
     except OSError as error:
         raise StorageError(f"can't create run.dir={printable(directory)}: {reason_of(error)}") from error
 

@@ -31,7 +31,7 @@ def golden(request: pytest.FixtureRequest, workplace: Path) -> Path:
 
 def test_there_are_runs_of_every_schema() -> None:
     assert {f"schema_{number}" for number in range(1, checkpoint.SCHEMA + 1)} == {name.split("/")[0] for name in RUNS}
-    assert {"schema_1/dqn", "schema_1/ppo"} <= set(RUNS)
+    assert {"schema_1/dqn", "schema_1/ppo", "schema_2/dqn"} <= set(RUNS)
     for name in RUNS:
         assert sum(path.stat().st_size for path in (GOLDEN / name).rglob("*")) < 100_000
 

@@ -36,11 +36,11 @@ ODD = [
     "\x1b[31m", "\x7f", "\udc80", "{", "}", "[", "]", "[1,", "(", ")", "'", '"', "''", '"a"', "\\", "a\\,b", "a,b", "1,2,3", "dqn,ppo",
     "range(3)", "range(0)", "range(1,0,0)", "range(1e9)", "choice(1,2)", "choice()", "interval(0,1)", "glob(*)", "glob(", "sort(3,1)",
     "shuffle(1,2)", "tag(a,1,2)", "int(3.5)", "float(x)", "str(1)", "json_str({a:1})", "extend_list(1)", "${seed}", "${algo.gamma}",
-    "${algo}", "${oc.env:PATH}", "${oc.env:RLRUN_NO}", "${nope}", "${", "${}", "${oc.decode:'[1,2]'}", "${oc.create:{a: 1}}",
-    "${hydra:job.name}",
+    "${algo}", "${oc.env:PATH}", "${oc.env:RLRUN_NO}", "${nope}", "${", "${}", "${oc.decode:'[1,2]'}",
+    "${oc.create:{a: 1}}", "${hydra:job.name}",
     "${hydra:}", "${oc.dict.keys:algo}", "${now:%Y}", "???", "../x", "../../../x", "~", "~/x", "$HOME", ".", "..",
-    "a=b", "=", "==", "%s", "{0}", "-rf", "--x", "-", "x" * 300, "9" * 400, "[" * 60 + "]" * 60,
-    "!!python/name:os.system", "&a", "*a", "2026-01-01",
+    "a=b", "=", "==", "%s", "{0}", "-rf", "--x", "-", "x" * 300, "9" * 400, "[" * 60 + "]" * 60, "!!python/name:os.system", "&a", "*a",
+    "2026-01-01",
     "os:Foo-v0", "CartPole", "CartPole-v99", "Blackjack-v1", "ALE/Pong-v5", "cuda", "cuda:3", "gpu", "numpy", "plain",
 ]  # fmt: skip
 OPTIONS = [
@@ -65,7 +65,7 @@ COMMANDS = [
     "configs algo",
     "ls --json",
 ]
-LETTERS = "abz019._-+~@:=,/ \t\n'\"\\{}[]()$!&*#%é中\x00\x1b\u202e\ud800"
+LETTERS = "abz019._-+~@:=,/ \t\n'\"\\{}[]()$!&*#%é中\x1b\u202e\ud800"
 
 
 def override(random: Random) -> tuple[str, str, str]:

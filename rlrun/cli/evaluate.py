@@ -43,7 +43,10 @@ def main(arguments: list[str]) -> int:
 
     from rlrun.evaluation import evaluate_run  # imports torch
 
-    result = evaluate_run(run, options.episodes, options.seed, checkpoint)
+    try:
+        result = evaluate_run(run, options.episodes, options.seed, checkpoint)
+    except UsageError as error:  # what was typed has been checked: it is what the run's config asks for
+        raise ResumeError(f"{shown_path(run.directory / 'config.yaml')}: {error}") from error
     keys = [*_KEYS, "episodes", "checkpoint", *(["returns"] if options.returns else [])]
     if options.json:
         deliver_json({key: result[key] for key in keys}, indent=None)

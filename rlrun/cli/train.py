@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from argparse import Namespace
 from collections.abc import Iterator, Sequence
@@ -25,7 +26,7 @@ from rlrun.config import composition_errors, to_mapping
 from rlrun.config.settings import nearest
 from rlrun.errors import ResumeError, UsageError
 from rlrun.interrupts import Interrupts
-from rlrun.plain import read_yaml, to_yaml
+from rlrun.plain import printable, read_yaml, to_yaml
 from rlrun.provenance import clean
 from rlrun.sweeps.jobs import Job, check_jobs, make_job
 from rlrun.sweeps.plugins import register
@@ -149,11 +150,28 @@ def _check_own_configs(directory: Path) -> None:
     problems = []
     for file in sorted(directory.rglob("*.yaml")):
         try:
-            read_yaml(file)
+            values = read_yaml(file)
         except ResumeError as error:
             problems.append(str(error))
+            continue
+        if not isinstance(values, dict | None):
+            problems.append(f"{printable(file)}: expected a mapping of settings, got {printable(values):.60}")
+        elif wrong := _wrong_header(file):
+            problems.append(
+                f"{printable(file)}: {printable(wrong):.60} is no header of Hydra; write # @package _global_"
+            )
     if problems:
         raise UsageError("\n".join(problems))
+
+
+def _wrong_header(file: Path) -> str | None:
+    """A line among the first that Hydra takes for a header but can't read."""
+    for line in filter(None, map(str.strip, file.read_text(encoding="utf-8").splitlines())):
+        if not re.match(r"#\s*@", line):
+            return None
+        if not re.fullmatch(r"#\s*@\s*\w+ +\S+", line):
+            return line
+    return None
 
 
 def _part_of(values: Any, key: str | None) -> Any:

@@ -153,8 +153,8 @@ def _nested_schema(key: str, hint: Any, value: Any, problems: list[str]) -> type
         if name is None:
             problems.append(f"algo.name is missing; choices: {', '.join(ALGORITHMS)}")
             return None
-        if name in ALGORITHMS:
+        if isinstance(name, str) and name in ALGORITHMS:
             return ALGORITHMS[name]
-        problems.append(f"unknown algo {name!r}; choices: {', '.join(ALGORITHMS)}{nearest(str(name), ALGORITHMS)}")
+        problems.append(f"unknown algo {name!r:.60}; choices: {', '.join(ALGORITHMS)}{nearest(str(name), ALGORITHMS)}")
         return None
     return hint if dataclasses.is_dataclass(hint) and isinstance(hint, type) else None

@@ -85,6 +85,9 @@ def nearest(word: str, words: Iterable[str], settings: Iterable[str] = ()) -> st
     return f"; did you mean '{found[0]}'?" if found else ""
 
 
+_LARGEST = 2**63 - 1
+
+
 def number(value: float) -> str:
     return f"{value:.0f}" if float(value).is_integer() and abs(value) < 1e15 else f"{value:g}"
 
@@ -123,7 +126,7 @@ def convert(key: str, value: Any, field_type: Any, meaning: Meaning) -> Any:
     for option in members(field_type):
         try:
             converted = _as(value, option)
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             continue
         _check_range(key, value, converted, meaning, field_type)
         return converted
@@ -173,7 +176,7 @@ def _check_range(key: str, raw: Any, value: Any, meaning: Meaning, field_type: A
     for item in value if isinstance(value, tuple) else (value,):
         if isinstance(item, bool) or not isinstance(item, (int, float)):
             continue
-        if not math.isfinite(item):
+        if isinstance(item, float) and not math.isfinite(item):
             raise ValueError(f"{key}={raw} must be finite")
         below = (meaning.low is not None and item < meaning.low) or (
             meaning.above is not None and item <= meaning.above
@@ -181,6 +184,8 @@ def _check_range(key: str, raw: Any, value: Any, meaning: Meaning, field_type: A
         if below or (meaning.high is not None and item > meaning.high):
             shown = _shown(value if isinstance(value, int) else raw)  # 1e9 as 1000000000
             raise ValueError(f"{key}={shown} is out of range; it must be {allowed(field_type, meaning)}")
+        if isinstance(item, int) and item > _LARGEST:  # no array or file counts further
+            raise ValueError(f"{key}={_shown(raw)} is out of range; the largest number is {_LARGEST}")
 
 
 def _shown(value: Any) -> str:

@@ -71,8 +71,9 @@ class RlrunSweeper(Sweeper):
         """Launch one job for each combination. Raises UsageError for no job, or too many."""
         overrides = OverridesParser.create(self._config_loader).parse_overrides(arguments)
         most = self._config.sweep.max_jobs
-        # What is no number becomes an error where the jobs are composed.
-        jobs = multiply_out(overrides, most if isinstance(most, int | float) else SweepConfig().max_jobs)
+        # What is no number of jobs becomes an error where they are composed.
+        counts = isinstance(most, int | float) and 0 < most < 2**63
+        jobs = multiply_out(overrides, most if counts else SweepConfig().max_jobs)
         return self._launcher.launch(jobs, initial_job_idx=0)
 
 

@@ -1,0 +1,169 @@
+"""``run.dir=DIR resume=auto``: the same command starts, goes on, and is done; a scheduler may queue it as often as it likes."""
+
+from __future__ import annotations
+
+import json
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support import assert_same_run
+
+from rlrun.locks import lock
+from rlrun.run import Run
+
+SETTINGS = (
+    *("tuned=none", "network.hidden=[16]", "total_frames=600", "algo.learning_starts=50", "algo.batch_size=16"),
+    *("evaluation.every_frames=200", "evaluation.episodes=2", "logging.every_frames=50", "checkpoint.every_frames=100"),
+)
+HERE = ("run.dir=runs/a", "resume=auto")
+
+
+def files(directory: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(directory)): path.read_bytes() for path in directory.rglob("*") if path.is_file()}
+
+
+def test_the_same_command_starts_and_is_done(rlrun: Any, workplace: Path) -> None:
+    (workplace / "runs" / "a").mkdir(parents=True)
+    (workplace / "runs" / "a" / "slurm-1.out").write_text("mine")
+    answer = rlrun("-q", *SETTINGS, *HERE)
+    assert (answer.code, answer.out) == (0, "runs/a\n"), answer.err
+    before = files(workplace / "runs" / "a")
+    answer = rlrun(*SETTINGS, *HERE)
+    assert answer.code == 0 and answer.out.startswith("already complete (600/600 frames)")
+    assert files(workplace / "runs" / "a") == before and before["slurm-1.out"] == b"mine"
+    assert not (workplace / "outputs").exists()
+    assert [run["directory"] for run in json.loads(rlrun("ls", "--outputs", "runs", "--json").out)] == ["runs/a"]
+
+
+def test_more_frames_extend_it(rlrun: Any, workplace: Path) -> None:
+    assert rlrun("-q", *SETTINGS, *HERE).code == 0
+    longer = [text if "total_frames" not in text else "total_frames=900" for text in SETTINGS]
+    assert rlrun("-q", *longer, *HERE).code == 0
+    assert Run.open(workplace / "runs" / "a").manifest["frames"] == 900
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (["resume=auto"], 2, "type run.dir=DIR as well"),
+        (["resume=yes", "run.dir=x"], 2, "resume=yes is not known; choices: auto, never"),
+        (["run.dir="], 2, "run.dir has no value; write run.dir=DIR"),
+        (["run.dir=a", "run.dir=b"], 2, "run.dir is given twice (run.dir=a and run.dir=b)"),
+        (["run.dir=file"], 5, "run.dir=file is a file; choose another place"),
+        (["run.dir=file/x"], 5, "can't create run.dir=file/x: Not a directory"),
+        (["run.dir=/proc/nope"], 5, "can't create run.dir=/proc/nope: "),
+        (["-m", "seed=1,2", "run.dir=file"], 5, "run.dir=file is a file; choose another place"),
+    ],
+)
+def test_what_can_not_be(arguments: list[str], code: int, words: str, rlrun: Any, workplace: Path) -> None:
+    (workplace / "file").touch()
+    answer = rlrun(*SETTINGS, *arguments)
+    assert answer.code == code and len(answer.errors) == 1 and words in answer.errors[0], answer.err
+    assert [path.name for path in workplace.iterdir()] == ["file"]
+
+
+def test_nothing_is_lost_in_a_place_that_is_taken(rlrun: Any, workplace: Path) -> None:
+    assert rlrun("-q", *SETTINGS, "run.dir=runs/a").code == 0
+    before = files(workplace / "runs")
+    for arguments, code, words in (
+        (["run.dir=runs/a"], 4, "run.dir=runs/a holds a run already; type resume=auto to go on with it"),
+        ([*HERE, "seed=1"], 4, "seed: 0 -> 1 can't change on resume"),
+        ([*HERE, "algo.gamma=0.5"], 4, "algo.gamma: 0.99 -> 0.5 can't change on resume"),
+        ([*HERE, "-m", "seed=1,2"], 4, "run.dir=runs/a holds a single run; leave -m out"),
+    ):
+        answer = rlrun(*SETTINGS, *arguments)
+        assert answer.code == code and words in answer.errors[0], answer.err
+    with lock(workplace / "runs" / "a"):
+        longer = [text if "total_frames" not in text else "total_frames=900" for text in SETTINGS]
+        assert rlrun(*longer, *HERE).code == 8
+    assert {name: data for name, data in files(workplace / "runs").items() if "lock" not in name} == {
+        name: data for name, data in before.items() if "lock" not in name
+    }
+
+
+def test_a_run_that_never_came_to_a_checkpoint_begins_anew(rlrun: Any, workplace: Path) -> None:
+    assert rlrun("-q", *SETTINGS, *HERE).code == 0
+    expected = Run.open(workplace / "runs" / "a")
+    shutil.copytree(workplace / "runs" / "a", workplace / "runs" / "b")
+    run = Run.open(workplace / "runs" / "b")
+    for path in run.checkpoints.iterdir():
+        path.unlink()
+    run.update(status="running", frames=50)
+    assert rlrun("-q", *SETTINGS, "run.dir=runs/b", "resume=auto").code == 0
+    assert_same_run(Run.open(workplace / "runs" / "b"), expected)
+
+
+def test_one_whose_checkpoints_are_all_damaged_is_not_begun_anew(rlrun: Any, workplace: Path) -> None:
+    assert rlrun("-q", *SETTINGS, *HERE).code == 0
+    run = Run.open(workplace / "runs" / "a")
+    run.update(status="running")
+    for path in run.checkpoints.glob("step_*.ckpt"):
+        path.rename(f"{path}.bad")
+    metrics = (run.directory / "metrics.jsonl").read_bytes()
+    answer = rlrun(*SETTINGS, *HERE)
+    assert answer.code == 4 and "has no checkpoint to continue from" in answer.errors[0]
+    assert (run.directory / "metrics.jsonl").read_bytes() == metrics
+
+
+def test_a_sweep_killed_while_it_was_made_is_completed(rlrun: Any, workplace: Path) -> None:
+    sweep = ("-m", "seed=1,2,3", "sweep.workers=1", "run.dir=runs/s", "resume=auto")
+    assert rlrun("-q", *SETTINGS, *sweep).code == 0
+    place = workplace / "runs" / "s"
+    expected = {run["seed"]: (Path(run["directory"]) / "metrics.jsonl").read_bytes() for run in listed(rlrun)}
+    assert rlrun(*SETTINGS, *sweep).out.startswith("already complete (3 runs)")
+    gone = next(place.glob("*_s2"))
+    shutil.rmtree(gone)
+    assert rlrun("-q", *SETTINGS, *sweep).code == 0
+    found = {run["seed"]: (Path(run["directory"]) / "metrics.jsonl").read_bytes() for run in listed(rlrun)}
+    assert found == expected
+    for arguments, words in (
+        (["seed=1,2"], "has another number of jobs than the 2 typed"),
+        (["seed=1,2,4"], "seed: 3 -> 4 can't change on resume"),
+    ):
+        answer = rlrun("-m", *SETTINGS, *arguments, *sweep[2:])
+        assert answer.code == 4 and words in answer.errors[0]
+    assert rlrun(*SETTINGS, *sweep[:-1]).code == 4
+    answer = rlrun(*SETTINGS, *sweep[3:])
+    assert answer.code == 4 and "holds a sweep; type -m" in answer.errors[0]
+
+
+def listed(rlrun: Any) -> list[dict[str, Any]]:
+    runs: list[dict[str, Any]] = json.loads(rlrun("ls", "--outputs", "runs", "--json").out)
+    return [run for run in runs if Path(run["directory"]).parent.name == "s"]
+
+
+@pytest.mark.parametrize("sweep", [(), ("-m", "seed=0,1", "sweep.workers=1")], ids=["run", "sweep"])
+def test_queued_again_until_done_it_equals_the_uninterrupted_one(
+    sweep: tuple[str, ...], rlrun: Any, workplace: Path
+) -> None:
+    """``until rlrun ...; do :; done``, killed again and again."""
+    settings = (*SETTINGS, "total_frames=6000", "algo.train_every=4")
+    settings = tuple(text for text in settings if text != "total_frames=600")
+    assert rlrun("-q", *settings, *sweep, "run.dir=runs/expected").code == 0
+    command = [sys.executable, "-m", "rlrun", "-q", *settings, *sweep, *HERE]
+    chance, kills = random.Random(0), 0
+    while True:
+        process = subprocess.Popen(command, start_new_session=True)
+        try:
+            code = process.wait(timeout=60 if kills == 4 else chance.uniform(0.6, 2.0))
+        except subprocess.TimeoutExpired:
+            process.send_signal(chance.choice([signal.SIGKILL, signal.SIGTERM, signal.SIGUSR1]))
+            kills += 1
+            if process.wait(timeout=60) == 0:
+                break
+            time.sleep(0.5)  # a worker of a killed sweep looks for its parent now and then
+        else:
+            if code == 0:
+                break
+            assert code == 8  # a worker that has not noticed yet
+    places = [workplace / "runs" / name for name in ("a", "expected")]
+    runs = [[place] if not sweep else sorted(place.glob("*_s?"), key=lambda path: path.name[-1]) for place in places]
+    for left, right in zip(*runs, strict=True):
+        assert_same_run(Run.open(left), Run.open(right))
