@@ -64,6 +64,16 @@ class Answer:
         return [line.removeprefix(prefix) for line in lines]
 
 
+@pytest.fixture(autouse=True)
+def denormals() -> None:
+    """A test that trains has this thread take denormal numbers for 0; the next one is to find them again."""
+    smallest = float("5e-324")
+    if smallest * 1.0 == 0.0:
+        import torch
+
+        torch.set_flush_denormal(False)
+
+
 @pytest.fixture
 def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty folder that is the current one."""
