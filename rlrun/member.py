@@ -221,8 +221,11 @@ class Member:
         """The error that ended the run, and what to do about it."""
         if not self.run.directory.is_dir():
             return StorageError(f"the run directory {printable(self.run.directory)} has vanished while it was trained")
-        advice = f"Every saved checkpoint is intact; make room, then: rlrun resume {self.run.directory}"
-        return StorageError(f"{error}. {advice}")
+        try:
+            kept = f"{self.folder.resolve('last').name} is intact"
+        except ResumeError:
+            return StorageError(f"{error}. There was no checkpoint yet; make room, then start the run again")
+        return StorageError(f"{error}. {kept}; make room, then: rlrun resume {self.run.directory}")
 
     def describe(self, frames: int, **fields: Any) -> None:
         """Bring run.json up to date."""

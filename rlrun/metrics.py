@@ -90,7 +90,11 @@ class Recorder:
         """Flush, wait for the disk, and return the size of every file and the count of episodes, for a checkpoint."""
         self.flush()
         try:
-            for descriptor in self._descriptors.values():
+            for name, descriptor in self._descriptors.items():
+                if os.fstat(descriptor).st_nlink == 0:
+                    raise StorageError(
+                        f"{printable(self._directory / name)} was deleted while the run was writing to it"
+                    )
                 os.fsync(descriptor)
         except OSError as error:
             raise StorageError(f"can't write to {printable(self._directory)}: {reason_of(error)}") from error

@@ -167,6 +167,13 @@ class Layout:
             for block, (offset, shape) in self.blocks[name].items()
         }
 
+    def place_of(self, index: int) -> str:
+        """The network and block that float ``index`` of a row belongs to: ``q.0.weight``."""
+        places = [
+            (offset, f"{name}.{block}") for name, blocks in self.blocks.items() for block, (offset, _) in blocks.items()
+        ]
+        return max(place for place in places if place[0] <= index)[1]
+
     def initial_rows(self, seeds: Sequence[int]) -> np.ndarray[Any, Any]:
         """Fresh parameters float32 [A, P], each row drawn from its own seed."""
         rows = np.zeros((len(seeds), self.size), np.float32)

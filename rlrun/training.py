@@ -301,11 +301,15 @@ class Loop:
 
     def _has_diverged(self, agent: int) -> bool:
         """Whether a member's weights are not finite: it fails, and nothing of it is evaluated or saved."""
-        finite = bool(np.isfinite(as_array(self.trainer.policy.rows_AP[agent])).all())
-        if not finite:
-            error = DivergedError(f"diverged by frame {self.trainer.frames}: weights not finite")
+        policy = self.trainer.policy
+        broken = np.flatnonzero(~np.isfinite(as_array(policy.rows_AP[agent])))
+        if broken.size:
+            place = policy.layout.place_of(int(broken[0]))
+            error = DivergedError(
+                f"diverged by frame {self.trainer.frames}: weights of {place} are not finite; lower algo.learning_rate"
+            )
             self.trainer.failures.setdefault(agent, error)
-        return not finite
+        return bool(broken.size)
 
     @contextlib.contextmanager
     def _sparing_others(self, agent: int) -> Iterator[None]:

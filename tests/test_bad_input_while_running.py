@@ -19,7 +19,8 @@ import pytest
 from test_cli import TINY, command, only_run
 from test_cli_hardship import ENDLESS, training, wait_until
 
-from rlrun.checkpoint import CheckpointFolder, find_damage
+from rlrun.checkpoint import find_damage
+from rlrun.checkpoint_folder import CheckpointFolder
 from rlrun.run import Run
 
 # --- disks -----------------------------------------------------------------------------------------------------------
@@ -41,9 +42,9 @@ def test_disk_full_while_training(rlrun: Any, workplace: Path) -> None:
     assert done.returncode == 5 and len(done.stderr.splitlines()) == 1, done.stderr
     run = only_run(workplace)
     assert done.stderr.startswith("rlrun: error: can't write ") and "File too large" in done.stderr
+    newest = f"step_{newest_frames(run):012d}.ckpt"
     assert (
-        f"Every saved checkpoint is intact; make room, then: rlrun resume {run.directory.name}"
-        in done.stderr.replace(f"{run.directory.parent.relative_to(workplace)}/", "")
+        f". {newest} is intact; make room, then: rlrun resume {run.directory.relative_to(workplace)}\n" in done.stderr
     )
     assert run.manifest["status"] == "failed" and 0 < newest_frames(run) < 6000
     assert not list(run.directory.rglob(".tmp-*"))

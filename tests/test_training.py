@@ -271,7 +271,7 @@ def test_files_of_a_member_that_cannot_be_written_fail_it_alone(folder: Folder) 
     with mock.patch.object(CheckpointFolder, "save", saving):
         outcomes = train(runs, Silent())
     assert [outcome.status for outcome in outcomes] == ["finished", "failed", "finished"]
-    advice = f"Every saved checkpoint is intact; make room, then: rlrun resume {runs[1].directory}"
+    advice = f"step_000000000130.ckpt is intact; make room, then: rlrun resume {runs[1].directory}"
     assert str(outcomes[1].error) == runs[1].manifest["failure"] == f"no space. {advice}"
     assert_same_run(runs[2], folder.trained(CARTPOLE, {"seed": 3}))
     assert resumed(runs[1]).status == "finished"
@@ -397,7 +397,9 @@ def test_weights_that_are_not_finite_are_never_the_best(folder: Folder) -> None:
     with mock.patch.object(training, "make_trainer", breaking):
         outcomes = train(runs, Silent())
     assert [outcome.status for outcome in outcomes] == ["failed", "finished"]
-    assert str(outcomes[0].error) == "diverged by frame 150: weights not finite"
+    assert str(outcomes[0].error) == (
+        "diverged by frame 150: weights of q.0.weight are not finite; lower algo.learning_rate"
+    )
     assert not (runs[0].checkpoints / "best.ckpt").exists()
     assert_same_run(runs[1], folder.trained(CARTPOLE, {"seed": 2}))
 

@@ -22,7 +22,8 @@ from benchmarks.reliability.cases import ABLATED
 from benchmarks.reliability.contract import Case, fingerprint, rlrun, runs_in
 from benchmarks.reliability.report import Row
 from rlrun import envs, envstate
-from rlrun.checkpoint import CheckpointFolder, save
+from rlrun.checkpoint import save
+from rlrun.checkpoint_folder import CheckpointFolder
 from rlrun.errors import RlrunError
 from rlrun.run import Run
 from rlrun.training import train

@@ -24,7 +24,8 @@ from typing import Any
 import numpy as np
 
 from benchmarks.children import ONE_THREAD, ROOT
-from rlrun.checkpoint import CheckpointFolder, load
+from rlrun.checkpoint import load
+from rlrun.checkpoint_folder import CheckpointFolder
 from rlrun.errors import ResumeError
 
 _numbers = itertools.count()

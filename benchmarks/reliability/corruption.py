@@ -22,7 +22,7 @@ from benchmarks.reliability.contract import (
     uninterrupted,
 )
 from benchmarks.reliability.report import Row
-from rlrun.checkpoint import CheckpointFolder
+from rlrun.checkpoint_folder import CheckpointFolder
 from rlrun.errors import ResumeError
 
 RUNS = 1000

@@ -17,7 +17,7 @@ from benchmarks.reliability.contract import fingerprint, rlrun, runs_in
 from benchmarks.reliability.probes import HIDDEN, install
 from benchmarks.reliability.report import Row
 from rlrun import envs
-from rlrun.checkpoint import CheckpointFolder
+from rlrun.checkpoint_folder import CheckpointFolder
 from rlrun.config import EnvConfig
 
 RUNS = 1000  # more than there are: every environment in each way

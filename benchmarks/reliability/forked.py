@@ -23,10 +23,17 @@ CALLS = ("open", "write", "fsync", "rename", "unlink", "mkdir", "ftruncate", "cl
 
 @dataclass(frozen=True)
 class Strike:
-    """What happens instead of call ``number`` (from 0) of all to the disk: an error, or for None the end of the process."""
+    """What happens instead of call ``number`` (from 0) of all to the disk: an error, or for None the end of the process.
+
+    ``lasting``: every later call ends so too.
+    """
 
     number: int
     error: int | None = None
+    lasting: bool = False
+
+    def hits(self, number: int, name: str) -> bool:
+        return number == self.number or (self.lasting and number > self.number and name != "close")
 
 
 def rlrun_forked(arguments: Sequence[str], folder: Path, strike: Strike | None = None) -> tuple[Ended, list[str]]:
@@ -80,7 +87,7 @@ def _intercept(write: Callable[[int, bytes], int], strike: Strike | None) -> Non
                 return original(*arguments, **options)
             count += 1
             write(9, f"{name}\n".encode())
-            if strike is not None and count == strike.number:
+            if strike is not None and strike.hits(count, name):
                 if strike.error is None:
                     os.kill(os.getpid(), signal.SIGKILL)
                 else:

@@ -12,7 +12,7 @@ from pathlib import Path
 from benchmarks.reliability.cases import DQN, PPO
 from benchmarks.reliability.contract import Case, digest_of, rlrun, runs_in
 from benchmarks.reliability.report import Row
-from rlrun.checkpoint import CheckpointFolder
+from rlrun.checkpoint_folder import CheckpointFolder
 
 RUNS = 100
 

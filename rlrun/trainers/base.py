@@ -73,6 +73,7 @@ class Policy(Protocol):
 
     normalizer: ObservationNormalizer
     rows_AP: Any  # an array or a tensor
+    layout: Layout  # what is where in a row
 
     def act(self, observation_ANO: Array) -> Array:
         """Actions, as the environments take them, for raw observations [A, N, O]."""

@@ -98,9 +98,9 @@ class QPolicy:
     def __init__(
         self, config: RunConfig, spaces: Spaces, rows_AP: Any, hardware: Hardware, gradients_AP: Any = None
     ) -> None:
-        self.rows_AP = rows_AP
+        self.rows_AP, self.layout = rows_AP, layout(config, spaces)
         self.dueling = _algo(config).dueling
-        self.q = Stack(layout(config, spaces), "q", rows_AP, gradients_AP, hardware)
+        self.q = Stack(self.layout, "q", rows_AP, gradients_AP, hardware)
         self.normalizer = ObservationNormalizer(config.env, len(rows_AP), spaces.observation_size)
 
     def act(self, observation_ANO: Array) -> Array:

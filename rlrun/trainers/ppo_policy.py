@@ -24,9 +24,9 @@ class PPOPolicy:
     def __init__(
         self, config: RunConfig, spaces: Spaces, rows_AP: Any, hardware: Hardware, gradients_AP: Any = None
     ) -> None:
-        self.rows_AP = rows_AP
+        self.rows_AP, self.layout = rows_AP, layout(config, spaces)
         self.distribution = distribution_of(config, spaces)
-        self.actor = Stack(layout(config, spaces), "actor", rows_AP, gradients_AP, hardware)
+        self.actor = Stack(self.layout, "actor", rows_AP, gradients_AP, hardware)
         self.normalizer = ObservationNormalizer(config.env, len(rows_AP), spaces.observation_size)
 
     def act(self, observation_ANO: Array) -> Array:
