@@ -37,12 +37,18 @@ class Replay:
     """The newest C transitions of each agent. A row of floats holds one transition's vectors, so that sampling is one gather."""
 
     def __init__(
-        self, agents: int, capacity: int, num_envs: int, observation_size: int, device: str | None = None
+        self,
+        agents: int,
+        capacity: int,
+        num_envs: int,
+        observation_size: int,
+        device: str | None = None,
+        actions: int | None = None,
     ) -> None:
-        """``device``: where tensors are to hold the memory; None for NumPy arrays."""
+        """``device``: where tensors are to hold the memory; None for NumPy arrays. ``actions``: how many there are, if known."""
         assert capacity % num_envs == 0  # so that the transitions of one environment lie num_envs rows apart
         self.capacity, self.num_envs, self.observation_size = capacity, num_envs, observation_size
-        self.device = device
+        self.device, self._actions = device, actions
         self.rows = self._zeros(agents, capacity, 2 * observation_size + 1)  # observation, next observation, action
         self.outcomes = self._zeros(agents, capacity, 3)  # reward, terminated, done
         self.written = 0
@@ -136,6 +142,10 @@ class Replay:
         }
 
     def restore(self, agent: int, tree: dict[str, Any]) -> None:
+        chosen = tree["rows"][:, -1]
+        # Whoever learns from them takes an action for an index, which must not lead to another agent's numbers.
+        if self._actions is not None and not np.isin(chosen, np.arange(self._actions)).all():
+            raise ValueError("an action that the environment does not have")
         self.written = tree["written"]
         for name, stored in (("rows", self.rows), ("outcomes", self.outcomes)):
             fill(stored[agent, : len(self)], tree[name])

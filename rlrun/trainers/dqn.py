@@ -127,7 +127,9 @@ class DQNTrainer:
             parameters_AP=parameters_AP,
             target_AP=hardware.place(layout(config, spaces).initial_rows(seeds)),
             optimizer=optim.Adam(parameters_AP, self.gradients_AP, algo.adam_epsilon, algo.amsgrad, hardware.native),
-            replay=Replay(agents, algo.buffer_size, algo.num_envs, spaces.observation_size, hardware.memory),
+            replay=Replay(
+                agents, algo.buffer_size, algo.num_envs, spaces.observation_size, hardware.memory, self.actions
+            ),
             sampling=Generators(seeds, Stream.MINIBATCHES),
             exploration=Exploration(configs, self.actions),
             environments=Environments(config.env, algo.num_envs, seeds, exact=exact),
