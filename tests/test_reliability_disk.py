@@ -59,7 +59,7 @@ def test_an_error_from_any_call_to_the_disk_is_one_line_and_loses_nothing(
         folder.mkdir()
         ended, _ = rlrun_forked(baseline.case.arguments, folder, Strike(number, error))
         where = f"{errno.errorcode[error]} from call {number}, {calls[number]}"
-        assert syscalls.check_storage_error(ended, folder) == [], where
+        assert syscalls.check_storage_error(ended, folder, resumed=False) == [], where
         assert finished(baseline, folder) == [], where
 
 
