@@ -61,7 +61,7 @@ def test_an_error_from_any_call_to_the_disk_is_one_line_and_loses_nothing(
         ended, _ = rlrun_forked(baseline.case.arguments, folder, Strike(number, error, lasting))
         where = f"{errno.errorcode[error]} from call {number}, {calls[number]}"
         if lasting or ended.code != 0:  # a save that fails once is tried again
-            assert syscalls.check_storage_error(ended, folder) == [], where
+            assert syscalls.check_storage_error(ended, folder, resumed=False) == [], where
         assert finished(baseline, folder) == [], where
 
 

@@ -273,6 +273,16 @@ def test_a_checkpoint_with_other_shapes_or_types_is_refused(place: str, value: A
         train([Run.open(run.directory)], Silent(), resume=True)
 
 
+@pytest.mark.parametrize("action", [-1.0, 0.5, 2.0, 1e9, np.nan])
+def test_a_memory_of_actions_that_there_are_not_is_refused(action: float, folder: Folder) -> None:
+    run = folder.trained(CARTPOLE)
+    path, header, tree = CheckpointFolder(run.checkpoints, 1).newest(lambda line: None)
+    tree["training"]["replay"]["rows"][7, -1] = action
+    save(path, header, tree)
+    with pytest.raises(ResumeError, match="replay: an action that the environment does not have"):
+        resumed(run)
+
+
 @pytest.mark.parametrize("value", [[[1.0]], [3], "x", {"a": 1}])
 def test_counts_of_another_form_are_refused(value: Any, folder: Folder) -> None:
     run = folder.trained(CARTPOLE)

@@ -47,6 +47,8 @@ GOES_ON = ("unlink", "close")  # one file too many, or an error after the bytes 
 _LINE = re.compile(r"^(\d+) +(\w+)\((.*)$")
 _PATH_OF_DESCRIPTOR = re.compile(r"^\d+<([^>]*)>")
 _OUTPUTS = re.compile(r"(^|/)outputs(/|$)")
+# To open a folder is part of synchronising it, but for O_NONBLOCK, which lists it.
+_READS = re.compile(r"O_RDONLY(?!.*O_DIRECTORY)|O_NONBLOCK")
 _NAMES = re.compile(r'"((?:[^"\\]|\\.)*)"')
 Point_ = TypeVar("Point_")
 
@@ -151,21 +153,23 @@ def parse(log: str) -> list[Call]:
         descriptor = _PATH_OF_DESCRIPTOR.match(rest)
         paths = (descriptor[1],) if descriptor else tuple(_NAMES.findall(rest))
         if any(_OUTPUTS.search(path) for path in paths):
-            # What is read or listed is opened with O_NONBLOCK; to open a folder without is part of synchronising it.
             if name == "openat":
-                (read.add if "O_NONBLOCK" in rest else read.discard)(rest.rpartition("<")[2].rstrip(">"))
-            calls.append(Call(name, counts[name], paths, "O_NONBLOCK" not in rest and not read.intersection(paths)))
+                (read.add if _READS.search(rest) else read.discard)(rest.rpartition("<")[2].rstrip(">"))
+            writes = not (_READS.search(rest) if name == "openat" else read.intersection(paths))
+            calls.append(Call(name, counts[name], paths, writes))
     return calls
 
 
 # --- one point -------------------------------------------------------------------------------------------------------
 
 
-def struck(stage: Stage, folder: Path, call: Call, what: str, check: Callable[[Ended, Path], list[str]]) -> list[str]:
+def struck(
+    stage: Stage, folder: Path, call: Call, what: str, check: Callable[[Ended, Path, bool], list[str]]
+) -> list[str]:
     """Strike at a call of a stage, look at what that left, and go on to the end."""
     try:
         ended = _run_into(stage, folder, call, what)
-        problems = [*check_visible(folder), *check(ended, folder)]
+        problems = [*check_visible(folder), *check(ended, folder, has_checkpoint(stage.source))]
         if "error" in what and ended.code == 0 and (call.name in GOES_ON or "/checkpoints" in call.paths[0]):
             problems = check_visible(folder)  # a save that fails once is tried again
         problems = problems or verdict(stage.baseline, folder)
@@ -190,23 +194,25 @@ def check_visible(folder: Path) -> list[str]:
     return [f"{path.name} is {reason}" for path in seen if (reason := find_damage(path)) is not None]
 
 
-def check_killed(ended: Ended, folder: Path) -> list[str]:
+def check_killed(ended: Ended, folder: Path, resumed: bool) -> list[str]:
     return [] if ended.code == 137 else [f"exit {ended.code} instead of a kill"]
 
 
-def _check_unharmed(ended: Ended, folder: Path) -> list[str]:
+def _check_unharmed(ended: Ended, folder: Path, resumed: bool) -> list[str]:
     return [] if ended.code == 0 else [f"exit {ended.code}: {ended.err}"]
 
 
-def check_storage_error(ended: Ended, folder: Path) -> list[str]:
-    """Whether a command ended as a disk that takes nothing makes it end: exit 5, one line, and how to go on."""
+def check_storage_error(ended: Ended, folder: Path, resumed: bool) -> list[str]:
+    """Whether a command ended as a disk that takes nothing makes it end: exit 5, one line, and how to go on.
+
+    Where it was a resume, to go on is to type it again; that need not be said.
+    """
     problems = []
     if ended.code != 5:
         problems.append(f"exit {ended.code} instead of 5: {ended.err}")
     if len(ended.err.splitlines()) != 1 or not ended.err.startswith("rlrun: error: "):
         problems.append(f"not one line: {ended.err}")
-    took_nothing = "can't lock" in ended.err  # the command was that of going on, and has not begun
-    if has_checkpoint(folder) and not took_nothing and "rlrun resume " not in ended.err:
+    if has_checkpoint(folder) and not resumed and "rlrun resume " not in ended.err:
         problems.append(f"does not say how to go on: {ended.err}")
     return problems
 
