@@ -249,9 +249,10 @@ class Member:
         return "best.ckpt" if self.best is not None and self.best["frames"] == evaluation["frames"] else None
 
     def close(self) -> None:
-        if self.recorder is not None:
-            self.recorder.close()
-            self.recorder = None
+        """Close the files, once: what could not be written is not tried again. Raises StorageError."""
+        recorder, self.recorder = self.recorder, None
+        if recorder is not None:
+            recorder.close()
 
 
 _OF_AN_EVALUATION = ("return_mean", "return_std", "return_iqm", "return_min", "return_max")
