@@ -33,6 +33,17 @@ DQN = (
     _case(
         "dqn_dueling", 3000, 130, *SHORT_DQN, "env=acrobot", "algo.double=true", "algo.dueling=true", "env.frame_skip=2"
     ),
+    # So large that each save writes only what is new.
+    _case(
+        "dqn_pieces",
+        3000,
+        100,
+        *SHORT_DQN[:1],
+        "algo.buffer_size=100000",
+        *SHORT_DQN[2:],
+        "env=cartpole",
+        "algo.n_step=2",
+    ),
     _case("dqn_norm", 2500, 90, *SHORT_DQN, "env=mountaincar", "env.observation_norm=running", "env.time_limit=120"),
 )
 PPO = (

@@ -20,10 +20,18 @@ import yaml
 
 from benchmarks.reliability import fuzz_inputs as inputs
 from benchmarks.reliability.fuzz_workshop import Answer, Workshop, workshop
+from benchmarks.reliability.report import Row
 from rlrun import checkpoint
 from rlrun.config import from_mapping, to_mapping
 from rlrun.config.resuming import forbidden_changes, leaves
 from rlrun.errors import UsageError
+
+RUNS = 10_000
+
+
+def storm(runs: int, seed: int) -> list[Row]:
+    """Try ``runs`` cases."""
+    return [Row("fuzzed command lines, configs, run directories, sweeps and checkpoints", runs, run(runs, seed))]
 
 
 def run(cases: int, seed: int) -> list[str]:

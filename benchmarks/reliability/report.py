@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from benchmarks import stored
+from benchmarks.children import ROOT
 
 NAMES = (
     "kills",
@@ -19,7 +20,10 @@ NAMES = (
     "faults",
     "interference",
     "cost",
+    "suites",
+    "fuzz",
 )
+DOCUMENT = ROOT / "docs" / "reliability.md"
 MOST_FAILURES = 20  # of a row, printed and stored
 
 
@@ -54,6 +58,7 @@ def run(names: Sequence[str], runs: int | None, seed: int) -> bool:
         result = {"command": command, "rows": [_stored(row) for row in rows], "circumstances": stored.circumstances()}
         everything = stored.merge("reliability", name, result)
         stored.replace(stored.RESULTS / "reliability.md", document(everything))
+        stored.replace(DOCUMENT, with_table(DOCUMENT.read_text(encoding="utf-8"), document(everything)))
         print(table({name: result}), flush=True)
         for row in rows:
             for failure in row.failures[:MOST_FAILURES]:
@@ -89,6 +94,13 @@ def document(results: Mapping[str, Any]) -> str:
         for failure in row["failures"]
     ]
     return "\n\n".join([head, table(results), *(["\n".join(failures)] if failures else [])]) + "\n"
+
+
+def with_table(text: str, measured: str) -> str:
+    """The document with what was measured between its marks."""
+    beginning, ending = "<!-- table -->\n", "<!-- end of table -->"
+    before, _, rest = text.partition(beginning)
+    return f"{before}{beginning}\n{measured}\n{ending}{rest.partition(ending)[2]}"
 
 
 def _place(name: str) -> int:
