@@ -23,7 +23,7 @@ from typing import Any
 from rlrun.config import RunConfig, from_mapping, to_mapping
 from rlrun.errors import ResumeError, StorageError, UsageError
 from rlrun.locks import is_locked, lock
-from rlrun.plain import printable, read_json, read_yaml, reason_of, to_yaml, write_atomically
+from rlrun.plain import printable, read_json, read_yaml, reason_of, sync_directory, to_yaml, write_atomically
 from rlrun.provenance import clean, git_state, machine, versions
 
 __all__ = ["STATUSES", "Run", "find", "find_sweep", "list_runs", "make_directory", "printable", "runs_in"]
@@ -344,8 +344,11 @@ def make_directory(parent: Path, name: str) -> Path:
     for number in itertools.count():
         directory = parent / (f"{name}-{number}" if number else name)
         if _make_folder(directory):
-            return directory
-    raise AssertionError("count() does not end")
+            break
+    with contextlib.suppress(OSError):  # some file systems can't; a power loss may then cost a run that has just begun
+        sync_directory(parent)
+        sync_directory(parent.parent)
+    return directory
 
 
 def claim_directory(directory: Path) -> None:
