@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import signal
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -49,6 +50,9 @@ class Row:
 
 def run(names: Sequence[str], runs: int | None, seed: int) -> bool:
     """Run storms, print their rows and store them; true if everything came out as promised."""
+    # A shell that starts this in the background ignores them, and what the storms start would, too.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
     well = True
     for name in names:
         module = importlib.import_module(f"benchmarks.reliability.{name}")
