@@ -18,11 +18,12 @@ from rlrun.config import RunConfig, to_mapping
 from rlrun.config.resuming import forbidden_changes, inexact_changes
 from rlrun.errors import LockedError, ResumeError, RlrunError, StorageError
 from rlrun.hardware import choose_device
+from rlrun.manifest import SAME_BITS, dependence, other_population
 from rlrun.metrics import Recorder
 from rlrun.plain import printable
 from rlrun.provenance import clean, differences
 from rlrun.rollout import Episode
-from rlrun.run import SAME_BITS, Run, dependence, other_population
+from rlrun.run import Run
 
 
 def population_note(config: RunConfig, size: int) -> str | None:

@@ -1,4 +1,4 @@
-"""A run on disk: its directory, config, manifest (``run.json``) and lock; how runs are made, opened, found and listed.
+"""A run on disk: its directory, config, manifest (``run.json``) and lock; how runs are made and opened.
 
 Everything read here may come from another person, so it is plain data, checked, and never executed.
 """
@@ -6,7 +6,6 @@ Everything read here may come from another person, so it is plain data, checked,
 from __future__ import annotations
 
 import contextlib
-import difflib
 import itertools
 import json
 import os
@@ -14,7 +13,7 @@ import re
 import shlex
 import shutil
 import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -22,26 +21,13 @@ from typing import Any
 
 from rlrun.config import RunConfig, from_mapping, to_mapping
 from rlrun.errors import ResumeError, StorageError, UsageError
-from rlrun.locks import is_locked, lock
-from rlrun.plain import printable, read_json, read_yaml, reason_of, sync_directory, to_yaml, write_atomically
-from rlrun.provenance import clean, git_state, machine, versions
+from rlrun.finding import no_run, runs_in
+from rlrun.locks import lock
+from rlrun.manifest import MANIFEST, first_manifest, read_manifest, timestamp
+from rlrun.plain import printable, read_yaml, reason_of, sync_directory, to_yaml, write_atomically
+from rlrun.provenance import clean
 
-__all__ = ["STATUSES", "Run", "find", "find_sweep", "list_runs", "make_directory", "printable", "runs_in"]
-
-STATUSES = ("waiting", "running", "finished", "stopped", "failed")
-UNENDED = ("waiting", "running")
-
-SWEEPS, SWEEP_LIST = "sweeps", "sweep.json"
-SAME_BITS = "the same bits"
-"""What run.json says under ``alone`` of a run whose bits do not depend on those it is trained with."""
-
-MANIFEST, _CONFIG, _CHECKPOINTS = "run.json", "config.yaml", "checkpoints"
-_REQUIRED = {
-    **dict.fromkeys(("id", "status", "created", "updated", "algo", "env", "env_id", "name", "device"), str),
-    **dict.fromkeys(("seed", "total_frames", "frames"), int),
-    "frames_per_second": int | float | None,
-    "evaluation": dict | None,
-}
+_CONFIG, _CHECKPOINTS = "config.yaml", "checkpoints"
 
 
 @dataclass
@@ -71,7 +57,7 @@ class Run:
         given = directory is not None
         if directory is None:
             directory = make_directory(parent, f"{now:%H%M%S}_{label}_s{config.seed}")
-        run = cls(directory, config, clean(_first_manifest(directory, config, now) | manifest))
+        run = cls(directory, config, clean(first_manifest(directory, config, now) | manifest))
         try:
             _make_folder(directory / _CHECKPOINTS)
             write_atomically(directory / _CONFIG, to_yaml(clean(to_mapping(config))), durably=sweep is None)
@@ -92,8 +78,8 @@ class Run:
         if not os.path.lexists(directory / MANIFEST):
             if os.path.isdir(directory):
                 raise ResumeError(f"{printable(directory)} is not an rlrun run (it has no {MANIFEST})")
-            raise _no_run(str(directory), runs_in(directory.parent))
-        manifest = _read_manifest(directory)
+            raise no_run(str(directory), runs_in(directory.parent))
+        manifest = read_manifest(directory)
         if not os.path.lexists(directory / _CONFIG):
             raise ResumeError(f"{printable(directory)} has lost its {_CONFIG}; put it back, or start a new run")
         if config is not None:
@@ -120,7 +106,7 @@ class Run:
 
     def reread(self) -> None:
         """Take ``manifest`` anew from the disk, where another process wrote it. Raises ResumeError."""
-        self.manifest = _read_manifest(self.directory)
+        self.manifest = read_manifest(self.directory)
 
     def update(self, **fields: Any) -> None:
         """Set ``fields`` in run.json, atomically. nan and inf become null, secrets ``***``.
@@ -132,7 +118,7 @@ class Run:
         self._write(durably=True)
 
     def _write(self, durably: bool) -> None:
-        self.manifest["updated"] = _timestamp(datetime.now(UTC))
+        self.manifest["updated"] = timestamp(datetime.now(UTC))
         text = json.dumps(self.manifest, indent=2, allow_nan=False) + "\n"
         write_atomically(self.directory / MANIFEST, text.encode(), durably=durably)
 
@@ -153,112 +139,6 @@ class Run:
             yield
 
 
-# --- finding ---------------------------------------------------------------------------------------------------------
-
-
-def find(selector: str, outputs: Path) -> Path:
-    """The directory of the run meant by ``selector``: a path, how its name or ``<date>/<name>`` begins, or ``latest`` that has begun.
-
-    Raises:
-        UsageError: it fits several runs.
-        ResumeError: it fits none.
-    """
-    if selector == "latest":
-        begun = [run for run in list_runs(outputs) if run["status"] not in ("unreadable", "waiting")]
-        if not begun:
-            raise ResumeError(f"no run in {printable(outputs)} yet; start one with: rlrun")
-        return Path(begun[0]["directory"])
-    wanted = selector.rstrip("/")
-    if not wanted:
-        raise UsageError("which run? give its directory, the beginning of its name, or latest")
-    if os.path.isdir(wanted) and os.path.lexists(os.path.join(wanted, MANIFEST)):
-        return Path(wanted)
-    names = {path: (path.name, _identity(path)) for path in _all_runs(outputs)}
-    matches = [path for path, forms in names.items() if wanted in forms]
-    matches = matches or [path for path, forms in names.items() if any(form.startswith(wanted) for form in forms)]
-    if len(matches) == 1:
-        return matches[0]
-    if not matches:
-        if os.path.isdir(wanted):
-            raise ResumeError(f"{printable(wanted)} is not an rlrun run (it has no {MANIFEST})")
-        if os.path.lexists(wanted):
-            raise ResumeError(f"{printable(wanted)} is a file, not a run; give the directory of the run")
-        raise _no_run(wanted, names)
-    some = ", ".join(printable(_identity(path)) for path in sorted(matches)[:5])
-    more = f" and {len(matches) - 5} more" if len(matches) > 5 else ""
-    raise UsageError(f"'{printable(selector)}' fits {len(matches)} runs: {some}{more}; type more of the name")
-
-
-def find_sweep(selector: str, outputs: Path) -> Path | None:
-    """The directory of the sweep meant by ``selector``: a path, or how its name begins; None if it means none.
-
-    Raises:
-        UsageError: it fits several sweeps, or a sweep and runs beside.
-    """
-    wanted = selector.rstrip("/")
-    if not wanted or selector == "latest":
-        return None
-    if os.path.isdir(wanted):
-        return Path(wanted) if os.path.isfile(os.path.join(wanted, SWEEP_LIST)) else None
-    sweeps = [path for path in _folders(outputs / SWEEPS) if os.path.lexists(path / SWEEP_LIST)]
-    fits = [path for path in sweeps if path.name == wanted] or [path for path in sweeps if path.name.startswith(wanted)]
-    runs = [path for path in _all_runs(outputs) if path.parent.parent.name != SWEEPS]
-    others = [path for path in runs if path.name.startswith(wanted) or _identity(path).startswith(wanted)]
-    if not fits or (len(fits) == 1 and not others):
-        return fits[0] if fits else None
-    some = ", ".join(printable(path.name) for path in sorted([*fits, *others])[:5])
-    raise UsageError(
-        f"'{printable(selector)}' fits {len(fits) + len(others)} sweeps and runs: {some}; type more of the name"
-    )
-
-
-def list_runs(outputs: Path) -> list[dict[str, Any]]:
-    """The manifests of all runs in ``outputs``, newest first, each with its ``directory``.
-
-    A manifest that can't be read becomes ``status`` unreadable with the reason in ``failure``; a run that says running
-    while no process holds its lock becomes interrupted.
-    """
-    runs = []
-    for directory in _all_runs(outputs):
-        try:
-            run = _read_manifest(directory)
-        except ResumeError as error:
-            run = {"id": _identity(directory), "status": "unreadable", "created": "", "failure": str(error)}
-        if run["status"] == "running" and not is_locked(directory):
-            run["status"] = "interrupted"
-        runs.append(run | {"directory": str(directory)})
-    return sorted(runs, key=lambda run: (run["created"], run["directory"]), reverse=True)
-
-
-def _all_runs(outputs: Path) -> Iterator[Path]:
-    for parent in itertools.chain([outputs], _folders(outputs), _folders(outputs / SWEEPS)):
-        yield from runs_in(parent)
-
-
-def runs_in(parent: Path) -> Iterator[Path]:
-    """The directories of the runs directly in ``parent``."""
-    return (directory for directory in _folders(parent) if os.path.lexists(directory / MANIFEST))
-
-
-def _folders(parent: Path) -> list[Path]:
-    """The real folders in ``parent``: a link could lead anywhere."""
-    try:
-        with os.scandir(parent) as entries:
-            return [Path(entry.path) for entry in entries if entry.is_dir(follow_symlinks=False)]
-    except OSError:
-        return []
-
-
-def _identity(directory: Path) -> str:
-    return f"{directory.parent.name}/{directory.name}"
-
-
-def _no_run(wanted: str, directories: Iterable[Path]) -> ResumeError:
-    names = [directory.name for directory in directories]
-    close = difflib.get_close_matches(os.path.basename(wanted), names, n=1, cutoff=0.3)
-    return ResumeError(f"no run at {printable(wanted)}" + (f"; nearest: {printable(close[0])}" if close else ""))
-
-
 def require_own(directory: Path) -> None:
     """Refuse to go on in a directory that others can change while we work in it.
 
@@ -271,65 +151,6 @@ def require_own(directory: Path) -> None:
         raise ResumeError(f"{where} belongs to another user; copy it (cp -r) and resume the copy, or type --trust")
     if status.st_mode & stat.S_IWOTH:
         raise ResumeError(f"everybody can write to {where}; type chmod -R o-w {where}, or --trust")
-
-
-# --- manifest --------------------------------------------------------------------------------------------------------
-
-
-def dependence(manifest: dict[str, Any]) -> str | None:
-    """Why the bits of a run depend on the size of its population, as its run.json has it; None if they don't."""
-    alone = manifest.get("alone")
-    return alone if isinstance(alone, str) and alone != SAME_BITS else None
-
-
-def other_population(manifest: dict[str, Any], size: int, note: str | None) -> list[str]:
-    """The reason why a run that goes on in a population of ``size`` is not exact, if there is one."""
-    population = manifest.get("population")
-    before = population.get("size") if isinstance(population, dict) else 1
-    return [f"{note}: {before} before, {size} now"] if note and before != size else []
-
-
-def _first_manifest(directory: Path, config: RunConfig, now: datetime) -> dict[str, Any]:
-    empty = ("frames_per_second", "evaluation", "best", "failure", "exact", "experiment", "tuned")
-    return {
-        "id": _identity(directory.absolute()),
-        "status": "running",
-        "created": _timestamp(now),
-        "algo": config.algo.name,
-        "env": config.env.name,
-        "env_id": config.env.id,
-        **clean({"name": config.name}),
-        "seed": config.seed,
-        "total_frames": config.total_frames,
-        "device": config.device,
-        "frames": 0,
-        "seconds": 0.0,
-        "resumed": 0,
-        **dict.fromkeys(empty),
-        "overrides": [],
-        "versions": versions(),
-        "git": git_state(),
-        "machine": machine(),
-    }
-
-
-def _read_manifest(directory: Path) -> dict[str, Any]:
-    """run.json with its fixed keys present and of their types, so that readers need not check again."""
-    manifest = read_json(directory / MANIFEST)
-    path = printable(directory / MANIFEST)
-    if not isinstance(manifest, dict):
-        raise ResumeError(f"{path} is not the manifest of an rlrun run")
-    for key, kind in _REQUIRED.items():
-        if not isinstance(manifest.get(key), kind):
-            raise ResumeError(f"{path} is not the manifest of an rlrun run ('{key}' is missing or of a wrong type)")
-    if manifest["status"] not in STATUSES:
-        raise ResumeError(f"{path}: unknown status '{printable(manifest['status'])}'")
-    return manifest
-
-
-def _timestamp(moment: datetime) -> str:
-    """UTC, of fixed width, so that its order as text is its order in time."""
-    return moment.isoformat(timespec="microseconds")
 
 
 # --- directory -------------------------------------------------------------------------------------------------------

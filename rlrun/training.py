@@ -22,10 +22,11 @@ from rlrun.envs import one_line, spaces
 from rlrun.errors import DivergedError, EnvironmentFailure, ResumeError, RlrunError, StorageError, in_users_terms
 from rlrun.evaluation import evaluate
 from rlrun.interrupts import Interrupts
+from rlrun.manifest import SAME_BITS
 from rlrun.member import Member, population_note, take
 from rlrun.metrics import Recorder
 from rlrun.reports.figures import draw_figures
-from rlrun.run import SAME_BITS, Run
+from rlrun.run import Run
 from rlrun.seeding import Stream, derive
 from rlrun.trainers import make_trainer
 from rlrun.trainers.base import capture, check_counts, restore

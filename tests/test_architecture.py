@@ -26,6 +26,8 @@ LAYERS = (
         "replay",
         "hardware",
         "run",
+        "manifest",
+        "finding",
         "checkpoint",
         "checkpoint_folder",
         "pieces",
@@ -44,7 +46,7 @@ ONLY = {  # who may import what
     "rich": {"cli", "reports"},
 }
 NO_TORCH = {"errors", "config", "plain", "seeding", "provenance", "envs", "envstate"} | {
-    *("run", "checkpoint", "checkpoint_folder", "pieces", "metrics"),
+    *("run", "manifest", "finding", "checkpoint", "checkpoint_folder", "pieces", "metrics"),
 }
 FORBIDDEN_IMPORTS = {"pickle", "cloudpickle", "dill", "marshal", "shelve", "joblib", "jsonpickle", "commands", "pty"}
 FORBIDDEN_CALLS = {

@@ -21,7 +21,8 @@ from rlrun.cli import live, main
 from rlrun.cli.output import shown_number
 from rlrun.config import from_mapping
 from rlrun.errors import UsageError
-from rlrun.run import Run, list_runs
+from rlrun.finding import list_runs
+from rlrun.run import Run
 from rlrun.sweeps.jobs import Job
 
 ENDLESS = ("total_frames=50000000", "evaluation.episodes=0")

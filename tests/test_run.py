@@ -19,8 +19,9 @@ import pytest
 from rlrun import run as run_module
 from rlrun.config import EnvConfig, PPOConfig, RunConfig
 from rlrun.errors import ResumeError, StorageError
+from rlrun.finding import find, list_runs
 from rlrun.plain import read_yaml
-from rlrun.run import Run, find, list_runs
+from rlrun.run import Run
 
 
 @pytest.fixture

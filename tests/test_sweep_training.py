@@ -21,7 +21,8 @@ from test_population import cursed_env
 from test_sweep import only_sweep, runs_of, statuses, summary
 
 from rlrun.cli import main
-from rlrun.run import Run, list_runs
+from rlrun.finding import list_runs
+from rlrun.run import Run
 
 TINY = {
     "dqn": [

@@ -14,7 +14,8 @@ from unittest import mock
 
 from rlrun.cli import main
 from rlrun.config import RunConfig
-from rlrun.run import Run, runs_in
+from rlrun.finding import runs_in
+from rlrun.run import Run
 from rlrun.view import Outcome
 
 CODES = {0, 2, 3, 4, 5, 6, 7, 8, 9}

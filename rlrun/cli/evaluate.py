@@ -10,8 +10,9 @@ from rlrun.cli.output import counted, deliver_json, say, shown_number, shown_pat
 from rlrun.cli.secrets import hidden_keys, remember_typed, retyped, scalar
 from rlrun.config import RunConfig, from_mapping, to_mapping
 from rlrun.errors import ResumeError, UnavailableError, UsageError
+from rlrun.finding import find
 from rlrun.plain import printable
-from rlrun.run import Run, find
+from rlrun.run import Run
 from rlrun.sweeps.jobs import check_device
 
 _KEYS = ("return_mean", "return_std", "return_iqm", "return_min", "return_max")

@@ -8,8 +8,8 @@ from typing import Any
 from rlrun.cli.arguments import Parser, add_outputs
 from rlrun.cli.groups import check_is_folder
 from rlrun.cli.output import deliver_json, print_table, say, shown_evaluation, shown_number
+from rlrun.finding import list_runs
 from rlrun.plain import printable
-from rlrun.run import list_runs
 
 _COLUMNS = ("run", "status", "algo", "env", "seed", "frames", "return", "best")
 

@@ -12,8 +12,10 @@ from pathlib import Path
 from rlrun.cli.output import shown_path
 from rlrun.cli.resume import replaced, resume_run
 from rlrun.errors import ResumeError
+from rlrun.finding import SWEEP_LIST
 from rlrun.locks import lock
-from rlrun.run import MANIFEST, SWEEP_LIST, Run, claim_directory, require_own
+from rlrun.manifest import MANIFEST
+from rlrun.run import Run, claim_directory, require_own
 from rlrun.sweeps.jobs import Job
 from rlrun.sweeps.runner import create_run
 from rlrun.sweeps.sweep import complete_sweep, job_number

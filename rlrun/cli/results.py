@@ -8,8 +8,9 @@ from collections.abc import Mapping, Sequence
 
 from rlrun.cli.output import counted, from_here, print_table, say, shown_evaluation, shown_number, shown_path
 from rlrun.errors import RlrunError, SweepError
+from rlrun.finding import SWEEP_LIST
 from rlrun.plain import printable
-from rlrun.run import SWEEP_LIST, Run
+from rlrun.run import Run
 from rlrun.sweeps.summary import Row, groups_of, rows_of
 from rlrun.sweeps.sweep import Sweep
 

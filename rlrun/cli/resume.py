@@ -19,10 +19,12 @@ from rlrun.config import PPOConfig, RunConfig, from_mapping, to_mapping
 from rlrun.config.resuming import forbidden_changes, inexact_changes, leaves
 from rlrun.config.settings import nearest, number
 from rlrun.errors import LockedError, ResumeError, UsageError
+from rlrun.finding import find, find_sweep
 from rlrun.interrupts import Interrupts
 from rlrun.locks import is_locked
+from rlrun.manifest import dependence, other_population
 from rlrun.plain import printable, to_yaml, write_atomically
-from rlrun.run import Run, dependence, find, find_sweep, other_population, require_own
+from rlrun.run import Run, require_own
 
 _FIXED = ("name", "outputs")  # no matter to what is computed, but the run's directory is where and what it is
 

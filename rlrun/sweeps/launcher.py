@@ -22,9 +22,10 @@ from rlrun import envs
 from rlrun.config import to_mapping
 from rlrun.errors import EnvironmentFailure, RlrunError
 from rlrun.interrupts import Interrupts
+from rlrun.manifest import UNENDED
 from rlrun.plain import printable, reason_of
 from rlrun.provenance import secrets
-from rlrun.run import UNENDED, Run
+from rlrun.run import Run
 from rlrun.sweeps.batches import Batch
 
 # -P: nothing in the folder that the user stands in may take the place of a module.

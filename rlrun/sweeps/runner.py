@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 from rlrun.errors import RlrunError, StorageError, as_storage_error, internal_error
 from rlrun.interrupts import Interrupts
+from rlrun.manifest import UNENDED
 from rlrun.plain import printable, write_atomically
 from rlrun.provenance import HIDDEN, clean, is_secret_name
-from rlrun.run import UNENDED, Run
+from rlrun.run import Run
 
 if TYPE_CHECKING:
     from rlrun.sweeps.jobs import Job

@@ -14,12 +14,13 @@ from typing import Any
 import numpy as np
 
 from rlrun.errors import ResumeError
+from rlrun.finding import SWEEP_LIST
 from rlrun.locks import is_locked
 from rlrun.metrics import last_returns
 from rlrun.plain import printable, write_atomically
 from rlrun.provenance import clean, versions
 from rlrun.reports import statistics
-from rlrun.run import SWEEP_LIST, Run
+from rlrun.run import Run
 
 TAIL = 100  # training episodes
 EVALUATION, TRAINING = "last evaluation", f"last {TAIL} training episodes"

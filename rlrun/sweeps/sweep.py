@@ -15,10 +15,11 @@ from pathlib import Path
 from rlrun.checkpoint_folder import CheckpointFolder
 from rlrun.config import RunConfig, signature
 from rlrun.errors import ResumeError, StorageError
+from rlrun.finding import SWEEP_LIST, SWEEPS, runs_in
 from rlrun.interrupts import Interrupts
 from rlrun.locks import lock
 from rlrun.provenance import clean
-from rlrun.run import SWEEP_LIST, SWEEPS, Run, make_directory, runs_in
+from rlrun.run import Run, make_directory
 from rlrun.sweeps.batches import Batch, Place, common_frames, plan
 from rlrun.sweeps.jobs import Job
 from rlrun.sweeps.launcher import Launcher, SweepView

@@ -12,7 +12,8 @@ import pytest
 
 from rlrun.config import RunConfig
 from rlrun.errors import LockedError, ResumeError, StorageError, UsageError
-from rlrun.run import Run, find, list_runs
+from rlrun.finding import find, list_runs
+from rlrun.run import Run
 
 
 @pytest.fixture

@@ -1,0 +1,116 @@
+"""Runs and sweeps among others: found by what a user types, and listed."""
+
+from __future__ import annotations
+
+import difflib
+import itertools
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from rlrun.errors import ResumeError, UsageError
+from rlrun.locks import is_locked
+from rlrun.manifest import MANIFEST, identity, read_manifest
+from rlrun.plain import printable
+
+SWEEPS, SWEEP_LIST = "sweeps", "sweep.json"
+
+
+def find(selector: str, outputs: Path) -> Path:
+    """The directory of the run meant by ``selector``: a path, how its name or ``<date>/<name>`` begins, or ``latest`` that has begun.
+
+    Raises:
+        UsageError: it fits several runs.
+        ResumeError: it fits none.
+    """
+    if selector == "latest":
+        begun = [run for run in list_runs(outputs) if run["status"] not in ("unreadable", "waiting")]
+        if not begun:
+            raise ResumeError(f"no run in {printable(outputs)} yet; start one with: rlrun")
+        return Path(begun[0]["directory"])
+    wanted = selector.rstrip("/")
+    if not wanted:
+        raise UsageError("which run? give its directory, the beginning of its name, or latest")
+    if os.path.isdir(wanted) and os.path.lexists(os.path.join(wanted, MANIFEST)):
+        return Path(wanted)
+    names = {path: (path.name, identity(path)) for path in _all_runs(outputs)}
+    matches = [path for path, forms in names.items() if wanted in forms]
+    matches = matches or [path for path, forms in names.items() if any(form.startswith(wanted) for form in forms)]
+    if len(matches) == 1:
+        return matches[0]
+    if not matches:
+        if os.path.isdir(wanted):
+            raise ResumeError(f"{printable(wanted)} is not an rlrun run (it has no {MANIFEST})")
+        if os.path.lexists(wanted):
+            raise ResumeError(f"{printable(wanted)} is a file, not a run; give the directory of the run")
+        raise no_run(wanted, names)
+    some = ", ".join(printable(identity(path)) for path in sorted(matches)[:5])
+    more = f" and {len(matches) - 5} more" if len(matches) > 5 else ""
+    raise UsageError(f"'{printable(selector)}' fits {len(matches)} runs: {some}{more}; type more of the name")
+
+
+def find_sweep(selector: str, outputs: Path) -> Path | None:
+    """The directory of the sweep meant by ``selector``: a path, or how its name begins; None if it means none.
+
+    Raises:
+        UsageError: it fits several sweeps, or a sweep and runs beside.
+    """
+    wanted = selector.rstrip("/")
+    if not wanted or selector == "latest":
+        return None
+    if os.path.isdir(wanted):
+        return Path(wanted) if os.path.isfile(os.path.join(wanted, SWEEP_LIST)) else None
+    sweeps = [path for path in _folders(outputs / SWEEPS) if os.path.lexists(path / SWEEP_LIST)]
+    fits = [path for path in sweeps if path.name == wanted] or [path for path in sweeps if path.name.startswith(wanted)]
+    runs = [path for path in _all_runs(outputs) if path.parent.parent.name != SWEEPS]
+    others = [path for path in runs if path.name.startswith(wanted) or identity(path).startswith(wanted)]
+    if not fits or (len(fits) == 1 and not others):
+        return fits[0] if fits else None
+    some = ", ".join(printable(path.name) for path in sorted([*fits, *others])[:5])
+    raise UsageError(
+        f"'{printable(selector)}' fits {len(fits) + len(others)} sweeps and runs: {some}; type more of the name"
+    )
+
+
+def list_runs(outputs: Path) -> list[dict[str, Any]]:
+    """The manifests of all runs in ``outputs``, newest first, each with its ``directory``.
+
+    A manifest that can't be read becomes ``status`` unreadable with the reason in ``failure``; a run that says running
+    while no process holds its lock becomes interrupted.
+    """
+    runs = []
+    for directory in _all_runs(outputs):
+        try:
+            run = read_manifest(directory)
+        except ResumeError as error:
+            run = {"id": identity(directory), "status": "unreadable", "created": "", "failure": str(error)}
+        if run["status"] == "running" and not is_locked(directory):
+            run["status"] = "interrupted"
+        runs.append(run | {"directory": str(directory)})
+    return sorted(runs, key=lambda run: (run["created"], run["directory"]), reverse=True)
+
+
+def _all_runs(outputs: Path) -> Iterator[Path]:
+    for parent in itertools.chain([outputs], _folders(outputs), _folders(outputs / SWEEPS)):
+        yield from runs_in(parent)
+
+
+def runs_in(parent: Path) -> Iterator[Path]:
+    """The directories of the runs directly in ``parent``."""
+    return (directory for directory in _folders(parent) if os.path.lexists(directory / MANIFEST))
+
+
+def _folders(parent: Path) -> list[Path]:
+    """The real folders in ``parent``: a link could lead anywhere."""
+    try:
+        with os.scandir(parent) as entries:
+            return [Path(entry.path) for entry in entries if entry.is_dir(follow_symlinks=False)]
+    except OSError:
+        return []
+
+
+def no_run(wanted: str, directories: Iterable[Path]) -> ResumeError:
+    names = [directory.name for directory in directories]
+    close = difflib.get_close_matches(os.path.basename(wanted), names, n=1, cutoff=0.3)
+    return ResumeError(f"no run at {printable(wanted)}" + (f"; nearest: {printable(close[0])}" if close else ""))
