@@ -40,7 +40,7 @@ FUNCTIONS: dict[str, tuple[str, ...]] = {
         "rlrun.trainers.ppo:PPOTrainer._measured",
         "rlrun.trainers.dqn:note_divergence",
         "rlrun.trainers.ppo:note_divergence",
-        "rlrun.training:Loop._log",
+        "rlrun.bookkeeping:Books.log",
         "rlrun.training:Loop._record_episodes",
     ),
     "disk": ("rlrun.metrics:Recorder.flush", "rlrun.checkpoint_folder:CheckpointFolder.save", "rlrun.run:Run.update"),

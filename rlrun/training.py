@@ -10,26 +10,23 @@ import functools
 import math
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from typing import Any
 
 import numpy as np
 
 from rlrun import envstate, hardware
-from rlrun.arrays import as_array
+from rlrun.bookkeeping import Books
 from rlrun.checkpoint_folder import CheckpointFolder
 from rlrun.config import RunConfig, signature
 from rlrun.envs import one_line, spaces
-from rlrun.errors import DivergedError, EnvironmentFailure, ResumeError, RlrunError, StorageError, in_users_terms
-from rlrun.evaluation import evaluate
+from rlrun.errors import ResumeError, RlrunError, StorageError, in_users_terms
 from rlrun.interrupts import Interrupts
 from rlrun.manifest import SAME_BITS
 from rlrun.member import Member, population_note, take
 from rlrun.metrics import Recorder
 from rlrun.reports.figures import draw_figures
 from rlrun.run import Run
-from rlrun.seeding import Stream, derive
 from rlrun.trainers import make_trainer
-from rlrun.trainers.base import capture, check_counts, restore
+from rlrun.trainers.base import check_counts, restore
 from rlrun.view import Outcome, View
 from rlrun.watchdog import watching
 
@@ -91,9 +88,9 @@ class Loop:
             [run.config for run in runs], spaces(self.config.env), self.hardware, self.inexact is None
         )
         self.members = [Member(run, CheckpointFolder(run.checkpoints, run.config.checkpoint.keep)) for run in runs]
+        self.books = Books(self.trainer, self.members, self.config, view, interrupts)
         self.active = list(range(len(runs)))
         self.outcomes: dict[int, Outcome] = {}
-        self.save_by = self._next_save()
 
     def close(self) -> None:
         self.trainer.close()
@@ -201,7 +198,7 @@ class Loop:
         limit = config.stop.seconds
         left = math.inf if limit is None else limit - max(self.members[agent].wall_seconds for agent in self.active)
         started = time.monotonic()
-        deadline = min(started + left, self.save_by)
+        deadline = min(started + left, self.books.save_by)
         while trainer.frames < target and not (trainer.failures and self._has_failed()):
             if interrupts() or interrupts.save_wanted:
                 break
@@ -237,15 +234,15 @@ class Loop:
             return
         frames, config = self.trainer.frames, self.config
         before = {agent: self.members[agent].handled for agent in self.active}
-        if not self._evaluate(self._due(before, config.evaluation.every_frames)):
+        if not self.books.evaluate(self._due(before, config.evaluation.every_frames)):
             return
         self._drop_failed()
-        self._log(self._due(before, config.logging.every_frames))
+        self.books.log(self._due(before, config.logging.every_frames))
         for agent in self.active:
             self.members[agent].handled = frames
         asked = self.interrupts.save_wanted
-        at_once = asked or time.monotonic() >= self.save_by
-        self._save(self.active if at_once else self._due(before, config.checkpoint.every_frames))
+        at_once = asked or time.monotonic() >= self.books.save_by
+        self.books.save(self.active if at_once else self._due(before, config.checkpoint.every_frames))
         if asked:
             self.view.note(f"checkpoint of frame {frames:,} saved, as SIGUSR1 asked")
         self._drop_failed()
@@ -265,102 +262,18 @@ class Loop:
         The checkpoint comes first: what is not due at this frame is cut off and written anew if the run is extended.
         """
         frames = self.trainer.frames
-        self._save(agents)
+        self.books.save(agents)
         self._drop_failed()
         agents = [agent for agent in agents if agent in self.active]
         unevaluated = [agent for agent in agents if (self.members[agent].evaluation or {}).get("frames") != frames]
-        if unevaluated and not self._evaluate(unevaluated):
+        if unevaluated and not self.books.evaluate(unevaluated):
             return False
-        self._log([agent for agent in agents if self.members[agent].logged != frames])
+        self.books.log([agent for agent in agents if self.members[agent].logged != frames])
         return True
-
-    def _evaluate(self, agents: Sequence[int]) -> bool:
-        """Evaluate members and keep the best of each. False if interrupted."""
-        frames, config, policy = self.trainer.frames, self.config, self.trainer.policy
-        agents = [agent for agent in agents if config.evaluation.episodes and not self._has_diverged(agent)]
-        if not agents:
-            return True
-        seeds = [derive(member.run.config.seed, Stream.EVALUATION, frames) for member in self.members]
-        skip = {*range(len(self.members))} - {*agents}
-        results = evaluate(
-            policy, config.env, seeds, config.evaluation.episodes, skip=skip, interrupted=self.interrupts
-        )
-        if results is None:
-            return False
-        for agent in agents:
-            member, result = self.members[agent], results[agent]
-            if isinstance(result, EnvironmentFailure):
-                self.trainer.failures[agent] = result
-                continue
-            with self._sparing_others(agent):
-                best = member.evaluated(frames, result)
-                if best:
-                    member.save_best(frames, self._policy_tree(agent))
-                member.describe(frames)
-                self.view.evaluated(agent, frames, result, best)
-        return True
-
-    def _has_diverged(self, agent: int) -> bool:
-        """Whether a member's weights are not finite: it fails, and nothing of it is evaluated or saved."""
-        policy = self.trainer.policy
-        broken = np.flatnonzero(~np.isfinite(as_array(policy.rows_AP[agent])))
-        if broken.size:
-            place = policy.layout.place_of(int(broken[0]))
-            error = DivergedError(
-                f"diverged by frame {self.trainer.frames}: weights of {place} are not finite; lower algo.learning_rate"
-            )
-            self.trainer.failures.setdefault(agent, error)
-        return bool(broken.size)
-
-    @contextlib.contextmanager
-    def _sparing_others(self, agent: int) -> Iterator[None]:
-        """An environment of one member that can't be saved, or files that can't be written, fail that member alone."""
-        try:
-            yield
-        except (EnvironmentFailure, StorageError) as error:
-            self.trainer.failures.setdefault(agent, error)
-
-    def _log(self, agents: Sequence[int]) -> None:
-        """One row of metrics and one of timing for each member."""
-        if not agents:
-            return
-        started = time.monotonic()
-        latest = []
-        for agent in agents:
-            with self._sparing_others(agent):
-                latest.append(self.members[agent].log(self.trainer.frames, self.trainer.metrics(agent)))
-        seconds = max(self.members[agents[0]].seconds, 1e-9)
-        self.view.progress(self.trainer.frames, self.config.total_frames, self.trainer.frames / seconds, latest)
-        self._spent(started)
-
-    def _save(self, agents: Sequence[int]) -> None:
-        """A checkpoint of each member, unless there is one of this frame. What is broken is not saved: it fails."""
-        if not agents:
-            return
-        frames = self.trainer.frames
-        for member, agent in ((self.members[agent], agent) for agent in agents):
-            if member.saved == frames or agent in self.trainer.failures or self._has_diverged(agent):
-                continue  # one whose rows could not be written must not count on them
-            with self._sparing_others(agent):
-                member.save(frames, capture(self.trainer.state, agent))
-        self.save_by, self.interrupts.save_wanted = self._next_save(), False
-
-    def _next_save(self) -> float:
-        """The moment by which there is to be another checkpoint."""
-        seconds = self.config.checkpoint.every_seconds
-        return math.inf if seconds is None else time.monotonic() + seconds
-
-    def _policy_tree(self, agent: int) -> dict[str, Any]:
-        """What it takes to act: weights and normaliser."""
-        policy = self.trainer.policy
-        return {
-            "parameters_AP": as_array(policy.rows_AP[agent]),
-            "normalizer": policy.normalizer.capture(agent),
-        }
 
     def _stop(self) -> None:
         """Save and leave, because of a signal."""
-        self._save(self.active)
+        self.books.save(self.active)
         self._drop_failed()
         for agent in list(self.active):
             self._end(agent, "stopped")

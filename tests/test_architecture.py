@@ -36,7 +36,7 @@ LAYERS = (
         "interrupts",
     },
     {"trainers"},
-    {"training", "member", "view", "evaluation", "reports", "watchdog"},
+    {"training", "bookkeeping", "member", "view", "evaluation", "reports", "watchdog"},
     {"sweeps", "cli"},
 )
 LEVEL = {module: level for level, modules in enumerate(LAYERS) for module in modules}

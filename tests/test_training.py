@@ -38,7 +38,7 @@ from support import (
     trainer_of,
 )
 
-from rlrun import training
+from rlrun import bookkeeping, training
 from rlrun.checkpoint import load
 from rlrun.checkpoint_folder import CheckpointFolder
 from rlrun.errors import DivergedError, EnvironmentFailure, LockedError, ResumeError, StorageError
@@ -203,7 +203,7 @@ def test_the_best_checkpoint_is_kept_with_its_normaliser(folder: Folder) -> None
 
     every, view = {"evaluation": {"every_frames": 64}, "checkpoint": {"every_frames": 64, "keep": 9}}, Silent()
     run = folder.run(HOPPER, every)
-    with mock.patch.object(training, "evaluate", evaluating):
+    with mock.patch.object(bookkeeping, "evaluate", evaluating):
         train([run], view)
     assert [best for _, _, best in view.evaluations] == [True, True, False, True, False]  # of equals the newest
     header, tree = load(run.checkpoints / "best.ckpt")
@@ -238,7 +238,7 @@ def test_an_environment_that_fails_in_the_last_evaluation_fails_its_run(folder: 
         return [EnvironmentFailure("no more")]
 
     run = folder.run(CARTPOLE, {"evaluation": {"every_frames": 0}})
-    with mock.patch.object(training, "evaluate", evaluating):
+    with mock.patch.object(bookkeeping, "evaluate", evaluating):
         (outcome,) = train([run], Silent())
     assert (outcome.status, str(outcome.error)) == ("failed", "no more")
 
@@ -327,7 +327,7 @@ def test_no_checkpoint_counts_on_rows_that_could_not_be_written(folder: Folder) 
 
 def test_an_internal_error_is_recorded_and_raised(folder: Folder) -> None:
     run = folder.run(CARTPOLE)
-    with mock.patch.object(training, "capture", side_effect=ZeroDivisionError("oh")), pytest.raises(ZeroDivisionError):
+    with mock.patch.object(bookkeeping, "capture", side_effect=ZeroDivisionError("oh")), pytest.raises(ZeroDivisionError):
         train([run], Silent())
     manifest = Run.open(run.directory).manifest
     assert manifest["status"] == "failed" and "ZeroDivisionError" in manifest["failure"]

@@ -24,7 +24,7 @@ from support import (
     signal_at,
 )
 
-from rlrun import training
+from rlrun import bookkeeping
 from rlrun.checkpoint import save
 from rlrun.checkpoint_folder import CheckpointFolder
 from rlrun.errors import ResumeError
@@ -97,7 +97,7 @@ def test_a_signal_during_an_evaluation_makes_the_resumed_run_do_it_again(folder:
         return evaluate(*arguments, **named)
 
     run = folder.run(CARTPOLE)
-    with mock.patch.object(training, "evaluate", evaluating):
+    with mock.patch.object(bookkeeping, "evaluate", evaluating):
         (outcome,) = train([run], Silent())
     assert (outcome.status, outcome.signal) == ("stopped", signal.SIGINT)
     assert Run.open(run.directory).manifest["frames"] == 300
@@ -114,7 +114,7 @@ def test_a_signal_during_the_last_evaluation(folder: Folder) -> None:
 
     settings = merged(CARTPOLE, {"evaluation": {"every_frames": 0}})
     run = folder.run(settings)
-    with mock.patch.object(training, "evaluate", evaluating):
+    with mock.patch.object(bookkeeping, "evaluate", evaluating):
         assert train([run], Silent())[0].status == "stopped"
     assert resumed(run).status == "finished"
     assert_same_run(run, folder.trained(settings))

@@ -64,30 +64,32 @@ def storm(runs: int, seed: int) -> list[Row]:
 
 def measure(settings: Mapping[str, Any], agents: int, first_frame: int) -> dict[str, float]:
     """Train a population in this process, with a watch on what is saved from a frame on."""
+    from rlrun.bookkeeping import Books
     from rlrun.cli.live import choose_view
     from rlrun.config import from_mapping
     from rlrun.run import Run
-    from rlrun.training import Loop, train
+    from rlrun.training import train
 
     saves: list[float] = []
-    before, save = 0.0, Loop._save
+    before, save = 0.0, Books.save
 
-    def watched(loop: Loop, chosen: Any) -> None:
+    def watched(books: Books, chosen: Any) -> None:
         nonlocal before
-        is_new = any(loop.members[agent].saved != loop.trainer.frames for agent in chosen)
+        is_new = any(books.members[agent].saved != books.trainer.frames for agent in chosen)
         began = time.perf_counter()
-        save(loop, chosen)
-        if loop.trainer.frames <= first_frame:
-            before = loop.members[0].seconds
+        save(books, chosen)
+        if books.trainer.frames <= first_frame:
+            before = books.members[0].seconds
         elif is_new:
             saves.append(time.perf_counter() - began)
 
-    with tempfile.TemporaryDirectory() as outputs, mock.patch.object(Loop, "_save", watched):
+    with tempfile.TemporaryDirectory() as outputs, mock.patch.object(Books, "save", watched):
         config = dataclasses.replace(from_mapping(settings), outputs=outputs)
         runs = [Run.create(dataclasses.replace(config, seed=config.seed + index), {}) for index in range(agents)]
         outcomes = train(runs, choose_view(quiet=True))
         assert all(outcome.status == "finished" for outcome in outcomes)
-        newest = [sorted(run.checkpoints.glob("step_*.ckpt"))[-1].stat().st_size for run in runs]
+        files = [sorted(run.checkpoints.glob(pattern)) for run in runs for pattern in ("step_*.ckpt", "*.piece")]
+        newest = [paths[-1].stat().st_size for paths in files if paths]
         training = max(run.manifest["seconds"] for run in runs) - before
     return {"saves": len(saves), "saving": sum(saves), "training": training, "megabytes": sum(newest) / 1e6}
 
