@@ -8,13 +8,14 @@ are in the safetensors section, under the name of their place in the tree; the J
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import math
 import os
 import re
 import struct
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO, TypeAlias
 
@@ -36,8 +37,6 @@ _DIGEST_BYTES = hashlib.sha256().digest_size
 _MAX_HEADER_BYTES = 1 << 20
 _MAX_STATE_BYTES = 1 << 26  # of JSON, which takes many times as much memory once it is read; arrays are not in it
 _BLOCK_BYTES = 1 << 20
-_STEP_FILE = re.compile(r"step_([0-9]{12,})\.ckpt")
-_BEST_FILE = "best.ckpt"
 # What safetensors can hold.
 _DTYPES = {"bool", "float16", "float32", "float64", "complex64"} | {
     f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)
@@ -56,6 +55,11 @@ def save(path: Path, header: Tree, state: Tree) -> None:
         TypeError: a value that could not come back exactly as it is (a tuple, a NumPy scalar, an object, ...).
         StorageError: no space, no permission, the folder is gone, ...
     """
+    write_atomically(path, *packed(header, state))
+
+
+def packed(header: Tree, state: Tree) -> tuple[bytes, ...]:
+    """The content of a checkpoint in chunks, the last of which is its digest. Raises TypeError, StorageError: as ``save``."""
     arrays: dict[str, np.ndarray] = {}
     state_json = _to_json(_pack(state, "state", arrays))
     tensors = safetensors.numpy.save(arrays)
@@ -69,7 +73,7 @@ def save(path: Path, header: Tree, state: Tree) -> None:
     digest = hashlib.sha256()
     for chunk in chunks:
         digest.update(chunk)
-    write_atomically(path, *chunks, digest.digest())
+    return *chunks, digest.digest()
 
 
 def load(path: Path) -> tuple[Tree, Tree]:
@@ -110,12 +114,14 @@ def find_damage(path: Path) -> str | None:
         return None if file.read() == digest.digest() else "damaged (sha256 mismatch)"
 
 
-def _open(path: Path) -> BinaryIO:
+@contextlib.contextmanager
+def _open(path: Path) -> Iterator[BinaryIO]:
+    """The file to read. Raises ResumeError if it can't be opened, or read while it is open."""
     try:
-        return open_regular(path)
-    except (OSError, ValueError) as error:
-        reason = reason_of(error) if isinstance(error, OSError) else str(error)
-        raise ResumeError(f"can't read {printable(path)}: {reason}") from error
+        with open_regular(path) as file:
+            yield file
+    except OSError as error:
+        raise ResumeError(f"can't read {printable(path)}: {reason_of(error)}") from error
 
 
 def _foreign(beginning: bytes) -> str:

@@ -47,15 +47,15 @@ class CheckpointFolder:
         for name in older[: -self._keep]:
             with contextlib.suppress(OSError):  # one file too many is no reason to end a run
                 (self.directory / name).unlink()
-        if self._pieces.saved:
+        if self._pieces.names:
             self._prune_pieces()
         return path
 
     def _prune_pieces(self) -> None:
-        """Delete pieces that no checkpoint refers to any more."""
+        """Delete pieces that no checkpoint refers to any more; none if that can't be known."""
         used: set[str] = set()
-        with contextlib.suppress(ResumeError, ValueError):  # one that can't be read may need any of them
-            for _, name in self._steps():
+        with contextlib.suppress(OSError, ResumeError, ValueError):
+            for _, name in self._listed():
                 used |= names_of(read_header(self.directory / name).get("pieces", []))
             self._pieces.prune(used)
 
@@ -107,7 +107,7 @@ class CheckpointFolder:
         header, state = read(path)
         try:
             return path, header, {key: self._with_rings(value) for key, value in state.items()}
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, OSError) as error:
             raise ResumeError(f"{printable(path)} is malformed: not written by rlrun ({error})") from error
 
     def _with_rings(self, tree: Any) -> Any:
@@ -163,6 +163,14 @@ class CheckpointFolder:
         except OSError as error:
             raise StorageError(f"can't delete from {printable(self.directory)}: {reason_of(error)}") from error
 
+    def last_good(self) -> str | None:
+        """The name of the newest checkpoint that is undamaged; None if there is none. Touches nothing."""
+        for _, name in reversed(self._steps()):
+            with contextlib.suppress(ResumeError):
+                if self._find_damage(self.directory / name) is None:
+                    return name
+        return None
+
     def resolve(self, selector: str) -> Path:
         """The path of ``best``, ``last`` or a number of frames.
 
@@ -190,10 +198,14 @@ class CheckpointFolder:
         if self.directory.is_symlink():  # a planted link would let us rename and delete in another run's folder
             raise ResumeError(f"{printable(self.directory)} is a symbolic link; checkpoints need a real folder")
         try:
-            with os.scandir(self.directory) as entries:
-                names = [entry.name for entry in entries if entry.is_file(follow_symlinks=False)]
+            return self._listed()
         except OSError:
             return []
+
+    def _listed(self) -> list[tuple[int, str]]:
+        """As ``_steps``. Raises OSError."""
+        with os.scandir(self.directory) as entries:
+            names = [entry.name for entry in entries if entry.is_file(follow_symlinks=False)]
         return sorted((int(match[1]), name) for name in names if (match := _STEP_FILE.fullmatch(name)))
 
     def _write(self, path: Path, header: Tree, state: Tree) -> None:
@@ -207,6 +219,8 @@ class CheckpointFolder:
             try:
                 header = dict(header)
                 save(path, header, self._without_rings(state, header))
+                if "pieces" in header:
+                    self._pieces.committed()
                 return
             except StorageError:
                 if pause is None or not self.directory.is_dir():

@@ -33,6 +33,10 @@ class StorageError(RlrunError):
     exit_code = 5
 
 
+class LostFileError(StorageError):
+    """A file of the run was deleted under its hands: it can't be resumed."""
+
+
 class DivergedError(RlrunError):
     """A loss, a gradient or a weight stopped being finite."""
 

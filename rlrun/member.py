@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import shlex
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,7 +17,7 @@ from rlrun.checkpoint import config_of
 from rlrun.checkpoint_folder import CheckpointFolder
 from rlrun.config import RunConfig, to_mapping
 from rlrun.config.resuming import forbidden_changes, inexact_changes
-from rlrun.errors import LockedError, ResumeError, RlrunError, StorageError
+from rlrun.errors import EnvironmentFailure, LockedError, LostFileError, ResumeError, RlrunError, StorageError
 from rlrun.hardware import choose_device
 from rlrun.manifest import SAME_BITS, dependence, other_population
 from rlrun.metrics import Recorder
@@ -218,15 +219,23 @@ class Member:
     def _header(self, frames: int) -> dict[str, Any]:
         return {"frames": frames, "config": clean(to_mapping(self.run.config))}
 
-    def with_advice(self, error: StorageError) -> StorageError:
-        """The error that ended the run, and what to do about it."""
+    def with_advice(self, error: RlrunError) -> RlrunError:
+        """The error that ended the run, with the checkpoint that is left and what to do, as far as that helps."""
+        where = shlex.quote(printable(self.run.directory))
         if not self.run.directory.is_dir():
-            return StorageError(f"the run directory {printable(self.run.directory)} has vanished while it was trained")
-        try:
-            kept = f"{self.folder.resolve('last').name} is intact"
-        except ResumeError:
-            return StorageError(f"{error}. There was no checkpoint yet; make room, then start the run again")
-        return StorageError(f"{error}. {kept}; make room, then: rlrun resume {self.run.directory}")
+            return StorageError(f"the run directory {where} has vanished while it was trained")
+        if isinstance(error, LostFileError) or type(error) is RlrunError:
+            return error
+        good = None
+        with contextlib.suppress(ResumeError):
+            good = self.folder.last_good()
+        if good is None:
+            return type(error)(f"{error}. There was no checkpoint yet")
+        advice = {
+            StorageError: f"; once there is room: rlrun resume {where}",
+            EnvironmentFailure: f"; go on from there: rlrun resume {where}",
+        }
+        return type(error)(f"{error}. Last good checkpoint: {good}{advice.get(type(error), '')}")
 
     def describe(self, frames: int, **fields: Any) -> None:
         """Bring run.json up to date."""

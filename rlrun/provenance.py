@@ -25,8 +25,8 @@ _typed_secrets: set[str] = set()
 
 
 def is_secret_name(name: str) -> bool:
-    """Whether an environment variable or a setting of this name holds a secret."""
-    return _SECRET_NAME.search(name) is not None
+    """Whether an environment variable or a setting of this name, or key, holds a secret."""
+    return _SECRET_NAME.search(name.rpartition(".")[2]) is not None
 
 
 def remember(texts: Iterable[str]) -> None:

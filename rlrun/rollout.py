@@ -137,6 +137,8 @@ class Environments:
                 newest[index][...] = observation
                 rewards[index] = reward = float(reward)
                 over = bool(terminated or truncated)
+            except MemoryError:  # is everybody's
+                raise
             # An environment that calls sys.exit() is broken too, and must not end the other agents' training.
             except (Exception, SystemExit) as error:
                 self._fail(index // self._num_envs, f"{_said(error)} (action {actions[index]})", error)

@@ -18,7 +18,7 @@ from rlrun.bookkeeping import Books
 from rlrun.checkpoint_folder import CheckpointFolder
 from rlrun.config import RunConfig, signature
 from rlrun.envs import one_line, spaces
-from rlrun.errors import ResumeError, RlrunError, StorageError, in_users_terms
+from rlrun.errors import ResumeError, RlrunError, StorageError, as_storage_error, in_users_terms
 from rlrun.interrupts import Interrupts
 from rlrun.manifest import SAME_BITS
 from rlrun.member import Member, population_note, take
@@ -114,7 +114,8 @@ class Loop:
             self._end_all(error)
         except BaseException as error:
             self._end_all(in_users_terms(error))
-            raise
+            if as_storage_error(error) is None:  # no memory is the user's to mend
+                raise
         finally:
             self.view.finish()
         return [self.outcomes[agent] for agent in range(len(self.members))]
@@ -165,9 +166,7 @@ class Loop:
         if self.trainer.frames != reached:
             raise ResumeError(f"{path.name} of {member.run.directory.name} holds a frame that no step ends at")
         if not continued:
-            reason = self.inexact or "the checkpoint has no environment state"
-            member.moved.append(reason)
-            self.view.note(f"{member.run.directory.name}: not exact: began new episodes, because {reason}")
+            member.moved.append(f"new episodes began: {self.inexact or 'the checkpoint has no environment state'}")
         return offsets
 
     def _begin(self, resume: bool) -> None:
@@ -243,7 +242,7 @@ class Loop:
         asked = self.interrupts.save_wanted
         at_once = asked or time.monotonic() >= self.books.save_by
         self.books.save(self.active if at_once else self._due(before, config.checkpoint.every_frames))
-        if asked:
+        if asked and any(self.members[agent].saved == frames for agent in self.active):
             self.view.note(f"checkpoint of frame {frames:,} saved, as SIGUSR1 asked")
         self._drop_failed()
         ended = [agent for agent in self.active if frames >= config.total_frames or self.members[agent].has_enough()]
@@ -285,7 +284,7 @@ class Loop:
     def _end(self, agent: int, status: str, error: RlrunError | None = None) -> None:
         """Record how a member ended, as far as its disk allows."""
         member = self.members[agent]
-        if isinstance(error, StorageError):
+        if error is not None:
             error = member.with_advice(error)
         try:
             member.close()

@@ -20,7 +20,13 @@ from rlrun.plain import printable
 from rlrun.rollout import Environments
 
 _STEPPING = {Environments._step_all.__code__, Environments._reset.__code__}
-_TRYING = {function.__code__ for function in (envs.make, envs.probe, envstate.exactness)}
+_TRYING = {
+    envs.make.__code__: "when it was made",
+    envs.probe.__code__: "in its first steps",
+    envstate.exactness.__code__: "in its first steps",
+    envstate.capture.__code__: "when its state was read",
+    envstate.restore.__code__: "when its state was restored",
+}
 _LOOKS = 20  # within the time allowed
 _DEBUGGERS = ("pdb", "bdb")
 
@@ -56,7 +62,7 @@ def _watch(over: threading.Event, watched: int, env: str, seconds: float, record
         before = place
         if place is not None and looks >= _LOOKS:
             agent, call, _ = place
-            failure = f"env {env} did not come back within {seconds:g} s from {call}"
+            failure = f"env {env} did not come back within {seconds:g} s {call}"
             _end(agent, EnvironmentFailure(f"{failure}; mend it, or allow more: env.step_timeout=N"), record)
 
 
@@ -72,10 +78,10 @@ def _place(frame: FrameType | None) -> tuple[int | None, str, list[int]] | None:
             numbers += [frame.f_lineno, *(value for value in values.values() if type(value) is int)]
             if frame.f_code in _STEPPING and "index" in values:
                 agent, step, who = values["self"].whereabouts(values["index"])
-                call = f"{'reset' if frame.f_code.co_name == '_reset' else 'step'} at {who}"
+                call = f"from {'reset' if frame.f_code.co_name == '_reset' else 'step'} at {who}"
                 numbers.append(step)
             elif frame.f_code in _TRYING and not call:
-                call = f"its first steps ({frame.f_code.co_name})"
+                call = _TRYING[frame.f_code]
         frame = frame.f_back
     return (agent, call, numbers) if call else None
 

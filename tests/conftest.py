@@ -59,7 +59,7 @@ class Answer:
     def errors(self) -> list[str]:
         """The lines on stderr, without their common beginning."""
         prefix = "rlrun: error: "
-        lines = self.err.splitlines()
+        lines = [line for line in self.err.splitlines() if not line.startswith("rlrun: note: ")]
         assert all(line.startswith(prefix) for line in lines), self.err
         return [line.removeprefix(prefix) for line in lines]
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import errno
+import os
 from pathlib import Path
 from typing import Any
 
@@ -10,14 +12,17 @@ import numpy as np
 import pytest
 from support import CARTPOLE, Folder, assert_same_run, resumed
 
+import rlrun.checkpoint
 from rlrun import checkpoint_folder
 from rlrun.arrays import Ring
 from rlrun.checkpoint import load, save
 from rlrun.checkpoint_folder import CheckpointFolder
 from rlrun.errors import ResumeError, StorageError
 from rlrun.pieces import MOST
+from rlrun.plain import open_regular
 
 CAPACITY = 10
+X = "0" * 64
 
 
 @pytest.fixture(autouse=True)
@@ -52,7 +57,12 @@ def newest(folder: CheckpointFolder) -> tuple[int, Any]:
 
 def spans(folder: CheckpointFolder) -> list[tuple[int, ...]]:
     names = [path.stem for path in folder.directory.glob("*.piece")]
-    return sorted(tuple(map(int, name.split("-"))) for name in names)
+    return sorted(tuple(map(int, name.split("-")[:2])) for name in names)
+
+
+def piece(folder: CheckpointFolder, first: int, last: int) -> Path:
+    (path,) = folder.directory.glob(f"{first:012d}-{last:012d}-*.piece")
+    return path
 
 
 @pytest.mark.parametrize(
@@ -69,29 +79,89 @@ def test_what_comes_back_is_the_whole_ring(written: tuple[int, ...], folder: Che
 
 
 def test_only_what_is_new_is_written_and_what_nobody_needs_is_deleted(folder: CheckpointFolder) -> None:
+    """By two chains in turn, which share no file."""
     save_rings(folder, 4, 6)
-    assert spans(folder) == [(0, 4), (4, 6)]
-    save_rings(folder, 12)
-    assert spans(folder) == [(0, 4), (4, 6), (6, 12)]  # rows 2 to 12
+    assert spans(folder) == [(0, 4), (0, 6)]
+    save_rings(folder, 9)
+    assert spans(folder) == [(0, 4), (0, 6), (4, 9)]
+    save_rings(folder, 13)
+    assert spans(folder) == [(0, 4), (0, 6), (4, 9), (6, 13)]
     save_rings(folder, 15)
-    assert spans(folder) == [(0, 4), (4, 6), (6, 12), (12, 15)]  # the checkpoint of 12 needs the first
-    save_rings(folder, 16)
-    assert spans(folder) == [(4, 6), (6, 12), (12, 15), (15, 16)]
-    assert folder.at(15)[2]["training"]["replay"]["written"] == 15
+    assert spans(folder) == [(0, 6), (4, 9), (6, 13), (9, 15)]  # rows 5 to 15 need not the first
+    assert folder.at(13)[2]["training"]["replay"]["written"] == 13
+
+
+def test_the_best_is_no_turn(folder: CheckpointFolder) -> None:
+    for rows in (4, 6, 8):
+        save_rings(folder, rows)
+        folder.save_best({}, {})
+    assert spans(folder) == [(0, 4), (0, 6), (4, 8)]
 
 
 def test_many_small_pieces_become_one(folder: CheckpointFolder) -> None:
     array = np.arange(1000)
-    for written in range(1, MOST + 4):
+    for written in range(1, 2 * MOST + 4):
         folder.save(written, {}, {"replay": Ring(written, {"rows": array})})
-    assert len(spans(folder)) < MOST + 3 and (0, MOST + 1) in spans(folder)
-    np.testing.assert_array_equal(folder.newest(pytest.fail)[2]["replay"]["rows"], array[: MOST + 3])
+    assert len(spans(folder)) < MOST and (0, 2 * MOST + 1) in spans(folder)
+    np.testing.assert_array_equal(folder.newest(pytest.fail)[2]["replay"]["rows"], array[: 2 * MOST + 3])
+
+
+def test_a_folder_that_can_not_be_listed_costs_no_piece(
+    folder: CheckpointFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save_rings(folder, 4, 6)
+    scandir, calls = os.scandir, [0]
+
+    def failing(place: Any) -> Any:
+        calls[0] += 1
+        if calls[0] == 2:
+            raise OSError(errno.EMFILE, "Too many open files")
+        return scandir(place)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "scandir", failing)
+        save_rings(folder, 8)
+    assert calls[0] >= 2 and newest(folder)[0] == 8
+
+
+def test_a_piece_that_can_not_be_read_for_a_moment_is_not_missing(
+    folder: CheckpointFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save_rings(folder, 4, 6)
+
+    def failing(path: Path) -> Any:
+        if path.suffix == ".piece":
+            raise OSError(errno.EMFILE, "Too many open files")
+        return open_regular(path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("rlrun.checkpoint.open_regular", failing)
+        with pytest.raises(ResumeError, match="Too many open files"):
+            newest(folder)
+    assert newest(folder)[0] == 6 and not list(folder.directory.glob("*.bad"))
+
+
+def test_the_same_frame_saved_again_leaves_what_there_is_as_it_is(
+    folder: CheckpointFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By a process that resumed, and cut the newest episode: its rows differ."""
+    save_rings(folder, 4)
+    changed = ring(4)
+    changed.arrays["rows"][3] = 9
+    again = CheckpointFolder(folder.directory, keep=2)
+    write = rlrun.checkpoint.write_atomically
+    with monkeypatch.context() as patch:
+        patch.setattr("rlrun.checkpoint.write_atomically", lambda *_: (_ for _ in ()).throw(StorageError("full")))
+        with pytest.raises(StorageError):
+            again.save(4, {}, {"training": {"replay": changed}})
+    assert write is rlrun.checkpoint.write_atomically
+    np.testing.assert_array_equal(newest(folder)[1]["rows"], ring(4).whole()["rows"])
 
 
 @pytest.mark.parametrize("how", ["flipped", "missing", "another"])
 def test_a_damaged_piece_damages_the_checkpoints_that_need_it(how: str, folder: CheckpointFolder) -> None:
     save_rings(folder, 4, 6)
-    path = folder.directory / "000000000004-000000000006.piece"
+    path = piece(folder, 0, 6)
     match how:
         case "flipped":
             data = bytearray(path.read_bytes())
@@ -100,7 +170,7 @@ def test_a_damaged_piece_damages_the_checkpoints_that_need_it(how: str, folder: 
         case "missing":
             path.unlink()
         case "another":
-            save(path, {}, {"rows": np.zeros((2, 2), np.int64), "last": np.zeros(2, np.float32)})
+            save(path, {}, {"rows": np.zeros((6, 2), np.int64), "last": np.zeros(6, np.float32)})
     notices: list[str] = []
     found = folder.newest(notices.append)[0]
     assert found.name == "step_000000000004.ckpt"
@@ -112,7 +182,10 @@ def test_a_damaged_piece_damages_the_checkpoints_that_need_it(how: str, folder: 
 @pytest.mark.parametrize(
     ("key", "value"),
     [
-        *[("pieces", value) for value in ([], [[0, 4, "x"]], "x", [[0, 4]], [["../../x", 4, "x"]], [[4, 2, "x"]])],
+        *[
+            ("pieces", value)
+            for value in ([], [[0, 4, "x"]], "x", [[0, 4]], [["../../x", 4, X]], [[4, 2, X]], [[0, 8, X]])
+        ],
         *[("pieces", [[0, 4, ""]] * (MOST + 1)), ("written", -1), ("written", 1.5), ("written", 10**12)],
         *[("capacity", 0), ("capacity", -1), ("capacity", 10**12), ("capacity", None), ("capacity", 3)],
     ],
@@ -135,7 +208,7 @@ def test_a_failed_save_does_not_count_on_its_piece(folder: CheckpointFolder, mon
         with pytest.raises(StorageError):
             save_rings(folder, 6)
     save_rings(folder, 8)
-    assert spans(folder) == [(0, 4), (4, 8)] and newest(folder)[0] == 8
+    assert spans(folder) == [(0, 4), (0, 8)] and newest(folder)[0] == 8
 
 
 def test_a_run_that_is_killed_and_resumed_equals_the_uninterrupted_one(tmp_path: Path) -> None:

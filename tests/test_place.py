@@ -56,10 +56,14 @@ def test_more_frames_extend_it(rlrun: Any, workplace: Path) -> None:
         (["resume=yes", "run.dir=x"], 2, "resume=yes is not known; choices: auto, never"),
         (["run.dir="], 2, "run.dir has no value; write run.dir=DIR"),
         (["run.dir=a", "run.dir=b"], 2, "run.dir is given twice (run.dir=a and run.dir=b)"),
-        (["run.dir=file"], 5, "run.dir=file is a file; choose another place"),
-        (["run.dir=file/x"], 5, "can't create run.dir=file/x: Not a directory"),
-        (["run.dir=/proc/nope"], 5, "can't create run.dir=/proc/nope: "),
-        (["-m", "seed=1,2", "run.dir=file"], 5, "run.dir=file is a file; choose another place"),
+        (["run.dir=file"], 5, "can't create file: Not a directory. Choose another place: run.dir=DIR"),
+        (["run.dir=file/x"], 5, "can't create file/x: Not a directory. Choose another place: run.dir=DIR"),
+        (["run.dir=/proc/nope"], 5, "can't create /proc/nope: "),
+        (
+            ["-m", "seed=1,2", "run.dir=file"],
+            5,
+            "can't create file: Not a directory. Choose another place: run.dir=DIR",
+        ),
     ],
 )
 def test_what_can_not_be(arguments: list[str], code: int, words: str, rlrun: Any, workplace: Path) -> None:
@@ -86,6 +90,30 @@ def test_nothing_is_lost_in_a_place_that_is_taken(rlrun: Any, workplace: Path) -
     assert {name: data for name, data in files(workplace / "runs").items() if "lock" not in name} == {
         name: data for name, data in before.items() if "lock" not in name
     }
+
+
+def test_nothing_of_others_is_overwritten(rlrun: Any, workplace: Path) -> None:
+    for name in ("config.yaml", "metrics.jsonl", "episodes.csv", "checkpoints/step_000000000100.ckpt"):
+        path = workplace / "mine" / name
+        path.parent.mkdir(parents=True)
+        path.write_text("mine")
+        answer = rlrun(*SETTINGS, "run.dir=mine", "resume=auto")
+        assert answer.code == 4 and len(answer.errors) == 1
+        assert f"run.dir=mine holds {name.partition('/')[0]}, which is of no run" in answer.errors[0]
+        assert path.read_text() == "mine"
+        shutil.rmtree(workplace / "mine")
+    (workplace / "mine").mkdir(mode=0o777)
+    (workplace / "mine").chmod(0o777)
+    assert "everybody can write to mine" in rlrun(*SETTINGS, "run.dir=mine").errors[0]
+
+
+def test_one_killed_while_it_was_made_begins_anew(rlrun: Any, workplace: Path) -> None:
+    """Between config.yaml and run.json."""
+    assert rlrun("-q", *SETTINGS, *HERE).code == 0
+    (workplace / "runs" / "b" / "checkpoints").mkdir(parents=True)
+    shutil.copy(workplace / "runs" / "a" / "config.yaml", workplace / "runs" / "b")
+    assert rlrun("-q", *SETTINGS, "run.dir=runs/b", "resume=auto").code == 0
+    assert_same_run(Run.open(workplace / "runs" / "b"), Run.open(workplace / "runs" / "a"))
 
 
 def test_a_run_that_never_came_to_a_checkpoint_begins_anew(rlrun: Any, workplace: Path) -> None:
@@ -124,7 +152,7 @@ def test_a_sweep_killed_while_it_was_made_is_completed(rlrun: Any, workplace: Pa
     found = {run["seed"]: (Path(run["directory"]) / "metrics.jsonl").read_bytes() for run in listed(rlrun)}
     assert found == expected
     for arguments, words in (
-        (["seed=1,2"], "has another number of jobs than the 2 typed"),
+        (["seed=1,2"], "has other jobs than the 2 typed"),
         (["seed=1,2,4"], "seed: 3 -> 4 can't change on resume"),
     ):
         answer = rlrun("-m", *SETTINGS, *arguments, *sweep[2:])

@@ -327,7 +327,10 @@ def test_no_checkpoint_counts_on_rows_that_could_not_be_written(folder: Folder) 
 
 def test_an_internal_error_is_recorded_and_raised(folder: Folder) -> None:
     run = folder.run(CARTPOLE)
-    with mock.patch.object(bookkeeping, "capture", side_effect=ZeroDivisionError("oh")), pytest.raises(ZeroDivisionError):
+    with (
+        mock.patch.object(bookkeeping, "capture", side_effect=ZeroDivisionError("oh")),
+        pytest.raises(ZeroDivisionError),
+    ):
         train([run], Silent())
     manifest = Run.open(run.directory).manifest
     assert manifest["status"] == "failed" and "ZeroDivisionError" in manifest["failure"]

@@ -16,6 +16,7 @@ from test_sweep import only_sweep, runs_of
 from rlrun.watchdog import watching
 
 HANGING = """
+import os
 import time
 from gymnasium.envs.classic_control import CartPoleEnv
 from gymnasium.envs.registration import register
@@ -25,7 +26,7 @@ class Hanging(CartPoleEnv):
 
     def __init__(self, at_once=False, **kwargs):
         super().__init__(**kwargs)
-        while at_once:
+        while at_once or "HANG" in os.environ:
             time.sleep(1)
 
     def reset(self, *, seed=None, options=None):
@@ -93,7 +94,7 @@ def test_the_other_runs_of_its_process_go_on(hanging: dict[str, str], workplace:
 
 def test_one_that_hangs_before_training_leaves_nothing_behind(hanging: dict[str, str], workplace: Path) -> None:
     code, errors = call(hanging, *SETTINGS, "+env.kwargs.at_once=true")
-    assert code == 7 and len(errors) == 1 and "its first steps (make)" in errors[0]
+    assert code == 7 and len(errors) == 1 and "within 1 s when it was made; " in errors[0]
     assert not (workplace / "outputs").exists()
 
 
@@ -102,6 +103,21 @@ def test_slow_work_that_is_no_environment_is_left_alone() -> None:
         time.sleep(0.5)
 
 
-def test_null_waits_for_ever() -> None:
-    with watching("CartPole-v1", None):
-        pass
+def test_null_waits_for_ever(hanging: dict[str, str]) -> None:
+    command = [sys.executable, "-m", "rlrun", *SETTINGS, "+env.kwargs.at_once=true", "env.step_timeout=null"]
+    with pytest.raises(subprocess.TimeoutExpired):
+        subprocess.run(command, env=hanging, capture_output=True, timeout=5, check=False)
+
+
+def test_one_that_hangs_when_it_is_made_again_ends_the_resume(hanging: dict[str, str], workplace: Path) -> None:
+    short = [text if "total_frames" not in text else "total_frames=200" for text in SETTINGS]
+    assert call(hanging, *short)[0] == 0
+    for command in (
+        ["resume", "latest", "total_frames=600"],
+        ["resume", "latest", "--require-exact"],
+        ["eval", "latest"],
+    ):
+        code, errors = call(
+            {**hanging, "HANG": "1"}, *command, *(["total_frames=600"] if "--require-exact" in command else [])
+        )
+        assert code == 7 and len(errors) == 1 and "within 1 s when it was made; " in errors[0], command

@@ -49,6 +49,11 @@ class Ended:
     out: str
     err: str
 
+    @property
+    def errors(self) -> list[str]:
+        """The lines on stderr that are no notes."""
+        return [line for line in self.err.splitlines() if not line.startswith("rlrun: note: ")]
+
 
 @dataclass(frozen=True)
 class Command:

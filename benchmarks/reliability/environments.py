@@ -106,7 +106,7 @@ def declared(where: str, folder: Path, site: Path) -> list[str]:
     if "inexact" not in listed.out:
         problems.append("rlrun ls does not say so")
     refused = rlrun(["resume", "--require-exact", str(directory), "total_frames=400"], folder, site=site)
-    if refused.code != 4 or len(refused.err.splitlines()) != 1:
+    if refused.code != 4 or len(refused.errors) != 1:
         problems.append(f"--require-exact: exit {refused.code}: {refused.err}")
     resumed = rlrun(["resume", str(directory), "total_frames=400"], folder, site=site)
     if resumed.code != 0 or "not exact" not in resumed.out:

@@ -79,7 +79,7 @@ def broken(settings: list[str], code: int, folder: Path, site: Path) -> list[str
     """Train until it breaks; returns what is wrong with how it did."""
     ended = rlrun(settings, folder, site=site)
     problems = []
-    if ended.code != code or len(ended.err.splitlines()) != 1 or not ended.err.startswith("rlrun: error: "):
+    if ended.code != code or len(ended.errors) != 1 or not ended.errors[0].startswith("rlrun: error: "):
         problems.append(f"{' '.join(settings[-3:])}: exit {ended.code} instead of {code}: {ended.err}")
     (directory,) = runs_in(folder)
     run = Run.open(directory)

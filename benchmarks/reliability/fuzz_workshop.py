@@ -21,6 +21,7 @@ from rlrun.view import Outcome
 CODES = {0, 2, 3, 4, 5, 6, 7, 8, 9}
 """What may end a command that no signal ended, but for 70: that would be a bug."""
 PREFIX = "rlrun: error: "
+NOTE = "rlrun: note: "
 LONGEST_LINE = 6000
 SMALL = (
     "tuned=none", "total_frames=200", "algo.learning_starts=32", "algo.batch_size=8", "algo.buffer_size=64", "network.hidden=[8]",
@@ -42,7 +43,7 @@ class Answer:
         """What no command line may do."""
         if self.error is not None:
             return [f"{self.arguments!r} raised {self.error!r}"]
-        lines, found = self.err.splitlines(), []
+        lines, found = [line for line in self.err.splitlines() if not line.startswith(NOTE)], []
         if self.code not in CODES:
             found.append(f"exit code {self.code}")
         if bool(lines) != bool(self.code):

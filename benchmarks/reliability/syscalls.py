@@ -210,7 +210,7 @@ def check_storage_error(ended: Ended, folder: Path, resumed: bool) -> list[str]:
     problems = []
     if ended.code != 5:
         problems.append(f"exit {ended.code} instead of 5: {ended.err}")
-    if len(ended.err.splitlines()) != 1 or not ended.err.startswith("rlrun: error: "):
+    if len(ended.errors) != 1 or not ended.errors[0].startswith("rlrun: error: "):
         problems.append(f"not one line: {ended.err}")
     if has_checkpoint(folder) and not resumed and "rlrun resume " not in ended.err:
         problems.append(f"does not say how to go on: {ended.err}")

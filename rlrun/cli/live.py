@@ -15,7 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
-from rlrun.cli.output import counted, say, shown_evaluation, shown_number, unless_closed
+from rlrun.cli.output import counted, say, shown_evaluation, shown_number, unless_closed, warn
 from rlrun.plain import printable
 from rlrun.provenance import clean
 from rlrun.sweeps.jobs import NOT_TUNED
@@ -53,7 +53,8 @@ class QuietView:
         """An evaluation of one member; ``best``: it is its best so far."""
 
     def note(self, line: str) -> None:
-        """A notice."""
+        """A notice, which is seen also where nothing else is."""
+        warn(line)
 
     def ended(self, member: int, status: str, error: RlrunError | None) -> None:
         """One member has ended: finished, stopped or failed."""
@@ -84,9 +85,6 @@ class PlainView(QuietView):
 
     def evaluated(self, member: int, frames: int, result: Mapping[str, Any], best: bool) -> None:
         say(_evaluation_line(self._members, member, frames, result, best))
-
-    def note(self, line: str) -> None:
-        say(printable(line))
 
 
 class TerminalView(QuietView):

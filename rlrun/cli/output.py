@@ -25,6 +25,12 @@ def say(line: str = "") -> None:
         print(clean(line), flush=True)
 
 
+def warn(line: str) -> None:
+    """A notice on stderr, for whoever must not miss it; lost if nobody can read it any more."""
+    with contextlib.suppress(OSError):
+        print(f"rlrun: note: {printable(clean(line))}", file=sys.stderr, flush=True)
+
+
 @contextlib.contextmanager
 def unless_closed() -> Iterator[None]:
     """Print here what may get lost: a reader that has gone, a closed terminal, a full disk silence all later output."""

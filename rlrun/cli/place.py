@@ -11,10 +11,14 @@ from pathlib import Path
 
 from rlrun.cli.output import shown_path
 from rlrun.cli.resume import replaced, resume_run
+from rlrun.config import to_mapping
 from rlrun.errors import ResumeError
-from rlrun.finding import SWEEP_LIST
+from rlrun.finding import SWEEP_LIST, runs_in
 from rlrun.locks import lock
 from rlrun.manifest import MANIFEST
+from rlrun.metrics import FILES
+from rlrun.plain import to_yaml
+from rlrun.provenance import clean
 from rlrun.run import Run, claim_directory, require_own
 from rlrun.sweeps.jobs import Job
 from rlrun.sweeps.runner import create_run
@@ -43,14 +47,27 @@ def start_run(directory: Path, job: Job) -> Run:
 
     Raises:
         LockedError: another process trains there.
-        ResumeError: another process has begun there meanwhile.
+        ResumeError: another process has begun there meanwhile; files are there that the run would overwrite; others can write there.
         StorageError: it can't be written.
     """
     claim_directory(directory)
+    require_own(directory)
     with lock(directory):
-        if os.path.lexists(directory / MANIFEST) and Run.open(directory).has_begun():
+        if not os.path.lexists(directory / MANIFEST):
+            _refuse_to_overwrite(directory, to_yaml(clean(to_mapping(job.config))))
+        elif Run.open(directory).has_begun():
             raise ResumeError(f"another process has begun a run in {shown_path(directory)} meanwhile; try again")
         return create_run(job, directory=directory)
+
+
+def _refuse_to_overwrite(directory: Path, config: bytes) -> None:
+    """Raises ResumeError if there are files that a run would write, but for what one leaves that is killed while it is made."""
+    there = [name for name in (*FILES, "crash.log") if os.path.lexists(directory / name)]
+    there += [name for name in ("checkpoints", "plots") if any((directory / name).glob("*"))]
+    if os.path.lexists(directory / "config.yaml") and (directory / "config.yaml").read_bytes() != config:
+        there.append("config.yaml")
+    if there:
+        raise ResumeError(f"run.dir={shown_path(directory)} holds {there[0]}, which is of no run; choose another place")
 
 
 def go_on(run: Run, job: Job, quiet: bool) -> int:
@@ -68,6 +85,9 @@ def begun_sweep(directory: Path, resume: bool, jobs: Sequence[Job]) -> bool:
         raise ResumeError(f"run.dir={shown_path(directory)} holds a single run; leave -m out")
     if not os.path.lexists(directory / SWEEP_LIST):
         claim_directory(directory)
+        require_own(directory)
+        if any(runs_in(directory)) or os.path.lexists(directory / "sweep.csv"):
+            raise ResumeError(f"run.dir={shown_path(directory)} holds runs, but no {SWEEP_LIST}; choose another place")
         return False
     _require_resume(directory, resume, "sweep")
     require_own(directory)

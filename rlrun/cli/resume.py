@@ -25,6 +25,7 @@ from rlrun.locks import is_locked
 from rlrun.manifest import dependence, other_population
 from rlrun.plain import printable, to_yaml, write_atomically
 from rlrun.run import Run, require_own
+from rlrun.watchdog import watching
 
 _FIXED = ("name", "outputs")  # no matter to what is computed, but the run's directory is where and what it is
 
@@ -223,7 +224,8 @@ def require_exact(run: Run, config: RunConfig, size: int = 1) -> None:
     note = dependence(run.manifest)
     reasons += other_population(run.manifest, size, note)
     reasons += inexact_changes(to_mapping(run.config), to_mapping(config))
-    environment = envstate.exactness(run.config.env, run.config.seed)
+    with watching(run.config.env.id, config.env.step_timeout):
+        environment = envstate.exactness(run.config.env, run.config.seed)
     reasons += [environment] if environment else []
     if run.manifest.get("exact") is False and not environment:
         reasons.append("it was resumed inexactly before")

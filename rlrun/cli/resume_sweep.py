@@ -71,7 +71,6 @@ def _without_checkpoint(runs: Sequence[Run], notice: Callable[[str], None]) -> d
     """Why runs can't go on that have come to a checkpoint: to train them from the start would lose what they have."""
     errors = {}
     for run in runs:
-        saved = any(run.checkpoints.glob("step_*.ckpt*"))  # those found damaged are renamed
         folder = CheckpointFolder(run.checkpoints, run.config.checkpoint.keep)
         notices: list[str] = []
         try:
@@ -81,7 +80,7 @@ def _without_checkpoint(runs: Sequence[Run], notice: Callable[[str], None]) -> d
             continue
         for line in notices:
             notice(f"{run.directory.name}: {line}")
-        if not usable and (saved or run.manifest["status"] == "finished"):
+        if not usable and run.has_begun():
             errors[run.directory] = "no usable checkpoint is left to go on from"
     return errors
 

@@ -12,10 +12,12 @@ from rlrun.plain import parse_yaml
 from rlrun.provenance import HIDDEN, is_secret_name, remember
 
 
-def remember_typed(overrides: Iterable[str]) -> None:
-    """Keep what is typed for secret settings out of all that is written and said from now on."""
-    pairs = (override.partition("=") for override in overrides)
-    remember(value.strip("'\"") for key, _, value in pairs if is_secret_name(key.rpartition(".")[2]))
+def remember_typed(overrides: Iterable[str]) -> str:
+    """Keep what is typed for secret settings out of all that is written and said from now on. Returns their keys."""
+    pairs = [override.partition("=") for override in overrides]
+    secret = {key: value.strip("'\"") for key, _, value in pairs if is_secret_name(key)}
+    remember(secret.values())
+    return ", ".join(secret)
 
 
 def hidden_keys(config: RunConfig) -> list[str]:

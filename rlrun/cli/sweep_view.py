@@ -16,7 +16,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from rlrun.cli.output import counted, say, shown_evaluation, shown_number, shown_path, unless_closed
+from rlrun.cli.output import counted, say, shown_evaluation, shown_number, shown_path, unless_closed, warn
 from rlrun.plain import printable
 from rlrun.provenance import clean
 from rlrun.run import Run
@@ -124,7 +124,8 @@ class QuietSweepView:
         return self._comparable and isinstance(value, float) and (self.best is None or value > self.best[0])
 
     def note(self, line: str) -> None:
-        """A notice."""
+        """A notice, which is seen also where nothing else is."""
+        warn(line)
 
     def ended(self, batch: int, member: int, status: str, error: str | None) -> None:
         """One member has ended."""
@@ -202,9 +203,6 @@ class PlainSweepView(QuietSweepView):
         if line is not None:
             say(line)
         super().evaluated(batch, member, frames, result, best)
-
-    def note(self, line: str) -> None:
-        say(printable(line))
 
     def ended(self, batch: int, member: int, status: str, error: str | None) -> None:
         super().ended(batch, member, status, error)

@@ -54,7 +54,9 @@ def main(arguments: list[str]) -> int:
         _call_hydra(["--shell-completion", *options.overrides], _Application(options))
         return 0
     _check_options(options)
-    remember_typed(options.overrides)
+    secret = remember_typed(options.overrides)
+    if secret and options.cfg in ("hydra", "all"):
+        raise UsageError(f"--cfg {options.cfg} shows what was typed as it is, also {secret}; use --cfg job")
     directories = [*([options.config_dir] if options.config_dir else []), configs_directory()]
     multirun = options.multirun or is_multirun(options.overrides)
     overrides = check_overrides(options.overrides, find_groups(directories), multirun)
@@ -86,7 +88,7 @@ class _Application:
         if begun is not None:
             self.exit_code = go_on(begun, job, self._quiet)
             return
-        check_jobs([job])
+        check_jobs([job], self._directory)
         from rlrun.cli.live import choose_view
         from rlrun.cli.results import finish_run
 
@@ -103,6 +105,7 @@ class _Application:
         from rlrun.sweeps.batches import Place
         from rlrun.sweeps.sweep import new_sweep, train_sweep
 
+        check_jobs(jobs, self._directory)
         if self._directory and begun_sweep(self._directory, self._resume, jobs):
             self.exit_code = go_on_with_sweep(self._directory, jobs, self._quiet)
             return

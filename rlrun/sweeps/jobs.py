@@ -59,9 +59,7 @@ def make_job(composed: Any, hydra: Any, typed: Sequence[str] | None = None) -> J
     except UsageError as error:
         chosen = hydra.runtime.choices.get("algo")
         raise UsageError(_shortened(str(error), overrides, experiment or tuned, chosen)) from error
-    remember(
-        str(value) for key, value in leaves(to_mapping(job.config)).items() if is_secret_name(key.rpartition(".")[2])
-    )
+    remember(str(value) for key, value in leaves(to_mapping(job.config)).items() if is_secret_name(key))
     _check_env_id(job, hydra.runtime)
     algo = job.config.algo
     adam = isinstance(algo, DQNConfig) and algo.optimizer == "adam" and algo.weight_decay > 0
@@ -106,8 +104,10 @@ def _check_env_id(job: Job, runtime: Any) -> None:
         raise UsageError(f"env={choice} is {own}, not env.id={job.config.env.id}; leave env={choice} out")
 
 
-def check_jobs(jobs: Sequence[Job]) -> None:
-    """Hold all jobs against this machine: environments and their spaces, devices, memory, the output folder.
+def check_jobs(jobs: Sequence[Job], place: Path | None = None) -> None:
+    """Hold all jobs against this machine: environments and their spaces, devices, memory, the folder that runs go to.
+
+    ``place``: where they go instead of ``outputs``.
 
     Raises:
         UsageError, UnavailableError, StorageError, EnvironmentFailure: the first kind of problem met, in this order.
@@ -115,8 +115,7 @@ def check_jobs(jobs: Sequence[Job]) -> None:
     configs = [job.config for job in jobs]
     _check_of_one_sweep(configs)
     _check_duplicates(jobs)
-    with watching(configs[0].env.id, configs[0].env.step_timeout):
-        spaces = spaces_of(configs)
+    spaces = spaces_of(configs)
     for job in jobs:
         _check_actions(job, spaces[repr(job.config.env)].action)
     for config in {(config.device, max(config.network.hidden)): config for config in configs}.values():
@@ -125,9 +124,9 @@ def check_jobs(jobs: Sequence[Job]) -> None:
         check_memory(config, spaces[repr(config.env)])
     if len(configs) > 1:
         check_batches(configs, spaces)
-    for outputs in {config.outputs for config in configs}:
-        _check_outputs(Path(outputs))
-    check_room(configs, spaces)
+    outputs = Path(configs[0].outputs)  # the same for all
+    _check_writable(place or outputs, "outputs" if place is None else "run.dir")
+    check_room(configs, spaces, place or outputs)
     for config in {repr(config.env): config for config in configs}.values():
         with watching(config.env.id, config.env.step_timeout):
             envs.probe(config.env, config.seed)
@@ -182,10 +181,10 @@ def check_device(config: RunConfig) -> None:
     choose_device(config.device, max(config.network.hidden))
 
 
-def _check_outputs(outputs: Path) -> None:
+def _check_writable(place: Path, key: str) -> None:
     """Make and remove a folder where the first missing one would go: permissions alone do not tell."""
-    existing = next(place for place in (outputs, *outputs.parents) if os.path.lexists(place))
+    existing = next(folder for folder in (place, *place.parents) if os.path.lexists(folder))
     try:
         os.rmdir(tempfile.mkdtemp(prefix=".rlrun-", dir=existing))
     except OSError as error:
-        raise StorageError(f"can't create {outputs}: {reason_of(error)}. Choose another place: outputs=DIR") from error
+        raise StorageError(f"can't create {place}: {reason_of(error)}. Choose another place: {key}=DIR") from error

@@ -1,7 +1,7 @@
 """Hydra's sweeper and launcher for rlrun, registered in code.
 
-The sweeper multiplies out the values typed; the launcher composes and checks all jobs before the first one starts, and
-hands the list on. Neither writes a file: the sweep's directory is ours.
+The sweeper multiplies out the values typed; the launcher composes all jobs and hands the list on. Neither writes a file: the
+sweep's directory is ours.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from hydra.types import HydraContext, TaskFunction
 
 from rlrun.config import SweepConfig
 from rlrun.errors import UsageError
-from rlrun.sweeps.jobs import Job, check_jobs, make_job
+from rlrun.sweeps.jobs import Job, make_job
 
 _NAMESPACE = "hydra_plugins.rlrun"  # Hydra accepts plug-ins of this namespace only
 
@@ -78,7 +78,7 @@ class RlrunSweeper(Sweeper):
 
 
 class RlrunLauncher(Launcher):
-    """Composes and checks every job, then hands all of them on."""
+    """Composes every job, then hands all of them on."""
 
     __module__ = _NAMESPACE
     run_jobs: RunJobs
@@ -90,7 +90,7 @@ class RlrunLauncher(Launcher):
         self._composed: dict[tuple[str, ...], Any] = {}
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
-        """Run all jobs. Raises UsageError with the problems of all their configs, and what ``check_jobs`` raises."""
+        """Run all jobs. Raises UsageError with the problems of all their configs, and what running them raises."""
         jobs: list[Job] = []
         problems: dict[str, str] = {}  # each once, with the first job that has it
         for overrides in job_overrides:
@@ -102,7 +102,6 @@ class RlrunLauncher(Launcher):
                     problems.setdefault(line, " ".join(text.lstrip("+") for text in overrides))
         if problems:
             raise UsageError("\n".join(f"{line} (job: {job})" for line, job in problems.items()))
-        check_jobs(jobs)
         self.run_jobs(jobs)
         return []
 

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from rlrun import envs
 from rlrun.config import DQNConfig, PPOConfig, RunConfig
 from rlrun.errors import StorageError
+from rlrun.watchdog import watching
 
 FASTEST = {"dqn": 8, "ppo": 16}
 """Members of a population from which on a larger one trains no more frames a second on a core."""
@@ -103,7 +104,11 @@ def free_memory() -> int:
 
 def spaces_of(configs: Sequence[RunConfig]) -> Mapping[str, envs.Spaces]:
     """The spaces of every environment, by ``repr`` of its config. Raises what ``envs.spaces`` raises."""
-    return {key: envs.spaces(env) for key, env in {repr(config.env): config.env for config in configs}.items()}
+    found = {}
+    for key, env in {repr(config.env): config.env for config in configs}.items():
+        with watching(env.id, env.step_timeout):
+            found[key] = envs.spaces(env)
+    return found
 
 
 def action_size(actions: envs.Actions) -> int:

@@ -10,18 +10,17 @@ from pathlib import Path
 from rlrun import envs
 from rlrun.config import DQNConfig, PPOConfig, RunConfig
 from rlrun.errors import StorageError
-from rlrun.pieces import SMALLEST
+from rlrun.pieces import CHAINS, SMALLEST
 from rlrun.sweeps.resources import action_size, bytes_of
 
 _FLOAT_BYTES = 4
 
 
-def check_room(configs: Sequence[RunConfig], spaces: Mapping[str, envs.Spaces]) -> None:
-    """Raises StorageError if the checkpoints of all runs are certain not to fit where they go: ``outputs``, the same for all.
+def check_room(configs: Sequence[RunConfig], spaces: Mapping[str, envs.Spaces], place: Path) -> None:
+    """Raises StorageError if the checkpoints of all runs are certain not to fit into ``place``, where they go.
 
     Everything else that a run writes is small beside them, or grows with its length and is not known.
     """
-    place = Path(configs[0].outputs)
     status = os.statvfs(next(folder for folder in (place, *place.parents) if folder.exists()))
     if status.f_blocks == 0:  # some network file systems do not tell
         return
@@ -35,7 +34,7 @@ def check_room(configs: Sequence[RunConfig], spaces: Mapping[str, envs.Spaces]) 
     if isinstance(largest.algo, DQNConfig):
         what = f"algo.buffer_size={largest.algo.buffer_size}, {what}"
     raise StorageError(
-        f"outputs={configs[0].outputs} needs ~{_shown(sum(sizes))} for {files} checkpoints, {_shown(free)} free; free "
+        f"{place} needs ~{_shown(sum(sizes))} for {files} checkpoints, {_shown(free)} free; free "
         f"some, choose another place (outputs=DIR), or make checkpoint.keep={largest.checkpoint.keep}, {what} smaller"
     )
 
@@ -51,7 +50,7 @@ def kept_bytes(config: RunConfig, spaces: envs.Spaces) -> int:
     match config.algo:
         case DQNConfig(buffer_size=rows, amsgrad=amsgrad):
             whole, collected = bytes_of(config, spaces)[1], config.total_frames // config.env.frame_skip
-            memory = whole * min(rows, collected) // rows * (1 if whole >= SMALLEST else files)
+            memory = whole * min(rows, collected) // rows * (CHAINS if whole >= SMALLEST else files)
             return memory + files * _FLOAT_BYTES * weights * (4 + amsgrad)  # with the target
         case PPOConfig():
             return files * _FLOAT_BYTES * 2 * weights * 3  # actor and critic

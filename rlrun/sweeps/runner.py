@@ -40,7 +40,7 @@ def create_run(
 def _without_secret(override: str) -> str:
     """``key=***`` for a key that names a secret, however short what was typed is."""
     key = override.partition("=")[0]
-    return f"{key}={HIDDEN}" if is_secret_name(key.rpartition(".")[2]) else override
+    return f"{key}={HIDDEN}" if is_secret_name(key) else override
 
 
 def train_runs(

@@ -7,7 +7,7 @@ import re
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -87,16 +87,16 @@ def complete_sweep(directory: Path, jobs: Sequence[Job]) -> None:
         StorageError: it can't be written.
     """
     with lock(directory, "sweep"):
-        places = sorted(runs_in(directory))
-        existing: dict[int, Run] = {}
-        for place in places:
-            with suppress(ResumeError):  # what can't be opened will be told
-                run = Run.open(place)
-                existing[job_number(run)] = run
-        counts = {run.manifest.get("jobs") for run in existing.values()} | {len(jobs)}
-        if len(counts) > 1 or len(places) > len(jobs):
-            raise ResumeError(f"the sweep in {directory} has another number of jobs than the {len(jobs)} typed")
-        if len(places) < len(jobs):
+        places = list(runs_in(directory))
+        try:
+            runs = [Run.open(place) for place in places]
+        except ResumeError:
+            return  # what can't be opened will be told; which job it is can't be known
+        existing = {job_number(run): run for run in runs}
+        counts = {run.manifest.get("jobs") for run in runs} | {len(jobs)}
+        if len(counts) > 1 or len(existing) < len(runs) or not existing.keys() <= set(range(1, len(jobs) + 1)):
+            raise ResumeError(f"the sweep in {directory} has other jobs than the {len(jobs)} typed")
+        if len(runs) < len(jobs):
             _create_runs(directory, jobs, existing)
 
 
