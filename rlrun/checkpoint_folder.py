@@ -96,11 +96,15 @@ class CheckpointFolder:
 
     def _find_damage(self, path: Path) -> str | None:
         """What is wrong with a checkpoint or the pieces that it refers to, None if nothing is. Raises ResumeError."""
-        reason = find_damage(path)
-        if reason is None:
-            with contextlib.suppress(ResumeError, ValueError):  # not written by this rlrun: reading it will tell
-                return self._pieces.find_damage(read_header(path).get("pieces", []))
-        return reason
+        return find_damage(path) or self._find_damaged_piece(path)
+
+    def _find_damaged_piece(self, path: Path) -> str | None:
+        header: Tree = {}
+        with contextlib.suppress(ResumeError):  # not written by this rlrun: reading it will tell
+            header = read_header(path)
+        with contextlib.suppress(ValueError):
+            return self._pieces.find_damage(header.get("pieces", []))
+        return None
 
     def _read(self, path: Path) -> tuple[Path, Tree, Tree]:
         """Path, header and state of a checkpoint that is undamaged."""
@@ -131,18 +135,21 @@ class CheckpointFolder:
     def undamaged(self, notice: Callable[[str], None]) -> Iterator[tuple[int, Path]]:
         """Frames and path of every undamaged checkpoint, newest first, each checked when it is asked for.
 
-        Damaged ones are renamed to ``*.bad`` and reported with one line to ``notice``. Raises ResumeError if one can't be read.
+        Damaged ones are renamed to ``*.bad``, unless the fault is with a piece, and reported with one line to ``notice``. Raises
+        ResumeError if one can't be read.
         """
         candidates = [(frames, self.directory / name) for frames, name in reversed(self._steps())]
         for position, (frames, path) in enumerate(candidates):
-            reason = self._find_damage(path)
+            own = find_damage(path)
+            reason = own or self._find_damaged_piece(path)
             if reason is None:
                 yield frames, path
                 continue
             renamed = ""
-            with contextlib.suppress(OSError):  # of a read-only run: skipped all the same
-                path.rename(path.with_name(path.name + ".bad"))
-                renamed = f", renamed to {path.name}.bad"
+            if own is not None:  # with its pieces back, the file may be good again
+                with contextlib.suppress(OSError):  # of a read-only run: skipped all the same
+                    path.rename(path.with_name(path.name + ".bad"))
+                    renamed = f", renamed to {path.name}.bad"
             older = candidates[position + 1 :]
             notice(
                 f"{path.name} is {reason}{renamed}; {f'using {older[0][1].name}' if older else 'no older one is left'}"

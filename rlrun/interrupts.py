@@ -13,6 +13,12 @@ from types import FrameType
 SHOW_CURSOR = b"\x1b[?25h"
 
 
+def ignore_wishes() -> None:
+    """From now on SIGUSR1, which would end the process, does nothing where no checkpoint can be saved."""
+    if signal.getsignal(signal.SIGUSR1) is signal.SIG_DFL and threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+
+
 class Interrupts:
     """Turns the first SIGINT, SIGTERM or SIGHUP into a flag; a later one ends the process at once.
 
@@ -39,7 +45,8 @@ class Interrupts:
     def __enter__(self) -> Interrupts:
         self._main = threading.current_thread() is threading.main_thread()
         if self._main:  # what is ignored stays so: nohup, and shells that start in the background, rely on it
-            caught = [number for number in self.SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
+            ignored = [number for number in self.SIGNALS if signal.getsignal(number) is signal.SIG_IGN]
+            caught = [number for number in self.SIGNALS if number not in ignored or number == signal.SIGUSR1]
             self._before = {number: signal.signal(number, self._handle) for number in caught}
         return self
 

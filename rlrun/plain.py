@@ -203,6 +203,8 @@ _PlainLoader.yaml_implicit_resolvers = {
 
 def open_regular(path: Path) -> BinaryIO:
     """A regular file to read; never blocks on a pipe and never follows a link planted in its place. Raises OSError."""
+    if "\0" in str(path):
+        raise OSError(errno.EINVAL, "no name of a file")
     file = open(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC), "rb")  # noqa: SIM115 handed on
     if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
         file.close()

@@ -139,7 +139,7 @@ def test_damaged_checkpoint(how: str, rlrun: Any, run: Run) -> None:
     newest.write_bytes(damaged)
     answer = rlrun("resume", "latest", "total_frames=700")
     assert answer.code == 0, answer.err
-    assert f"{newest.name} is damaged (sha256 mismatch), renamed to {newest.name}.bad; using {older.name}" in answer.out
+    assert f"{newest.name} is damaged (sha256 mismatch), renamed to {newest.name}.bad; using {older.name}" in answer.err
     assert newest.with_name(f"{newest.name}.bad").read_bytes() == damaged
     assert Run.open(run.directory).manifest["frames"] == 700
 

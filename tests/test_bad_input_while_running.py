@@ -43,9 +43,8 @@ def test_disk_full_while_training(rlrun: Any, workplace: Path) -> None:
     run = only_run(workplace)
     assert done.stderr.startswith("rlrun: error: can't write ") and "File too large" in done.stderr
     newest = f"step_{newest_frames(run):012d}.ckpt"
-    assert (
-        f". {newest} is intact; make room, then: rlrun resume {run.directory.relative_to(workplace)}\n" in done.stderr
-    )
+    advice = f"once there is room: rlrun resume {run.directory.relative_to(workplace)}"
+    assert f". Last good checkpoint: {newest}; {advice}\n" in done.stderr
     assert run.manifest["status"] == "failed" and 0 < newest_frames(run) < 6000
     assert not list(run.directory.rglob(".tmp-*"))
     assert rlrun("resume", "latest").code == 0
@@ -155,7 +154,10 @@ def test_divergence(rlrun: Any, workplace: Path) -> None:
     answer = rlrun("-q", *settings, "total_frames=2000", "checkpoint.every_frames=100", "evaluation.episodes=0")
     assert (answer.code, answer.errors) == (
         6,
-        ["diverged at frame 1000: the loss is not finite; lower algo.learning_rate"],
+        [
+            "diverged at frame 1000: the loss is not finite; lower algo.learning_rate. "
+            "Last good checkpoint: step_000000000900.ckpt"
+        ],
     )
     run = only_run(workplace)
     assert run.manifest["status"] == "failed" and newest_frames(run) <= 1000

@@ -389,7 +389,7 @@ def test_multiplying_out_varies_the_last_key_fastest() -> None:
 
 def test_a_job_remembers_what_was_typed(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     jobs: list[Job] = []
-    monkeypatch.setattr("rlrun.cli.train.check_jobs", jobs.extend)
+    monkeypatch.setattr("rlrun.cli.train.check_jobs", lambda found, place: jobs.extend(found))
     monkeypatch.setattr("rlrun.cli.train.create_run", lambda job: (_ for _ in ()).throw(KeyboardInterrupt))
     assert main(["env=acrobot", "++algo.gamma=0.9"]) == 130
     assert jobs[0].overrides == ("env=acrobot", "algo.gamma=0.9") and jobs[0].tuned == "tuned/dqn_acrobot"

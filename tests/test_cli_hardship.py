@@ -9,6 +9,7 @@ import re
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -143,6 +144,19 @@ def test_files_of_a_run_do_not_take_the_place_of_closed_streams(workplace: Path)
 
 
 # --- signals at bad moments ------------------------------------------------------------------------------------------
+
+
+def test_a_wish_for_a_checkpoint_kills_nothing_before_and_after_training(workplace: Path) -> None:
+    program = """import os, signal, sys
+from rlrun.cli import main
+code = main({arguments})
+os.kill(os.getpid(), signal.SIGUSR1)
+sys.exit(code)"""
+    for arguments in (["ls"], ["env=cartpole", "total_frames=200", "tuned=none", "evaluation.episodes=0"]):
+        done = subprocess.run(
+            [sys.executable, "-c", program.format(arguments=arguments)], capture_output=True, timeout=60
+        )
+        assert done.returncode == 0, done.stderr
 
 
 def test_signal_while_torch_is_imported_loses_nothing(workplace: Path, rlrun: Any) -> None:

@@ -174,7 +174,8 @@ def test_a_damaged_piece_damages_the_checkpoints_that_need_it(how: str, folder: 
     notices: list[str] = []
     found = folder.newest(notices.append)[0]
     assert found.name == "step_000000000004.ckpt"
-    assert len(notices) == 1 and path.name in notices[0] and "renamed to step_000000000006.ckpt.bad" in notices[0]
+    assert len(notices) == 1 and path.name in notices[0] and "using step_000000000004.ckpt" in notices[0]
+    assert not list(folder.directory.glob("*.bad"))  # with its piece back it is good again
     with pytest.raises(ResumeError):
         folder.at(6)
 

@@ -47,6 +47,7 @@ def test_more_frames_extend_it(rlrun: Any, workplace: Path) -> None:
     longer = [text if "total_frames" not in text else "total_frames=900" for text in SETTINGS]
     assert rlrun("-q", *longer, *HERE).code == 0
     assert Run.open(workplace / "runs" / "a").manifest["frames"] == 900
+    assert rlrun(*SETTINGS, *HERE).out.startswith("already complete (900/900 frames)")  # a job queued before
 
 
 @pytest.mark.parametrize(

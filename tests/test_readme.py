@@ -50,7 +50,7 @@ def test_training_command(command: str, rlrun: Callable[..., Answer], workplace:
         assert answer.code == 3 and "device=cuda" in answer.errors[0]
         return
     assert answer.code == 0, answer.err
-    assert list(workplace.glob("outputs/**/run.json"))
+    assert list(workplace.glob("runs/a/run.json" if "run.dir=runs/a" in words else "outputs/**/run.json"))
 
 
 def test_reading_commands(rlrun: Callable[..., Answer], workplace: Path, fake_worker: Callable[[], None]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import random
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,19 +16,25 @@ from benchmarks.reliability.forked import Strike, rlrun_forked
 from rlrun import checkpoint_folder
 
 SEED = int(os.environ.get("RLRUN_TEST_SEED", "0"))
-KILLS, FAULTS = 10, 8  # points of each storm, of about 200
+KILLS, FAULTS = 8, 5  # points of each storm, of about 200
 ERRORS = (errno.ENOSPC, errno.EIO, errno.EDQUOT, errno.EROFS, errno.EMFILE)
 needs_strace = pytest.mark.skipif(not syscalls.is_available(), reason="strace is missing or may not trace here")
 
 
-@pytest.fixture(scope="module")
-def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[Baseline, list[str]]:
-    """A short run that nothing disturbed, and its calls to the disk."""
+@pytest.fixture(scope="module", params=[None, 0], ids=["whole", "pieces"])
+def whole(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[Baseline, list[str]]]:
+    """A short run that nothing disturbed, and its calls to the disk; its replay memory is saved whole, or in pieces."""
     folder = tmp_path_factory.mktemp("whole")
-    ended, calls = rlrun_forked(cases.tiny().arguments, folder)
-    assert ended.code == 0, ended.err
-    prints = [fingerprint(directory) for directory in runs_in(folder)]
-    return Baseline(cases.tiny(), prints, 0.0), calls
+    with pytest.MonkeyPatch.context() as patch:
+        if request.param is not None:
+            patch.setattr(checkpoint_folder, "SMALLEST", request.param)
+        ended, calls = rlrun_forked(cases.tiny().arguments, folder)
+        assert ended.code == 0, ended.err
+        assert any(folder.rglob("*.piece")) == (request.param is not None)
+        prints = [fingerprint(directory) for directory in runs_in(folder)]
+        yield Baseline(cases.tiny(), prints, 0.0), calls
 
 
 def finished(baseline: Baseline, folder: Path) -> list[str]:

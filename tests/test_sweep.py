@@ -459,5 +459,5 @@ def test_a_stopped_run_whose_checkpoints_are_all_damaged_does_not_start_over(sto
     answer = rlrun("resume", str(stopped))
     assert answer.code == 9
     assert any("no usable checkpoint is left to go on from" in line for line in answer.errors)
-    assert f"{run.directory.name}: step_000000000100.ckpt is not an rlrun checkpoint" in answer.out
+    assert f"{run.directory.name}: step_000000000100.ckpt is not an rlrun checkpoint" in answer.err
     assert run.directory.name not in "".join(trained(stopped))

@@ -171,7 +171,7 @@ def test_a_stopped_and_resumed_sweep_is_the_uninterrupted_one(rlrun: Any, workpl
     newest.write_bytes(newest.read_bytes()[:-1])  # as if killed between two saves: the other member has to go back
     answer = rlrun("resume", sweep.name, "sweep.batch=null", "sweep.workers=1")
     assert answer.code == 0, answer.err
-    assert f"{newest.name} is damaged (sha256 mismatch), renamed to {newest.name}.bad; using step_" in answer.out
+    assert f"{newest.name} is damaged (sha256 mismatch), renamed to {newest.name}.bad; using step_" in answer.err
     assert_same_sweep(sweep, whole)
 
 

@@ -57,7 +57,9 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 
 def test_plain_lines(runs: list[Run], clock: list[float], capsys: pytest.CaptureFixture[str]) -> None:
     played(PlainSweepView(), runs, clock)
-    assert capsys.readouterr().out.splitlines() == [
+    out, err = capsys.readouterr()
+    assert err == "rlrun: note: step_1.ckpt is damaged[2J\n"
+    assert out.splitlines() == [
         "sweep outputs/sweeps/x: 4 runs in 2 batches, 2 workers",
         "batch 1 of 2: 2 runs  algo.learning_rate=0.1  seed: 2 values",
         "device: cpu",
@@ -65,7 +67,6 @@ def test_plain_lines(runs: list[Run], clock: list[float], capsys: pytest.Capture
         "2,000/4,000 agent-frames  120/s  0 done, 0 failed, 4 running, 0 waiting",
         "#2 algo.learning_rate=0.1 seed=1: 600 frames: return 50.0 ± 1.0 over 2 episodes  (best of the sweep so far)",
         "#1 algo.learning_rate=0.1 seed=0: 600 frames: return 40.0 ± 1.0 over 1 episode",
-        "step_1.ckpt is damaged[2J",
         "#2 algo.learning_rate=0.1 seed=1 failed: diverged at frame 700",
         "batch 1 of 2 ended: 1 failed, 1 finished",
     ]

@@ -240,7 +240,8 @@ def test_an_environment_that_fails_in_the_last_evaluation_fails_its_run(folder: 
     run = folder.run(CARTPOLE, {"evaluation": {"every_frames": 0}})
     with mock.patch.object(bookkeeping, "evaluate", evaluating):
         (outcome,) = train([run], Silent())
-    assert (outcome.status, str(outcome.error)) == ("failed", "no more")
+    left = f"no more. Last good checkpoint: step_000000000400.ckpt; go on from there: rlrun resume {run.directory}"
+    assert (outcome.status, str(outcome.error)) == ("failed", left)
 
 
 def test_a_diverging_member_is_marked_failed_and_the_others_do_not_notice(folder: Folder) -> None:
@@ -271,7 +272,7 @@ def test_files_of_a_member_that_cannot_be_written_fail_it_alone(folder: Folder) 
     with mock.patch.object(CheckpointFolder, "save", saving):
         outcomes = train(runs, Silent())
     assert [outcome.status for outcome in outcomes] == ["finished", "failed", "finished"]
-    advice = f"step_000000000130.ckpt is intact; make room, then: rlrun resume {runs[1].directory}"
+    advice = f"Last good checkpoint: step_000000000130.ckpt; once there is room: rlrun resume {runs[1].directory}"
     assert str(outcomes[1].error) == runs[1].manifest["failure"] == f"no space. {advice}"
     assert_same_run(runs[2], folder.trained(CARTPOLE, {"seed": 3}))
     assert resumed(runs[1]).status == "finished"
@@ -401,7 +402,8 @@ def test_weights_that_are_not_finite_are_never_the_best(folder: Folder) -> None:
         outcomes = train(runs, Silent())
     assert [outcome.status for outcome in outcomes] == ["failed", "finished"]
     assert str(outcomes[0].error) == (
-        "diverged by frame 150: weights of q.0.weight are not finite; lower algo.learning_rate"
+        "diverged by frame 150: weights of q.0.weight are not finite; lower algo.learning_rate. "
+        "Last good checkpoint: step_000000000130.ckpt"
     )
     assert not (runs[0].checkpoints / "best.ckpt").exists()
     assert_same_run(runs[1], folder.trained(CARTPOLE, {"seed": 2}))

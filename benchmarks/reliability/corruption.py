@@ -121,7 +121,7 @@ def resume(baseline: Baseline, folder: Path) -> list[str]:
     (directory,) = runs_in(folder)
     newest = sorted(directory.glob("checkpoints/step_*.ckpt"))[-1]
     ended = rlrun(["resume", str(directory)], folder)
-    if ended.code != 0 or (f"{newest.name} is damaged" not in ended.out and f"{newest.name} is not" not in ended.out):
+    if ended.code != 0 or (f"{newest.name} is damaged" not in ended.err and f"{newest.name} is not" not in ended.err):
         return [f"exit {ended.code}: {ended.out.strip()} {ended.err.strip()}"]
     for bad in directory.glob("checkpoints/*.bad"):  # as it should be, but a leftover to the comparison
         bad.unlink()

@@ -109,7 +109,7 @@ def declared(where: str, folder: Path, site: Path) -> list[str]:
     if refused.code != 4 or len(refused.errors) != 1:
         problems.append(f"--require-exact: exit {refused.code}: {refused.err}")
     resumed = rlrun(["resume", str(directory), "total_frames=400"], folder, site=site)
-    if resumed.code != 0 or "not exact" not in resumed.out:
+    if resumed.code != 0 or "not exact" not in resumed.err:
         problems.append(f"resume: exit {resumed.code}, without a word: {resumed.out} {resumed.err}")
     return [*problems, *_undeclared(directory)]
 

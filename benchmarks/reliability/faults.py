@@ -49,7 +49,7 @@ def storm(runs: int, seed: int) -> list[Row]:
             else:
                 how, at = chance.choice([fault for fault in FAULTS if fault != "abort"]), chance.randint(100, 600)
                 fault = ["env.id=Faulty-v0", f"env.kwargs.how={how}", f"env.kwargs.at={at}"]
-                environment.add(*broken([*settings_of(algo), *fault], 7, folder, site))
+                environment.add(*broken([*settings_of(algo), *fault], 5 if how == "memory" else 7, folder, site))
             shutil.rmtree(folder)
         for _ in range(-(-runs // ONE_SWEEP_IN)):
             folder.mkdir()

@@ -80,7 +80,7 @@ def take_place(arguments: Sequence[str]) -> tuple[list[str], Path | None, bool]:
     if resume == "auto" and directory is None:
         raise UsageError("resume=auto goes on in a directory of your choice; type run.dir=DIR as well")
     left = [text for text in arguments if text not in (*typed["run.dir"], *typed["resume"])]
-    return left, None if directory is None else Path(directory), resume == "auto"
+    return left, None if directory is None else Path(directory).expanduser(), resume == "auto"
 
 
 def integer(low: int, high: int) -> type[int]:

@@ -140,7 +140,8 @@ def changed(run: Run, overrides: Sequence[str]) -> RunConfig:
 
 
 def replaced(run: Run, config: RunConfig) -> RunConfig:
-    """``config`` in place of the run's own. Raises ResumeError for what may not change."""
+    """``config`` in place of the run's own, which may have been extended meanwhile. Raises ResumeError for what may not change."""
+    config = dataclasses.replace(config, total_frames=max(config.total_frames, run.config.total_frames))
     _refuse_changes(run.config, from_mapping(provenance.clean(to_mapping(config))))  # secrets are not stored
     return config
 

@@ -34,6 +34,8 @@ def _check_names(config: RunConfig) -> list[str]:
             problems.append(f"{key} is longer than {LONGEST_NAME} characters; shorten it")
     if not DEVICE.fullmatch(config.device):
         problems.append(f"device={config.device!r:.40} is not known; choices: auto, cpu, cuda, cuda:N")
+    if config.outputs.startswith("~"):
+        problems.append(f"outputs={config.outputs!r:.60}: ~ has not been expanded by your shell; write $HOME instead")
     if not config.outputs or "\0" in config.outputs:
         problems.append(f"outputs={config.outputs!r:.40} is not a folder")
     return problems

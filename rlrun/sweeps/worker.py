@@ -21,7 +21,7 @@ from typing import Any, NoReturn, TextIO
 
 from rlrun.config import from_mapping
 from rlrun.errors import RlrunError, in_users_terms
-from rlrun.interrupts import Interrupts
+from rlrun.interrupts import Interrupts, ignore_wishes
 from rlrun.provenance import clean, remember
 from rlrun.run import Run
 
@@ -96,6 +96,7 @@ class EventView:
 
 def main() -> int:
     """Train the batch that stdin describes."""
+    ignore_wishes()
     stream = _claim_output()
     request = json.loads(sys.stdin.readline())
     remember(request.get("secrets", ()))

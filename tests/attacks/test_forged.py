@@ -266,7 +266,7 @@ def test_a_checkpoint_without_environments_is_not_exact(populations: dict[str, P
     population = populations["dqn"]
     outcome = population.try_one(with_value(population.tree, OF_THE_ENVIRONMENT, None))
     assert outcome.status == "finished" and outcome.run.manifest["exact"] is False
-    assert outcome.run.manifest["inexact_because"] == ["the checkpoint has no environment state"]
+    assert outcome.run.manifest["inexact_because"] == ["new episodes began: the checkpoint has no environment state"]
 
 
 def test_the_command_line_says_it_in_one_line(populations: dict[str, Population], rlrun: Any) -> None:
