@@ -5,78 +5,29 @@ from __future__ import annotations
 import errno
 import os
 import random
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from benchmarks.reliability import cases, corruption, syscalls
-from benchmarks.reliability.contract import Baseline, continuation, fingerprint, problems_of, runs_in
+from benchmarks.reliability import calls, cases, corruption, syscalls
 from benchmarks.reliability.forked import Strike, rlrun_forked
 from rlrun import checkpoint_folder
 
 SEED = int(os.environ.get("RLRUN_TEST_SEED", "0"))
-KILLS, FAULTS = 8, 5  # points of each storm, of about 200
-ERRORS = (errno.ENOSPC, errno.EIO, errno.EDQUOT, errno.EROFS, errno.EMFILE)
+POINTS = 6  # of about 200, for each kind of strike
 needs_strace = pytest.mark.skipif(not syscalls.is_available(), reason="strace is missing or may not trace here")
 
 
-@pytest.fixture(scope="module", params=[None, 0], ids=["whole", "pieces"])
-def whole(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[tuple[Baseline, list[str]]]:
-    """A short run that nothing disturbed, and its calls to the disk; its replay memory is saved whole, or in pieces."""
-    folder = tmp_path_factory.mktemp("whole")
-    with pytest.MonkeyPatch.context() as patch:
-        if request.param is not None:
-            patch.setattr(checkpoint_folder, "SMALLEST", request.param)
-        ended, calls = rlrun_forked(cases.tiny().arguments, folder)
-        assert ended.code == 0, ended.err
-        assert any(folder.rglob("*.piece")) == (request.param is not None)
-        prints = [fingerprint(directory) for directory in runs_in(folder)]
-        yield Baseline(cases.tiny(), prints, 0.0), calls
+def test_a_kill_or_an_error_at_any_call_to_the_disk_loses_nothing() -> None:
+    rows = calls.storm(POINTS, SEED)
+    assert [row.tried for row in rows] == [POINTS] * 6
+    assert [failure for row in rows for failure in row.failures] == []
 
 
-def finished(baseline: Baseline, folder: Path) -> list[str]:
-    """Go on with what a strike left, and say what differs from the undisturbed run."""
-    assert syscalls.check_visible(folder) == []
-    ended, _ = rlrun_forked(continuation(baseline.case, folder), folder)
+def test_one_old_checkpoint_too_many_ends_no_run(tmp_path: Path) -> None:
+    baseline, made = calls.undisturbed(tmp_path / "undisturbed")
+    ended, _ = rlrun_forked(baseline.case.arguments, tmp_path, Strike(made.index("unlink"), errno.EIO))
     assert (ended.code, ended.err) == (0, "")
-    return problems_of(folder, baseline.fingerprints)
-
-
-def test_a_kill_at_any_call_to_the_disk_loses_nothing(whole: tuple[Baseline, list[str]], tmp_path: Path) -> None:
-    baseline, calls = whole
-    for number in sorted(random.Random(SEED).sample(range(len(calls)), KILLS)):
-        folder = tmp_path / f"{number}"
-        folder.mkdir()
-        ended, made = rlrun_forked(baseline.case.arguments, folder, Strike(number))
-        assert (ended.code, made) == (137, calls[: number + 1])
-        assert finished(baseline, folder) == [], f"killed at call {number}, {calls[number]}"
-
-
-@pytest.mark.parametrize("lasting", [True, False], ids=["lasting", "once"])
-def test_an_error_from_any_call_to_the_disk_is_one_line_and_loses_nothing(
-    lasting: bool, whole: tuple[Baseline, list[str]], tmp_path: Path
-) -> None:
-    baseline, calls = whole
-    chance = random.Random(SEED)
-    points = [number for number, name in enumerate(calls) if name not in syscalls.GOES_ON]
-    for number in sorted(chance.sample(points, FAULTS)):
-        folder, error = tmp_path / f"{number}", chance.choice(ERRORS)
-        folder.mkdir()
-        ended, _ = rlrun_forked(baseline.case.arguments, folder, Strike(number, error, lasting))
-        where = f"{errno.errorcode[error]} from call {number}, {calls[number]}"
-        if lasting or ended.code != 0:  # a save that fails once is tried again
-            assert syscalls.check_storage_error(ended, folder, resumed=False) == [], where
-        assert finished(baseline, folder) == [], where
-
-
-def test_one_old_checkpoint_too_many_ends_no_run(whole: tuple[Baseline, list[str]], tmp_path: Path) -> None:
-    baseline, calls = whole
-    ended, _ = rlrun_forked(baseline.case.arguments, tmp_path, Strike(calls.index("unlink"), errno.EIO))
-    assert (ended.code, ended.err) == (0, "")
-    assert problems_of(tmp_path, baseline.fingerprints) == []
 
 
 def test_damaged_checkpoints_are_found_and_the_one_before_is_used() -> None:
@@ -102,9 +53,9 @@ def test_the_storm_of_damage_would_notice(tmp_path: Path, monkeypatch: pytest.Mo
 @needs_strace
 def test_checkpoints_reach_the_disk_in_an_order_that_survives_power_loss(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
-    calls = syscalls.traced(cases.tiny(), tmp_path / "empty", tmp_path / "traced")
-    assert syscalls.misordered(calls) == []
-    assert len({call.name for call in calls} & {"write", "fsync", "rename", "unlink", "openat", "mkdir"}) == 6
+    traced = syscalls.traced(cases.tiny(), tmp_path / "empty", tmp_path / "traced")
+    assert syscalls.misordered(traced) == []
+    assert len({call.name for call in traced} & {"write", "fsync", "rename", "unlink", "openat", "mkdir"}) == 6
 
 
 @needs_strace

@@ -13,6 +13,7 @@ from benchmarks.children import ROOT
 
 NAMES = (
     "kills",
+    "calls",
     "syscalls",
     "corruption",
     "environments",
