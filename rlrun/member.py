@@ -119,7 +119,9 @@ class Member:
         before, now = config_of(path, header), clean(to_mapping(self.run.config))
         changed = forbidden_changes(before, now)
         if changed:
-            raise ResumeError(f"the checkpoint is not of this config: {'; '.join(changed)}")
+            raise ResumeError(
+                f"the checkpoint is not of this config: {'; '.join(changed)}; put config.yaml back as it was"
+            )
         self.moved = inexact_changes(before, now)
         return frames
 

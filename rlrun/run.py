@@ -77,7 +77,8 @@ class Run:
         """
         if not os.path.lexists(directory / MANIFEST):
             if os.path.isdir(directory):
-                raise ResumeError(f"{printable(directory)} is not an rlrun run (it has no {MANIFEST})")
+                within = "; it holds some, name one of them" if any(runs_in(directory)) else ""
+                raise ResumeError(f"{printable(directory)} is not an rlrun run (it has no {MANIFEST}){within}")
             raise no_run(str(directory), runs_in(directory.parent))
         manifest = read_manifest(directory)
         if not os.path.lexists(directory / _CONFIG):

@@ -114,7 +114,7 @@ def test_training_goes_on_with_a_full_output(workplace: Path) -> None:
     assert only_run(workplace).manifest["status"] == "finished"
 
 
-@pytest.mark.parametrize("line", ["configs --json", "ls --json", "--help", "--cfg job"])
+@pytest.mark.parametrize("line", ["configs --json", "ls --json", "configs algo", "--help", "--cfg job"])
 def test_half_an_answer_is_an_error(line: str, workplace: Path) -> None:
     with open("/dev/full", "w") as full:
         done = subprocess.run(command(*line.split()), stdout=full, stderr=subprocess.PIPE, text=True, timeout=60)

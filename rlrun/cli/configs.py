@@ -11,7 +11,7 @@ from typing import Any
 
 from rlrun.cli.arguments import Parser
 from rlrun.cli.groups import check_is_folder, configs_directory, description, find_groups
-from rlrun.cli.output import deliver_json, print_table, say
+from rlrun.cli.output import deliver_json, deliver_line, print_table
 from rlrun.config import ALGORITHMS, RunConfig
 from rlrun.config.settings import allowed, key_of, meaning_of, nearest
 from rlrun.errors import UsageError
@@ -61,12 +61,12 @@ def _show_groups(directories: list[Path], as_json: bool) -> None:
     for group in ("algo", "env", "network", "hardware", "experiment", *sorted(groups)):
         choices = groups.pop(group, {})
         if choices and group != "tuned":
-            say(f"{group}=")
+            deliver_line(f"{group}=")
             width = max(map(len, choices))
             for choice, line in choices.items():
-                say(f"  {choice:<{width}}  {line}{_tuned_note(group, choice, tuned)}")
-    say()
-    say("rlrun configs algo (or env, network, dqn, root, ...) explains each setting; tuned=none: no tuned settings")
+                deliver_line(f"  {choice:<{width}}  {line}{_tuned_note(group, choice, tuned)}")
+    deliver_line()
+    deliver_line("rlrun configs algo (or env, network, dqn, root, ...) explains each setting; tuned=none: no tuned settings")
 
 
 def _tuned_note(group: str, choice: str, tuned: dict[str, str]) -> str:
@@ -82,9 +82,11 @@ def _show_settings(sections: list[Section], as_json: bool) -> None:
         deliver_json({schema.__name__: rows for schema, rows in settings})
         return
     for schema, rows in settings:
-        say((schema.__doc__ or "").strip())
-        print_table(("setting", "value", "default", "per agent", "meaning"), [_cells(row) for row in rows])
-        say()
+        deliver_line((schema.__doc__ or "").strip())
+        print_table(
+            ("setting", "value", "default", "per agent", "meaning"), [_cells(row) for row in rows], deliver_line
+        )
+        deliver_line()
 
 
 def _cells(row: dict[str, Any]) -> tuple[str, ...]:

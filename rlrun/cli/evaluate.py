@@ -6,7 +6,7 @@ import dataclasses
 
 from rlrun.checkpoint import find_damage
 from rlrun.cli.arguments import Parser, add_outputs, integer, take_imports
-from rlrun.cli.output import counted, deliver_json, say, shown_number, shown_path
+from rlrun.cli.output import counted, deliver_json, deliver_line, shown_number, shown_path
 from rlrun.cli.secrets import hidden_keys, remember_typed, retyped, scalar
 from rlrun.config import RunConfig, from_mapping, to_mapping
 from rlrun.errors import ResumeError, UnavailableError, UsageError
@@ -52,11 +52,11 @@ def main(arguments: list[str]) -> int:
     if options.json:
         deliver_json({key: result[key] for key in keys}, indent=None)
         return 0
-    say(f"{shown_path(run.directory)}: checkpoint {result['checkpoint']}, {counted(result['episodes'], 'episode')}")
+    deliver_line(f"{shown_path(run.directory)}: checkpoint {result['checkpoint']}, {counted(result['episodes'], 'episode')}")
     for key in _KEYS:
-        say(f"  {key.removeprefix('return_'):<5} {shown_number(result[key], 2):>12}")
+        deliver_line(f"  {key.removeprefix('return_'):<5} {shown_number(result[key], 2):>12}")
     if options.returns:
-        say("  " + " ".join(f"{value:g}" for value in result["returns"]))
+        deliver_line("  " + " ".join(f"{value:g}" for value in result["returns"]))
     return 0
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from rlrun.cli.arguments import Parser, add_outputs
 from rlrun.cli.groups import check_is_folder
-from rlrun.cli.output import deliver_json, print_table, say, shown_evaluation, shown_number
+from rlrun.cli.output import deliver_json, deliver_line, print_table, shown_evaluation, shown_number
 from rlrun.finding import list_runs
 from rlrun.plain import printable
 
@@ -26,9 +26,9 @@ def main(arguments: list[str]) -> int:
     if options.json:
         deliver_json(runs)
     elif not runs:
-        say(f"no run in {printable(options.outputs)} yet; start one with: rlrun")
+        deliver_line(f"no run in {printable(options.outputs)} yet; start one with: rlrun")
     else:
-        print_table(_COLUMNS, [_row(run) for run in runs])
+        print_table(_COLUMNS, [_row(run) for run in runs], deliver_line)
     return 0
 
 

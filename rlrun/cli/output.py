@@ -8,7 +8,7 @@ import math
 import os
 import shlex
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -102,8 +102,13 @@ def shown_evaluation(evaluation: Any, key: str = "return_mean") -> str:
     return "-" if evaluation is None else "?"
 
 
-def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """A table: with Rich on a terminal, else columns of plain text that a script can cut."""
+def deliver_line(line: str = "") -> None:
+    """``deliver`` one line."""
+    deliver(f"{line}\n")
+
+
+def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]], write: Callable[[str], None] = say) -> None:
+    """A table: with Rich on a terminal, else columns of plain text that a script can cut, each line given to ``write``."""
     cells = [[printable(cell) for cell in row] for row in rows]
     if sys.stdout.isatty():
         from rich import box
@@ -118,4 +123,4 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         return
     widths = [max(map(len, column)) for column in zip(columns, *cells, strict=True)]
     for row in (list(columns), *cells):
-        say("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+        write("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())

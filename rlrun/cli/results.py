@@ -11,7 +11,7 @@ from rlrun.errors import RlrunError, SweepError
 from rlrun.finding import SWEEP_LIST
 from rlrun.plain import printable
 from rlrun.run import Run
-from rlrun.sweeps.summary import Row, groups_of, rows_of
+from rlrun.sweeps.summary import NO_CHECKPOINT, Row, groups_of, rows_of
 from rlrun.sweeps.sweep import Sweep
 
 _STOPPED = ("stopped", "interrupted")
@@ -78,7 +78,10 @@ def finish_sweep(sweep: Sweep, signal: int | None, quiet: bool) -> int:
     if failed:
         most, many = failed[:_MOST_FAILURES], len(failed)
         rest = [f"and {many - len(most)} more; see {SWEEP_LIST}"] if many > len(most) else []
-        again = f"rlrun resume {shown_path(sweep.directory)} tries them again"
+        left = [row for row in rows if row.status != "finished" and row.error != NO_CHECKPOINT]
+        again = "what is left has lost what it could go on from; start it again by itself"
+        if left:
+            again = f"rlrun resume {shown_path(sweep.directory)} tries them again"
         lines = [f"{count['finished']} of {len(rows) + len(sweep.unreadable)} jobs ok; {again}"]
         raise SweepError("\n".join([*lines, *(" ".join(line.split()) for line in most), *rest]))
     return 0

@@ -17,7 +17,7 @@ from rlrun.interrupts import Interrupts
 from rlrun.run import Run, require_own
 from rlrun.sweeps.jobs import check_device
 from rlrun.sweeps.resources import check_batches, spaces_of
-from rlrun.sweeps.summary import save_summary
+from rlrun.sweeps.summary import NO_CHECKPOINT, save_summary
 from rlrun.sweeps.sweep import opened_sweep, places_of, plan_sweep, train_sweep
 
 
@@ -81,7 +81,7 @@ def _without_checkpoint(runs: Sequence[Run], notice: Callable[[str], None]) -> d
         for line in notices:
             notice(f"{run.directory.name}: {line}")
         if not usable and run.has_begun():
-            errors[run.directory] = "no usable checkpoint is left to go on from"
+            errors[run.directory] = NO_CHECKPOINT
     return errors
 
 

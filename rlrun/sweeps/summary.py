@@ -23,6 +23,8 @@ from rlrun.reports import statistics
 from rlrun.run import Run
 
 TAIL = 100  # training episodes
+NO_CHECKPOINT = "no usable checkpoint is left to go on from"
+"""Why a job that has begun can't be gone on with; to start it over would lose what it has."""
 EVALUATION, TRAINING = "last evaluation", f"last {TAIL} training episodes"
 
 
