@@ -1,4 +1,4 @@
-"""Parts of the test suite that belong to the table: the catalogue of bad input and the corpus of attacks, all of it."""
+"""Parts of the test suite that belong to the table: the catalogue of bad input, the corpus of attacks and more."""
 
 from __future__ import annotations
 

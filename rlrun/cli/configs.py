@@ -66,7 +66,9 @@ def _show_groups(directories: list[Path], as_json: bool) -> None:
             for choice, line in choices.items():
                 deliver_line(f"  {choice:<{width}}  {line}{_tuned_note(group, choice, tuned)}")
     deliver_line()
-    deliver_line("rlrun configs algo (or env, network, dqn, root, ...) explains each setting; tuned=none: no tuned settings")
+    deliver_line(
+        "rlrun configs algo (or env, network, dqn, root, ...) explains each setting; tuned=none: no tuned settings"
+    )
 
 
 def _tuned_note(group: str, choice: str, tuned: dict[str, str]) -> str:

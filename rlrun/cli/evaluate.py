@@ -52,7 +52,9 @@ def main(arguments: list[str]) -> int:
     if options.json:
         deliver_json({key: result[key] for key in keys}, indent=None)
         return 0
-    deliver_line(f"{shown_path(run.directory)}: checkpoint {result['checkpoint']}, {counted(result['episodes'], 'episode')}")
+    deliver_line(
+        f"{shown_path(run.directory)}: checkpoint {result['checkpoint']}, {counted(result['episodes'], 'episode')}"
+    )
     for key in _KEYS:
         deliver_line(f"  {key.removeprefix('return_'):<5} {shown_number(result[key], 2):>12}")
     if options.returns:
