@@ -152,6 +152,14 @@ def test_a_sweep_killed_while_it_was_made_is_completed(rlrun: Any, workplace: Pa
     assert rlrun("-q", *SETTINGS, *sweep).code == 0
     found = {run["seed"]: (Path(run["directory"]) / "metrics.jsonl").read_bytes() for run in listed(rlrun)}
     assert found == expected
+    manifest = next(place.glob("*_s3")) / "run.json"
+    whole, other = manifest.read_text(), next(place.glob("*_s1")) / "run.json"
+    kept = other.read_text()
+    manifest.write_text(whole.replace('"job": 3', '"job": 99'))
+    other.write_text("{")  # so that the number of jobs can't be held against them
+    assert rlrun(*SETTINGS, *sweep).code == 4
+    manifest.write_text(whole)
+    other.write_text(kept)
     for arguments, words in (
         (["seed=1,2"], "has other jobs than the 2 typed"),
         (["seed=1,2,4"], "seed: 3 -> 4 can't change on resume"),

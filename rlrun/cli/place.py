@@ -11,13 +11,13 @@ from pathlib import Path
 
 from rlrun.cli.output import shown_path
 from rlrun.cli.resume import replaced, resume_run
-from rlrun.config import to_mapping
+from rlrun.config import RunConfig, to_mapping
 from rlrun.errors import ResumeError
 from rlrun.finding import SWEEP_LIST, runs_in
 from rlrun.locks import lock
 from rlrun.manifest import MANIFEST
 from rlrun.metrics import FILES
-from rlrun.plain import to_yaml
+from rlrun.plain import open_regular, to_yaml
 from rlrun.provenance import clean
 from rlrun.run import Run, claim_directory, require_own
 from rlrun.sweeps.jobs import Job
@@ -64,10 +64,19 @@ def _refuse_to_overwrite(directory: Path, config: bytes) -> None:
     """Raises ResumeError if there are files that a run would write, but for what one leaves that is killed while it is made."""
     there = [name for name in (*FILES, "crash.log") if os.path.lexists(directory / name)]
     there += [name for name in ("checkpoints", "plots") if any((directory / name).glob("*"))]
-    if os.path.lexists(directory / "config.yaml") and (directory / "config.yaml").read_bytes() != config:
+    if os.path.lexists(directory / "config.yaml") and not _holds(directory / "config.yaml", config):
         there.append("config.yaml")
     if there:
         raise ResumeError(f"run.dir={shown_path(directory)} holds {there[0]}, which is of no run; choose another place")
+
+
+def _holds(path: Path, content: bytes) -> bool:
+    """Whether it is a regular file of this content."""
+    try:
+        with open_regular(path) as file:
+            return file.read(len(content) + 1) == content
+    except OSError:
+        return False
 
 
 def go_on(run: Run, job: Job, quiet: bool) -> int:
@@ -99,9 +108,12 @@ def go_on_with_sweep(directory: Path, jobs: Sequence[Job], quiet: bool) -> int:
     """Finish a sweep by the configs of ``jobs``. Returns the exit code."""
     from rlrun.cli.resume_sweep import resume_sweep
 
-    return resume_sweep(
-        directory, lambda run: replaced(run, jobs[job_number(run) - 1].config), exact=False, quiet=quiet
-    )
+    def config_of(run: Run) -> RunConfig:
+        if not 1 <= job_number(run) <= len(jobs):  # run.json may say anything
+            raise ResumeError(f"{shown_path(run.directory)} is none of the {len(jobs)} jobs typed")
+        return replaced(run, jobs[job_number(run) - 1].config)
+
+    return resume_sweep(directory, config_of, exact=False, quiet=quiet)
 
 
 def _require_resume(directory: Path, resume: bool, what: str) -> None:
