@@ -121,7 +121,7 @@ def read_json(path: Path) -> Any:
         ResumeError: unreadable, not a regular file, above 256 KiB, not UTF-8, not JSON, duplicate keys, too deep.
     """
     try:
-        return parse_json(_read_small(path))
+        return parse_json(read_small(path))
     except ValueError as error:
         raise ResumeError(f"{printable(path)}: {error}") from error
 
@@ -133,7 +133,7 @@ def read_yaml(path: Path) -> Any:
         ResumeError: as ``read_json``, and for tags and aliases.
     """
     try:
-        return parse_yaml(_read_small(path))
+        return parse_yaml(read_small(path))
     except ValueError as error:
         raise ResumeError(f"{printable(path)}: {error}") from error
 
@@ -212,7 +212,7 @@ def open_regular(path: Path) -> BinaryIO:
     return file
 
 
-def _read_small(path: Path) -> bytes:
+def read_small(path: Path) -> bytes:
     """At most ``MAX_BYTES`` of a file."""
     try:
         with open_regular(path) as file:

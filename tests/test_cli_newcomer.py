@@ -249,3 +249,9 @@ def test_scale_that_makes_rewards_infinite_is_named() -> None:
         environments.step(np.zeros((1, 1), np.int64))
     environments.close()
     assert str(environments.failures[0]).endswith("reward inf, multiplied by env.reward_scale=1e+300")
+
+
+def test_quiet_before_a_command_is_understood(rlrun: Any, workplace: Path) -> None:
+    assert rlrun("-q", "total_frames=400", "algo.learning_starts=128", "evaluation.episodes=0").code == 0
+    answer = rlrun("-q", "resume", "latest", "total_frames=500")
+    assert answer.code == 0 and answer.out.count("\n") == 1

@@ -83,6 +83,8 @@ def _dispatch(arguments: list[str]) -> int:
         return 0
     if first in COMMANDS:
         return _run(first, arguments[1:])
+    if first in ("-q", "--quiet") and len(arguments) > 1 and arguments[1] in COMMANDS:
+        return _dispatch([arguments[1], first, *arguments[2:]])
     if first.isidentifier():
         raise UsageError(_unknown_command(first))
     return _run("train", arguments)

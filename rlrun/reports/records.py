@@ -1,0 +1,255 @@
+"""Runs as their files tell them, for whoever shows or compares them: chosen by what a user types, and grouped over seeds.
+
+Everything here is read with suspicion, because run directories travel between people; nothing is written.
+"""
+
+from __future__ import annotations
+
+import functools
+import glob
+import itertools
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rlrun.config.resuming import leaves
+from rlrun.errors import ResumeError
+from rlrun.finding import find, find_sweep, runs_in
+from rlrun.locks import is_locked
+from rlrun.manifest import read_manifest
+from rlrun.metrics import METRICS, TIMING, read_episodes, read_rows
+from rlrun.plain import parse_yaml, printable, read_small, read_yaml
+
+_CONFIG = "config.yaml"
+_SAME = (
+    *("seed", "outputs", "checkpoint.", "logging.", "plot.", "sweep."),
+    *("env.step_timeout", "hardware.threads"),
+)
+"""Keys, and groups with a dot, in which runs may differ and still be runs of the same settings."""
+
+_TELLING = ("engine", "algo.name", "env.name", "name")
+"""Keys that tell groups apart in as few words as possible."""
+
+Series = tuple[NDArray[np.float64], NDArray[np.float64]]
+"""Points of a curve: where [T] and value [T], in the order of where."""
+
+
+@dataclass(frozen=True)
+class Record:
+    """One run. ``settings``: its config as ``{"algo.gamma": 0.99, ...}``; ``sweep``: the directory of the sweep it is in."""
+
+    directory: Path
+    manifest: dict[str, Any]
+    settings: dict[str, Any]
+    sweep: Path | None = None
+
+    @property
+    def name(self) -> str:
+        return self.directory.name
+
+    @property
+    def status(self) -> str:
+        """As run.json has it, but ``interrupted`` if it says running and no process holds it."""
+        status: str = self.manifest["status"]
+        return "interrupted" if status == "running" and not is_locked(self.directory) else status
+
+    @functools.cached_property
+    def rows(self) -> list[dict[str, Any]]:
+        """The rows of metrics.jsonl. Raises ResumeError."""
+        return read_rows(self.directory / METRICS)
+
+    @functools.cached_property
+    def episodes(self) -> dict[str, NDArray[Any]]:
+        """The training episodes, as ``read_episodes`` gives them. Raises ResumeError."""
+        return read_episodes(self.directory)
+
+    @functools.cached_property
+    def clock(self) -> Series:
+        """Frames [T] and the seconds of training until then [T], from timing.jsonl. Raises ResumeError."""
+        rows = read_rows(self.directory / TIMING)
+        return _points((row.get("frames"), row.get("seconds")) for row in rows)
+
+    def curve(self, kind: str, key: str) -> Series:
+        """``key`` of the rows of ``kind`` (``train`` or ``evaluation``) against frames, without rows that lack it. Raises ResumeError."""
+        return _points((row.get("frames"), row.get(key)) for row in self.rows if row.get("type") == kind)
+
+    def seconds_at(self, frames: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Seconds of training [T] until ``frames`` [T], between two rows of timing.jsonl by a line; nan without any. Raises ResumeError."""
+        known, seconds = self.clock
+        if not len(known):
+            return np.full(len(frames), np.nan)
+        between: NDArray[np.float64] = np.interp(frames, [0.0, *known], [0.0, *seconds])
+        return between
+
+
+@dataclass(frozen=True)
+class Group:
+    """Runs of the same settings: they differ in the seed, or in what changes no result. ``label`` tells it from the others."""
+
+    label: str
+    settings: dict[str, Any]
+    """Only those in which the groups differ."""
+    records: list[Record]
+
+
+@dataclass
+class Selection:
+    """What a user has named, in that order, each run once."""
+
+    records: list[Record] = field(default_factory=list)
+    unreadable: dict[str, str] = field(default_factory=dict)
+    """Name of a run that can't be read -> why. Only of those that were not named by themselves."""
+
+
+def select(selectors: Sequence[str], outputs: Path) -> Selection:
+    """The runs meant by what was typed: runs, sweeps, ``latest``, or globs of their paths or of their names in ``outputs``.
+
+    Raises:
+        UsageError: one of them fits several runs.
+        ResumeError: one of them fits none, or a run named by itself can't be read.
+    """
+    selection, seen = Selection(), set()
+    for selector in selectors:
+        for directory, sweep, by_itself in _directories(selector, outputs):
+            place = os.path.realpath(directory)
+            if place in seen:
+                continue
+            seen.add(place)
+            try:
+                selection.records.append(read_record(directory, sweep))
+            except ResumeError as error:
+                if by_itself:
+                    raise
+                selection.unreadable[printable(directory.name)] = str(error)
+    if not selection.records and selection.unreadable:
+        raise ResumeError("\n".join(selection.unreadable.values()))
+    return selection
+
+
+def read_record(directory: Path, sweep: Path | None = None) -> Record:
+    """The run in ``directory``. Raises ResumeError."""
+    return Record(directory, read_manifest(directory), leaves(_read_settings(directory / _CONFIG)), sweep)
+
+
+def group(records: Sequence[Record]) -> list[Group]:
+    """Runs of the same settings together, in the order of their first ones. Runs of different sweeps stay apart."""
+    members: dict[tuple[Path | None, str], list[Record]] = {}
+    for record in records:
+        telling = {key: value for key, value in record.settings.items() if not key.startswith(_SAME)}
+        members.setdefault((record.sweep, repr(sorted(telling.items()))), []).append(record)
+    firsts = [same[0] for same in members.values()]
+    keys = [key for key in differing([first.settings for first in firsts]) if not key.startswith(_SAME)]
+    settings = [{key: first.settings.get(key) for key in keys} for first in firsts]
+    return [Group(*each) for each in zip(_labels(firsts, settings), settings, members.values(), strict=True)]
+
+
+def differing(settings: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The keys whose values are not the same in all of several flat settings, in the order in which they come."""
+    keys = dict.fromkeys(itertools.chain.from_iterable(settings))
+    return [key for key in keys if len({repr(each.get(key)) for each in settings}) > 1]
+
+
+def _labels(firsts: Sequence[Record], settings: Sequence[Mapping[str, Any]]) -> list[str]:
+    """``learning_rate=0.001, gamma=0.9`` for each group: as few settings as tell them apart, those first that say most."""
+    typed = [text.partition("=")[0] for first in firsts for text in _texts(first.manifest.get("overrides"))]
+    order = [*_TELLING, *dict.fromkeys(typed), *settings[0]]
+    chosen: list[str] = []
+    for key in dict.fromkeys(key for key in order if key in settings[0]):
+        if _distinct(settings, [*chosen, key]) > _distinct(settings, chosen):
+            chosen.append(key)
+    ends = [key.rpartition(".")[2] for key in chosen]
+    names = [
+        {"algo.name": "algo", "env.name": "env"}.get(key, key if ends.count(end) > 1 else end)
+        for key, end in zip(chosen, ends, strict=True)
+    ]
+    sweeps = len({first.sweep for first in firsts}) > 1
+    labels = []
+    for first, values in zip(firsts, settings, strict=True):
+        label = ", ".join(f"{name}={values[key]}" for name, key in zip(names, chosen, strict=True))
+        beside = first.sweep.name if sweeps and first.sweep else ""
+        own = first.manifest["name"] or f"{first.manifest['algo']} {first.manifest['env']}"
+        labels.append(printable(": ".join(filter(None, (beside, label))) or own))
+    return labels
+
+
+def _texts(values: Any) -> list[str]:
+    return [text for text in values if isinstance(text, str)] if isinstance(values, list) else []
+
+
+def _distinct(settings: Sequence[Mapping[str, Any]], keys: Sequence[str]) -> int:
+    return len({repr([each[key] for key in keys]) for each in settings})
+
+
+def _directories(selector: str, outputs: Path) -> Iterator[tuple[Path, Path | None, bool]]:
+    """The runs that one selector means, each with its sweep, and whether it alone was meant."""
+    if any(letter in selector for letter in "*?[") and not os.path.lexists(selector):
+        yield from _globbed(selector, outputs)
+        return
+    sweep = find_sweep(selector, outputs)
+    if sweep is None:
+        yield find(selector, outputs), None, True
+        return
+    runs = sorted(runs_in(sweep))
+    if not runs:
+        raise ResumeError(f"{printable(sweep)} has no run any more")
+    for directory in runs:
+        yield directory, sweep, False
+
+
+def _globbed(pattern: str, outputs: Path) -> Iterator[tuple[Path, Path | None, bool]]:
+    within = [outputs / pattern, outputs / "*" / pattern, outputs / "sweeps" / "*" / pattern]
+    fits: list[str] = []
+    for place in (pattern, *map(str, within)):
+        fits = fits or [
+            path
+            for path in sorted(glob.glob(place))
+            if os.path.lexists(os.path.join(path, "run.json")) or os.path.lexists(os.path.join(path, "sweep.json"))
+        ]
+    if not fits:
+        raise ResumeError(f"no run or sweep fits {printable(pattern)}; rlrun ls lists them")
+    for path in fits:
+        if os.path.lexists(os.path.join(path, "run.json")):
+            yield Path(path), None, False
+        else:
+            yield from ((run, Path(path), False) for run in sorted(runs_in(Path(path))))
+
+
+def _points(pairs: Iterator[tuple[Any, Any]]) -> Series:
+    """The pairs of numbers among ``pairs``, in the order of the first."""
+    numbers = [pair for pair in pairs if all(type(value) in (int, float) for value in pair)]
+    points = np.array(numbers, float).reshape(-1, 2)
+    points = points[np.argsort(points[:, 0], kind="stable")]
+    return points[:, 0], points[:, 1]
+
+
+def _read_settings(path: Path) -> dict[str, Any]:
+    """The mapping in a config.yaml. Its groups are parsed one by one, since many runs have the same ones. Raises ResumeError."""
+    try:
+        lines = read_small(path).decode("utf-8").splitlines(keepends=True)
+        starts = [number for number, line in enumerate(lines) if line[:1].isalpha()]
+        ends = [*starts[1:], len(lines)]
+        blocks = ["".join(lines[start:end]) for start, end in zip(starts, ends, strict=True)]
+        parts = [_parsed(block) for block in blocks]
+        keys = [key for part in parts for key in part]
+        whole = starts[:1] == [0] and all(len(part) == 1 for part in parts) and len(set(keys)) == len(keys)
+        values = {key: value for part in parts for key, value in part.items()} if whole else read_yaml(path)
+    except (
+        ValueError,
+        AttributeError,
+        TypeError,
+    ):  # not as we write it: whatever is wrong with it is said of the whole
+        values = read_yaml(path)
+    if not isinstance(values, dict):
+        raise ResumeError(f"{printable(path)}: expected a mapping of settings, got {printable(values):.60}")
+    return values
+
+
+@functools.lru_cache(maxsize=4096)
+def _parsed(block: str) -> dict[str, Any]:
+    value: dict[str, Any] = parse_yaml(block.encode())
+    return value
