@@ -17,7 +17,7 @@ def iqm(values: ArrayLike) -> float:
     nan for no values.
     """
     ordered = np.sort(np.asarray(values, float))
-    return float(_middle(ordered).mean()) if len(ordered) else float("nan")
+    return float(middle(ordered).mean()) if len(ordered) else float("nan")
 
 
 def interval(values: ArrayLike, resamples: int = RESAMPLES) -> tuple[float, float] | None:
@@ -29,7 +29,7 @@ def interval(values: ArrayLike, resamples: int = RESAMPLES) -> tuple[float, floa
     if len(sample) < 2:
         return None
     drawn = np.random.default_rng(0).integers(len(sample), size=(resamples, len(sample)))
-    means = _middle(np.sort(sample[drawn], axis=1)).mean(axis=1)
+    means = middle(np.sort(sample[drawn], axis=1)).mean(axis=1)
     low, high = np.percentile(means, [2.5, 97.5])
     return float(low), float(high)
 
@@ -47,7 +47,7 @@ def summary(returns: Sequence[float]) -> dict[str, Any]:
     }
 
 
-def _middle(ordered: NDArray[np.float64]) -> NDArray[np.float64]:
+def middle(ordered: NDArray[np.float64]) -> NDArray[np.float64]:
     """The middle half along the last axis, on which values are in order."""
     quarter = ordered.shape[-1] // 4
     return ordered[..., quarter : ordered.shape[-1] - quarter]
