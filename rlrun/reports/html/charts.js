@@ -1,0 +1,230 @@
+// Learning curves and heat maps, drawn by Plotly.
+
+const PALETTE = {
+  light: ["#1f6fb4", "#d1570b", "#2c8a3d", "#b3369b", "#8a6d00", "#c22f3c", "#6a4fc1", "#0a8a8f", "#7a5230", "#5c6670"],
+  dark: ["#6db3f2", "#ff9a4d", "#6fd08c", "#f08ad8", "#e0c04c", "#ff7a85", "#ab97ff", "#4fd0d6", "#d3a27a", "#aab4bf"],
+};
+const DASHES = ["solid", "dash", "dot", "dashdot"];
+const MOST_LINES = 10; // groups at first, the best
+const MOST_THIN = 40; // runs whose own curves are drawn at first
+const PLOT = { responsive: true, displaylogo: false, modeBarButtonsToRemove: ["select2d", "lasso2d", "toImage"] };
+
+/** Text for Plotly, which takes some markup in it for markup. */
+function plain(text) {
+  return String(text).replaceAll("&", "&amp;").replaceAll("<", "&lt;").replaceAll(">", "&gt;");
+}
+
+function shortened(text, most = 48) {
+  return text.length > most ? `${text.slice(0, most - 1)}…` : text;
+}
+
+function ink(name) {
+  const probe = element("span", { class: `probe-${name}` });
+  document.body.append(probe);
+  const colour = getComputedStyle(probe).color;
+  probe.remove();
+  return colour;
+}
+
+function layoutOf(extra) {
+  const grid = { gridcolor: ink("grid"), zerolinecolor: ink("grid"), linecolor: ink("grid"), automargin: true };
+  const { xaxis = {}, yaxis = {}, ...rest } = extra;
+  return {
+    paper_bgcolor: "rgba(0,0,0,0)",
+    plot_bgcolor: "rgba(0,0,0,0)",
+    font: { color: ink("text"), family: "system-ui, sans-serif", size: 13 },
+    margin: { l: 55, r: 12, t: 12, b: 45 },
+    hoverlabel: { bgcolor: ink("panel"), bordercolor: ink("grid"), font: { color: ink("text") }, namelength: -1 },
+    modebar: { bgcolor: "rgba(0,0,0,0)", color: ink("note"), activecolor: ink("text") },
+    xaxis: { ...grid, ...xaxis },
+    yaxis: { ...grid, ...yaxis },
+    ...rest,
+  };
+}
+
+function translucent(colour, alpha) {
+  const [red, green, blue] = [1, 3, 5].map((at) => parseInt(colour.slice(at, at + 2), 16));
+  return `rgba(${red},${green},${blue},${alpha})`;
+}
+
+// --- learning curves -------------------------------------------------------------------------------------------------
+
+const curves = document.getElementById("curves");
+const view = { metric: 0, clock: false, all: false, single: data.runs.length <= MOST_THIN, bands: true, log: false };
+
+function bestFirst(groups) {
+  const final = (group) => data.groups[group].final ?? -Infinity;
+  return [...groups].sort((a, b) => final(b) - final(a));
+}
+
+/** The groups to draw: of the chosen environment, with a run that the filter shows; the best ones, unless all are wanted. */
+function drawnGroups() {
+  const withRuns = new Set(data.runs.flatMap((run, number) => (isShown(number) ? [run.group] : [])));
+  const groups = data.groups.flatMap((group, number) =>
+    group.environment === chosen.environment && withRuns.has(number) ? [number] : [],
+  );
+  const best = bestFirst(groups);
+  return { groups: view.all ? best : best.slice(0, MOST_LINES), of: best.length };
+}
+
+function colourOf(group) {
+  const palette = PALETTE[isDark() ? "dark" : "light"];
+  return { color: palette[group % palette.length], dash: DASHES[Math.floor(group / palette.length) % DASHES.length] };
+}
+
+function thinLines(metric, groups) {
+  const shown = metric.runs.filter(({ run }) => isShown(run) && groups.has(data.runs[run].group));
+  return shown.flatMap((line) => {
+    const x = data.places[view.clock ? line.clock : line.x];
+    if (!x) return []; // its seconds are not known
+    const { color } = colourOf(data.runs[line.run].group);
+    const alone = metric.groups.every(({ group, count }) => group !== data.runs[line.run].group || count < 2);
+    if (alone) return []; // the line of its group is the same
+    return [{
+      x, y: line.y, mode: "lines", type: "scatter", name: plain(data.runs[line.run].name), showlegend: false,
+      line: { color: translucent(color, 0.35), width: 1 }, hoverinfo: "x+y+name", legendgroup: String(data.runs[line.run].group),
+    }];
+  });
+}
+
+function groupLines(curve) {
+  const style = colourOf(curve.group);
+  const label = data.groups[curve.group].label;
+  const x = data.places[curve.x];
+  const common = { x, mode: "lines", type: "scatter", legendgroup: String(curve.group) };
+  const edge = { ...common, line: { width: 0 }, hoverinfo: "skip", showlegend: false };
+  const fill = translucent(style.color, 0.16);
+  const band = view.bands && curve.low ? [{ ...edge, y: curve.low }, { ...edge, y: curve.high, fill: "tonexty", fillcolor: fill }] : [];
+  const mode = x.length < 2 ? "markers" : "lines";
+  const name = plain(shortened(label)) + (curve.count > 1 ? ` (${curve.count} runs)` : "");
+  return [...band, { ...common, mode, y: curve.y, name, line: { ...style, width: 2.2 }, hoverinfo: "x+y+name" }];
+}
+
+function drawCurves() {
+  const metric = data.metrics[view.metric];
+  const { groups, of } = drawnGroups();
+  const wanted = new Set(groups);
+  const known = new Map((view.clock ? metric.clock : metric.groups).map((curve) => [curve.group, curve]));
+  const lines = groups.flatMap((group) => (known.has(group) ? groupLines(known.get(group)) : []));
+  const traces = [...(view.single ? thinLines(metric, wanted) : []), ...lines];
+  const narrow = curves.clientWidth < 640;
+  const entries = groups.length > 1 && groups.length <= 24;
+  const layout = layoutOf({
+    height: narrow && entries ? 380 + 22 * groups.length : 440,
+    showlegend: entries,
+    legend: narrow ? { orientation: "h", y: -0.2, yanchor: "top", x: 0 } : { x: 1.01, y: 1 },
+    hovermode: "closest",
+    uirevision: `${view.metric} ${view.clock} ${view.log} ${chosen.environment}`,
+    xaxis: { title: { text: view.clock ? "seconds of training" : "frames" } },
+    yaxis: { title: { text: plain(metric.label) }, type: view.log ? "log" : "linear" },
+  });
+  Plotly.react(curves, traces, layout, PLOT);
+  moreLines.hidden = of <= MOST_LINES;
+  moreLines.querySelector("span").textContent = ` all ${of} settings (else the best ${MOST_LINES})`;
+}
+
+/** Move the range of the x axis: `share` of it is kept, and its middle goes by `shift` of it. For those who use no mouse. */
+function move(share, shift) {
+  const axis = curves.layout.xaxis;
+  const [low, high] = axis.range.map(Number);
+  const middle = (low + high) / 2 + shift * (high - low);
+  const half = (share * (high - low)) / 2;
+  Plotly.relayout(curves, { "xaxis.range": [middle - half, middle + half] });
+}
+
+let moreLines = element("span", {});
+
+function curveControls() {
+  const [metricLabel] = select("Metric", data.metrics.map(({ label }, index) => [index, label]), (value) => {
+    view.metric = Number(value);
+    if (!data.metrics[view.metric].clock) view.clock = false;
+    clockBox.value = view.clock ? "clock" : "frames";
+    clockBox.disabled = !data.metrics[view.metric].clock;
+    drawCurves();
+  });
+  const axes = [["frames", "frames"], ["clock", "seconds"]];
+  const [clockLabel, clockBox] = select("against", axes, (value) => {
+    view.clock = value === "clock";
+    drawCurves();
+  });
+  clockBox.disabled = !data.metrics[0].clock;
+  const setting = (key) => (value) => {
+    view[key] = value;
+    drawCurves();
+  };
+  moreLines = element("label", {}, element("input", { type: "checkbox" }), element("span", {}));
+  moreLines.firstChild.addEventListener("change", (event) => setting("all")(event.target.checked));
+  const zoom = element("span", { class: "buttons", role: "group", "aria-label": "zoom" },
+    button("Zoom in", () => move(0.5, 0)),
+    button("Zoom out", () => move(2, 0)),
+    button("←", () => move(1, -0.25)),
+    button("→", () => move(1, 0.25)),
+    button("Reset", () => Plotly.relayout(curves, { "xaxis.autorange": true, "yaxis.autorange": true })),
+  );
+  zoom.children[2].setAttribute("aria-label", "earlier");
+  zoom.children[3].setAttribute("aria-label", "later");
+  const environment = data.environments.length < 2 ? [] : [
+    select("Environment", data.environments.map((name, index) => [index, name]), (value) => {
+      chosen.environment = Number(value);
+      drawCurves();
+    })[0],
+  ];
+  const several = data.groups.length < data.runs.length;
+  document.getElementById("curve-controls").append(
+    ...environment, metricLabel, clockLabel, moreLines,
+    ...(several ? [checkbox("single runs", view.single, setting("single")), checkbox("intervals", true, setting("bands"))] : []),
+    checkbox("logarithmic", false, setting("log")), zoom,
+  );
+}
+
+if (curves) {
+  curveControls();
+  listeners.push(drawCurves);
+}
+
+// --- heat maps -------------------------------------------------------------------------------------------------------
+
+function heatMap(place, study) {
+  const picked = { x: 0, y: 1 };
+  const chart = place.querySelector(".heat");
+
+  function draw() {
+    const [first, second] = [Math.min(picked.x, picked.y), Math.max(picked.x, picked.y)];
+    const pair = study.pairs.find(({ x, y }) => x === first && y === second);
+    const turned = picked.x !== first;
+    const turn = (matrix) => (turned ? matrix[0].map((_, column) => matrix.map((row) => row[column])) : matrix);
+    const [z, count] = [turn(pair.z), turn(pair.count)];
+    const [across, up] = [study.axes[picked.x], study.axes[picked.y]];
+    const names = (axis) => axis.levels.map((level) => plain(shortened(level, 20)));
+    const ticks = (axis) => ({ tickvals: axis.levels.map((_, index) => index), ticktext: names(axis), title: { text: plain(axis.key) } });
+    const few = z.length * z[0].length <= 80;
+    const trace = {
+      type: "heatmap", z, xgap: 2, ygap: 2, hoverongaps: false, colorscale: "Cividis", hoverinfo: "text",
+      hovertext: z.map((row, up_) => row.map((value, across_) => [
+        `${plain(across.key)} = ${names(across)[across_]}`, `${plain(up.key)} = ${names(up)[up_]}`,
+        `IQM ${shownNumber(value)} of ${count[up_][across_]} runs`].join("<br>"))),
+      text: few ? z.map((row) => row.map((value) => (value === null ? "" : shownNumber(value)))) : undefined,
+      texttemplate: few ? "%{text}" : undefined,
+      colorbar: { thickness: 12, outlinewidth: 0 },
+    };
+    const height = Math.max(220, Math.min(640, 110 + 46 * z.length));
+    const layout = layoutOf({ height, xaxis: { ...ticks(across), showgrid: false }, yaxis: { ...ticks(up), showgrid: false } });
+    Plotly.react(chart, [trace], layout, PLOT);
+  }
+
+  const options = study.axes.map(({ key }, index) => [index, key]);
+  const boxes = {};
+  for (const [axis, other, label] of [["x", "y", "Across"], ["y", "x", "Up"]]) {
+    const [named, box] = select(label, options, (value) => {
+      const before = picked[axis];
+      picked[axis] = Number(value);
+      if (picked.x === picked.y) picked[other] = before; // the other way round
+      boxes[other].value = picked[other];
+      draw();
+    });
+    boxes[axis] = box;
+    box.value = picked[axis];
+    place.querySelector(".heat-controls").append(named);
+  }
+  listeners.push(draw);
+}
