@@ -6,7 +6,7 @@ const PALETTE = {
 };
 const DASHES = ["solid", "dash", "dot", "dashdot"];
 const MOST_LINES = 10; // groups at first, the best
-const MOST_THIN = 40; // runs whose own curves are drawn at first
+const MOST_BANDS = 6, MOST_THIN = 3; // groups with which intervals, and curves of single runs, are drawn at first
 const PLOT = { responsive: true, displaylogo: false, modeBarButtonsToRemove: ["select2d", "lasso2d", "toImage"] };
 
 /** Text for Plotly, which takes some markup in it for markup. */
@@ -15,7 +15,9 @@ function plain(text) {
 }
 
 function shortened(text, most = 48) {
-  return text.length > most ? `${text.slice(0, most - 1)}…` : text;
+  if (text.length <= most) return text;
+  const end = Math.floor(most / 2); // what tells names apart is often there
+  return `${text.slice(0, most - end - 1)}…${text.slice(-end)}`;
 }
 
 function ink(name) {
@@ -50,7 +52,8 @@ function translucent(colour, alpha) {
 // --- learning curves -------------------------------------------------------------------------------------------------
 
 const curves = document.getElementById("curves");
-const view = { metric: 0, clock: false, all: false, single: data.runs.length <= MOST_THIN, bands: true, log: false };
+const many = Math.min(data.groups.length, MOST_LINES);
+const view = { metric: 0, clock: false, all: false, single: many <= MOST_THIN, bands: many <= MOST_BANDS, log: false };
 
 function bestFirst(groups) {
   const final = (group) => data.groups[group].final ?? -Infinity;
@@ -67,9 +70,11 @@ function drawnGroups() {
   return { groups: view.all ? best : best.slice(0, MOST_LINES), of: best.length };
 }
 
+const ranks = new Map(bestFirst(data.groups.keys()).map((group, rank) => [group, rank])); // the best get colours of their own
+
 function colourOf(group) {
-  const palette = PALETTE[isDark() ? "dark" : "light"];
-  return { color: palette[group % palette.length], dash: DASHES[Math.floor(group / palette.length) % DASHES.length] };
+  const palette = PALETTE[isDark() ? "dark" : "light"], rank = ranks.get(group);
+  return { color: palette[rank % palette.length], dash: DASHES[Math.floor(rank / palette.length) % DASHES.length] };
 }
 
 function thinLines(metric, groups) {
@@ -172,7 +177,7 @@ function curveControls() {
   const several = data.groups.length < data.runs.length;
   document.getElementById("curve-controls").append(
     ...environment, metricLabel, clockLabel, moreLines,
-    ...(several ? [checkbox("single runs", view.single, setting("single")), checkbox("intervals", true, setting("bands"))] : []),
+    ...(several ? [checkbox("single runs", view.single, setting("single")), checkbox("intervals", view.bands, setting("bands"))] : []),
     checkbox("logarithmic", false, setting("log")), zoom,
   );
 }

@@ -97,8 +97,10 @@ function refilter() {
     row.hidden = !within;
     if (within) matching.add(run);
   }
-  document.getElementById("shown").textContent =
-    matching.size === rows.length ? `${rows.length} runs` : `${matching.size} of ${rows.length} runs`;
+  if (filter) {
+    const all = matching.size === rows.length;
+    document.getElementById("shown").textContent = all ? `${rows.length} runs` : `${matching.size} of ${rows.length} runs`;
+  }
   for (const listener of listeners) listener();
 }
 
@@ -117,22 +119,22 @@ function sortBy(index) {
   table.tBodies[0].append(...order.map(([, row]) => row));
 }
 
-heads.forEach((head, index) => {
+if (rows.length > 1) heads.forEach((head, index) => {
   const text = head.textContent;
   head.textContent = "";
   head.append(button(text, () => sortBy(index)));
 });
 
 let waiting;
-const filter = document.getElementById("filter");
-filter.addEventListener("input", () => {
+const filter = document.getElementById("filter"); // not there in a report of one run
+filter?.addEventListener("input", () => {
   clearTimeout(waiting);
   waiting = setTimeout(() => {
     chosen.words = filter.value;
     refilter();
   }, 120); // a word is typed letter by letter
 });
-document.getElementById("clear").addEventListener("click", () => {
+document.getElementById("clear")?.addEventListener("click", () => {
   filter.value = chosen.words = "";
   chosen.brushes.clear();
   refilter();
@@ -141,9 +143,11 @@ document.getElementById("clear").addEventListener("click", () => {
 // --- settings, colours -----------------------------------------------------------------------------------------------
 
 const markedOnly = document.getElementById("marked-only");
-markedOnly.addEventListener("change", () => {
+function markSettings() {
   document.getElementById("Settings").classList.toggle("marked-only", markedOnly.checked);
-});
+}
+markedOnly.addEventListener("change", markSettings);
+markSettings();
 
 const root = document.documentElement;
 const system = matchMedia("(prefers-color-scheme: dark)");
@@ -153,8 +157,12 @@ function isDark() {
   return root.dataset.theme ? root.dataset.theme === "dark" : system.matches;
 }
 
-function recolour() {
+function nameTheme() {
   themeButton.textContent = isDark() ? "Light" : "Dark";
+}
+
+function recolour() {
+  nameTheme();
   for (const listener of listeners) listener();
 }
 

@@ -48,7 +48,9 @@ def page_of(material: Material, shown: Callable[[Path], str], now: datetime | No
         "Overview": facts_section(material),
         "Failures": failures_section(material),
         "Returns": _returns(material),
-        "Curves": _curves(lines["notes"]) if lines["metrics"] else tag("p", None, "No run has a row of metrics yet."),
+        "Curves": _curves(material, lines["notes"])
+        if lines["metrics"]
+        else tag("p", None, "No run has a row of metrics yet."),
         "Runs": runs_section(material, studies),
         "Swept settings": join(*(_study(study) for study in studies)) if studies else None,
         "Videos": videos_section(material.members),
@@ -139,13 +141,14 @@ def _returns(material: Material) -> Html | None:
     return join(tag("p", {"class": "note"}, note), groups_section(material))
 
 
-def _curves(notes: Sequence[str]) -> Html:
+def _curves(material: Material, notes: Sequence[str]) -> Html:
     """What the script fills: controls, and the chart."""
-    note = "Lines: IQM over the runs of a setting, as far as all of them have come; bands: its 95% bootstrap interval."
+    lines = "Lines: IQM over the runs of a setting, as far as all of them have come; bands: its 95% bootstrap interval."
+    told = [lines, *notes] if len(material.groups) < len(material.members) else notes
     return join(
         tag("div", {"id": "curve-controls", "class": "controls needs-script"}),
         tag("div", {"id": "curves", "class": "chart", "role": "group", "aria-label": "learning curves"}),
-        tag("p", {"class": "note"}, " ".join([note, *notes])),
+        tag("p", {"class": "note"}, " ".join(told)) if told else None,
         tag("noscript", None, tag("p", None, "The charts need JavaScript; the tables do not.")),
     )
 
@@ -189,7 +192,11 @@ def _importance(study: Study) -> Html:
     if together:
         rows.append(_share_row("all together", "", together.share, together.chance))
         rows.append(_share_row("the rest", ": seeds", 1 - together.share, None))
-    heads = [tag("th", {"scope": "col"}, text) for text in ("setting", "share of variance", "", "by chance")]
+    right = {"scope": "col", "class": "number"}
+    heads = [
+        tag("th", {"scope": "col"}, "setting"),
+        *(tag("th", right, text) for text in ("share of variance", "", "by chance")),
+    ]
     left = f" {study.left_out} more settings are left out." if study.left_out else ""
     single = (
         "" if together else " No setting has several finished runs, so that seeds and settings can't be told apart."

@@ -2,7 +2,7 @@
 
 const SVG = "http://www.w3.org/2000/svg";
 const CIVIDIS = [[0, 34, 78], [53, 69, 108], [102, 105, 112], [148, 142, 119], [200, 184, 102], [254, 232, 56]];
-const HEIGHT = 320, TOP = 40, BOTTOM = 18, LEAST_WIDTH = 105;
+const HEIGHT = 330, TOP = 46, BOTTOM = 22, LEAST_WIDTH = 105;
 
 function drawn(name, attributes, text) {
   const made = document.createElementNS(SVG, name);
@@ -20,15 +20,29 @@ function shade(share) {
   return `rgb(${mixed.join(",")})`;
 }
 
+/** Places of runs of the same value beside each other, in the order of their returns, so that their lines can be told apart. */
+function spread(places, levels, final) {
+  const room = Math.min(0.1, 0.5 / levels);
+  const spots = [...places];
+  for (const place of new Set(places)) {
+    const same = places.flatMap((at, index) => (at === place ? [index] : []));
+    same.sort((a, b) => (final[a] ?? -Infinity) - (final[b] ?? -Infinity));
+    same.forEach((index, order) => {
+      spots[index] = place + room * ((order + 0.5) / same.length - 0.5);
+    });
+  }
+  return spots;
+}
+
 /** An axis as `at`: run -> 0 (bottom) to 1, or null, and `ticks`: [at, text]. */
-function axisOf({ key, levels, level, numbers }) {
+function axisOf({ key, levels, level, numbers, linear = false }, final) {
   if (!numbers) {
     const place = (index) => (levels.length < 2 ? 0.5 : index / (levels.length - 1));
-    return { key, at: level.map(place), ticks: levels.map((text, index) => [place(index), text]), bound: (share) => share };
+    return { key, at: spread(level.map(place), levels.length, final), ticks: levels.map((text, index) => [place(index), text]) };
   }
   const known = numbers.filter((value) => value !== null);
   const [low, high] = [Math.min(...known), Math.max(...known)];
-  const logarithmic = low > 0 && high / low >= 20;
+  const logarithmic = !linear && low > 0 && high / low >= 20;
   const scale = logarithmic ? Math.log : (value) => value;
   const width = scale(high) - scale(low) || 1;
   const place = (value) => (value === null ? null : (scale(value) - scale(low)) / width);
@@ -39,7 +53,7 @@ function axisOf({ key, levels, level, numbers }) {
 
 function parallelCoordinates(place, study) {
   const box = place.querySelector(".parallel"), told = place.querySelector(".told");
-  const axes = [...study.axes.map(axisOf), axisOf({ key: "return", numbers: study.final })];
+  const axes = [...study.axes.map((axis) => axisOf(axis, study.final)), axisOf({ key: "return", numbers: study.final, linear: true })];
   const ranges = axes.map(() => null);
   const lines = [];
   const returns = axes[axes.length - 1];
@@ -96,11 +110,12 @@ function parallelCoordinates(place, study) {
     const x = (axis) => LEAST_WIDTH / 2 + axis * gap;
     const svg = drawn("svg", { width, height: HEIGHT, role: "img", "aria-label": "settings and return of each run; the table of runs has the same" });
     lines.length = 0;
+    const unknown = ink("note");
     study.runs.forEach((run, index) => {
       const points = axes.flatMap((axis, number) => (axis.at[index] === null ? [] : [`${x(number)},${y(axis.at[index])}`]));
       const line = drawn("polyline", { points: points.join(" "), class: isShown(run) ? "line" : "line out" });
       const at = returns.at[index];
-      line.style.stroke = at === null ? ink("note") : shade(at);
+      line.style.stroke = at === null ? unknown : shade(at);
       line.addEventListener("pointerenter", () => tell(index));
       lines.push(line);
     });
@@ -127,5 +142,5 @@ document.querySelectorAll(".study").forEach((place, index) => {
   parallelCoordinates(place, study);
   if (study.pairs.length) heatMap(place, study);
 });
-recolour();
+nameTheme();
 refilter();

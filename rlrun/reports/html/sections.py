@@ -17,6 +17,8 @@ from rlrun.reports.html.study import Study
 
 MOST_COLUMNS = 6  # of settings in the table of runs
 _MOST_SHOWN = 5  # different values of one fact
+_STATISTICS = ("IQM", "95% interval", "mean", "best", "finished runs")
+_NUMBERS = ("seed", "return", "best", "frames", "seconds", "frames/s")
 _GOOD, _BAD = ("finished",), ("failed", "interrupted")
 
 
@@ -35,17 +37,17 @@ def title_of(material: Material) -> str:
 def facts_section(material: Material) -> Html:
     """What was trained, when, where, with what, and whether it can be made again bit for bit."""
     members = material.members
-    manifests = [member.manifest for member in members]
+    manifests, single = [member.manifest for member in members], len(members) == 1
     frames = sum(max(0, manifest["frames"]) for manifest in manifests)
     seconds = [number_in(manifest, "wall_seconds") or number_in(manifest, "seconds") for manifest in manifests]
     created, updated = (sorted(manifest[key] for manifest in manifests) for key in ("created", "updated"))
     facts = {
         "what": _several(f"{manifest['algo'].upper()} on {manifest['env_id']}" for manifest in manifests),
-        "runs": tag("span", None, f"{len(members)} of {len(material.groups)} settings: ", *_badges(members)),
+        "seed" if single else "runs": join(_counted(material), *_badges(members)),
         "best": _best(material),
         "when": f"{_moment(created[0])} to {_moment(updated[-1])} UTC",
         "trained": f"{frames:,} frames in {shown_seconds(sum(second for second in seconds if second))}"
-        + (" of the runs' clocks together" if len(members) > 1 else ""),
+        + ("" if single else " of the runs' clocks together"),
         "settings from": _several(filter(None, (_origin(manifest) for manifest in manifests))),
         "exact": _exactness(manifests),
         "computed by": _several(
@@ -58,6 +60,14 @@ def facts_section(material: Material) -> Html:
     }
     pairs = [(tag("dt", None, name), tag("dd", None, fact)) for name, fact in facts.items() if fact]
     return tag("dl", {"class": "facts"}, *(tag("div", None, *pair) for pair in pairs))
+
+
+def _counted(material: Material) -> str:
+    """How many runs there are, or the seed of the only one."""
+    if len(material.members) == 1:
+        return f"{material.members[0].manifest['seed']}, "
+    settings = f" of {len(material.groups)} settings" if len(material.groups) > 1 else ""
+    return f"{len(material.members)}{settings}: "
 
 
 def _several(texts: Iterable[str]) -> Html:
@@ -74,7 +84,10 @@ def _several(texts: Iterable[str]) -> Html:
 
 def _badges(members: Sequence[Member]) -> list[Html]:
     counts = Counter(member.status for member in members)
-    return [join(badge(status, f"{count} {status}"), " ") for status, count in counts.most_common()]
+    return [
+        join(badge(status, f"{count} {status}" if len(members) > 1 else status), " ")
+        for status, count in counts.most_common()
+    ]
 
 
 def badge(status: str, text: str | None = None) -> Html:
@@ -96,7 +109,8 @@ def _best(material: Material) -> Html | None:
             number = max(finals, key=lambda each: finals[each])
             where = f" with {material.groups[number].label}" if len(material.groups) > 1 else ""
             measure = material.of_group(number)[0].measure
-            lines.append(tag("span", {"class": "fact"}, f"return {shown_number(finals[number])}{where} ({measure})"))
+            on = f"{environment}: " if len(material.environments) > 1 else ""
+            lines.append(tag("span", {"class": "fact"}, f"{on}return {shown_number(finals[number])}{where} ({measure})"))
     return join(*lines) if lines else None
 
 
@@ -109,7 +123,8 @@ def _exactness(manifests: Sequence[Mapping[str, Any]]) -> Html:
     count = Counter(_exact(manifest) for manifest in manifests)
     alone = Counter(_text(manifest.get("alone")) for manifest in manifests if manifest.get("alone") != SAME_BITS)
     reasons = Counter(_text(reason) for manifest in manifests for reason in _reasons(manifest))
-    words = ", ".join(f"{number} {name}" for name, number in count.items()) if len(manifests) > 1 else next(iter(count))
+    words = ", ".join(f"{number} {name}" for name, number in count.items()) if len(count) > 1 else next(iter(count))
+    words += " (training again gives the same bits)" if list(count) == ["exact"] else ""
     items = [
         tag("li", None, f"{reason} ({number}×)" if len(manifests) > 1 else reason) for reason, number in reasons.items()
     ]
@@ -148,7 +163,7 @@ def _machine(machine: Any) -> str:
 
 
 def _moment(timestamp: str) -> str:
-    return timestamp[:16].replace("T", " ")
+    return timestamp[:19].replace("T", " ")
 
 
 def _text(value: Any) -> str:
@@ -169,15 +184,18 @@ def groups_section(material: Material) -> Html:
         bounds = values["interval"]
         cells = [
             _number_cell(values["iqm"]),
-            tag("td", None, f"[{shown_number(bounds[0])}, {shown_number(bounds[1])}]" if bounds else "-"),
+            tag(
+                "td", {"class": "number"}, f"[{shown_number(bounds[0])}, {shown_number(bounds[1])}]" if bounds else "-"
+            ),
             _number_cell(values["mean"]),
             _number_cell(values["best"]),
             tag("td", {"class": "number"}, f"{values['count']} of {len(members)}"),
         ]
         env = [tag("td", None, members[0].manifest["env_id"])] if several else []
         rows.append(tag("tr", None, tag("th", {"scope": "row"}, material.groups[number].label), *env, *cells))
-    heads = ["setting", *(["environment"] if several else []), "IQM", "95% interval", "mean", "best", "finished runs"]
-    return _scrolled("returns of each setting", [tag("th", {"scope": "col"}, head) for head in heads], rows)
+    texts = [tag("th", {"scope": "col"}, head) for head in ("setting", *(["environment"] if several else []))]
+    numbers = [tag("th", {"scope": "col", "class": "number"}, head) for head in _STATISTICS]
+    return _scrolled("returns of each setting", [*texts, *numbers], rows)
 
 
 def _place(material: Material, number: int) -> tuple[int, float]:
@@ -215,7 +233,11 @@ def runs_section(material: Material, studies: Sequence[Study]) -> Html:
         tag("tr", {"data-run": number}, *(cell(member) for cell in columns.values()))
         for number, member in enumerate(material.members)
     ]
-    heads = [tag("th", {"scope": "col", "data-key": key}, key) for key in columns]
+    numeric = {*_NUMBERS, *(each.key for each in settings if each.numeric)}
+    heads = [_sorting_head(key, keys, key in numeric) for key in columns]
+    found = _scrolled("runs", heads, rows, "runs")
+    if len(rows) == 1:
+        return found
     controls = tag(
         "div",
         {"class": "controls needs-script"},
@@ -228,7 +250,21 @@ def runs_section(material: Material, studies: Sequence[Study]) -> Html:
         tag("span", {"id": "shown", "role": "status"}),
     )
     hint = "Words, or column=value, column!=value, column<number, column>number. What is filtered is left out of the curves, too."
-    return join(controls, tag("p", {"class": "note needs-script"}, hint), _scrolled("runs", heads, rows, "runs"))
+    return join(controls, tag("p", {"class": "note needs-script"}, hint), found)
+
+
+def _sorting_head(key: str, settings: Sequence[str], number: bool) -> Html:
+    """A setting by its last word, unless another one ends on it, too."""
+    last = key.rpartition(".")[2]
+    alone = [each.rpartition(".")[2] for each in settings].count(last) == 1
+    text = last if key in settings and alone and last not in _NUMBERS else key
+    attributes = {
+        "scope": "col",
+        "data-key": key,
+        "class": "number" if number else None,
+        "title": key if text != key else None,
+    }
+    return tag("th", attributes, text)
 
 
 def _setting_column(key: str) -> Callable[[Member], Html]:

@@ -10,7 +10,7 @@ from typing import Any
 from rlrun.config import ALGORITHMS, RunConfig, to_mapping
 from rlrun.config.resuming import leaves
 from rlrun.reports.html.markup import Html, join, shown_value, tag
-from rlrun.reports.records import Record, differing
+from rlrun.reports.records import Record
 
 _MOST_VALUES = 12  # of one setting
 _ABSENT = object()
@@ -18,7 +18,7 @@ _ABSENT = object()
 
 def settings_section(records: Sequence[Record]) -> Html:
     """The tables, the settings of the root first."""
-    different = set(differing([record.settings for record in records]))
+    different = _different(records)
     keys = dict.fromkeys(key for record in records for key in record.settings)
     parts: dict[str, list[Html]] = {}
     marked: Counter[str] = Counter()
@@ -28,17 +28,26 @@ def settings_section(records: Sequence[Record]) -> Html:
         marked[part] += own or key in different
         parts.setdefault(part, []).append(_row(key, records, key in different, own))
     tables = [_table(part, rows, marked[part]) for part, rows in sorted(parts.items(), key=lambda pair: pair[0] != "")]
-    both = "Highlighted: runs differ. " if len(records) > 1 else ""
+    both = "Highlighted: runs differ; in brackets how many have each value. " if len(records) > 1 else ""
     return join(
         tag("p", {"class": "note"}, both, "Marked with a dot: not rlrun's default."),
         tag(
             "label",
             {"class": "needs-script"},
-            tag("input", {"type": "checkbox", "id": "marked-only"}),
+            tag("input", {"type": "checkbox", "id": "marked-only", "checked": True}),
             " only marked ones",
         ),
         *tables,
     )
+
+
+def _different(records: Sequence[Record]) -> set[str]:
+    """The keys that have several values. That a key is not there says only that the run is of another algorithm."""
+    texts: dict[str, set[str]] = {}
+    for record in records:
+        for key, value in record.settings.items():
+            texts.setdefault(key, set()).add(repr(value))
+    return {key for key, several in texts.items() if len(several) > 1}
 
 
 def _table(part: str, rows: Sequence[Html], marked: int) -> Html:
@@ -51,20 +60,26 @@ def _table(part: str, rows: Sequence[Html], marked: int) -> Html:
         tag(
             "div",
             {"class": "scroll", "tabindex": "0", "role": "region", "aria-label": f"settings: {part or 'run'}"},
-            tag("table", None, tag("thead", None, tag("tr", None, *heads)), tag("tbody", None, *rows)),
+            tag(
+                "table",
+                {"class": "some" if marked else None},
+                tag("thead", None, tag("tr", None, *heads)),
+                tag("tbody", None, *rows),
+            ),
         ),
     )
 
 
 def _row(key: str, records: Sequence[Record], differs: bool, own: bool) -> Html:
-    values = Counter(_text(record.settings.get(key, _ABSENT)) for record in records)
+    having = [record for record in records if key in record.settings]
+    values = Counter(_text(record.settings[key]) for record in having)
     shown = [
-        tag("span", {"class": "value"}, text, tag("small", None, f" {count}×") if differs else None)
+        tag("span", {"class": "value"}, text, tag("small", None, f" ({count})") if differs else None)
         for text, count in list(values.items())[:_MOST_VALUES]
     ]
     if len(values) > _MOST_VALUES:
         shown.append(tag("small", None, f"and {len(values) - _MOST_VALUES} more values"))
-    defaults = dict.fromkeys(_text(_defaults(_algorithm(record)).get(key, _ABSENT)) for record in records)
+    defaults = dict.fromkeys(_text(_defaults(_algorithm(record)).get(key, _ABSENT)) for record in having)
     classes = " ".join(name for name, holds in (("differs", differs), ("own", own)) if holds)
     return tag(
         "tr",
@@ -76,9 +91,9 @@ def _row(key: str, records: Sequence[Record], differs: bool, own: bool) -> Html:
 
 
 def _is_own(key: str, records: Sequence[Record]) -> bool:
-    """Whether a run has another value than rlrun's default, but for what is different in every run by its nature."""
+    """Whether a run has another value than rlrun's default."""
     return any(
-        repr(record.settings.get(key, _ABSENT)) != repr(_defaults(_algorithm(record)).get(key, _ABSENT))
+        key in record.settings and repr(record.settings[key]) != repr(_defaults(_algorithm(record)).get(key, _ABSENT))
         for record in records
     )
 

@@ -10,9 +10,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from rlrun.config.resuming import MAY_CHANGE
 from rlrun.reports.html.markup import shown_value
 from rlrun.reports.html.material import Material, Member, middle_of
 
+_TOLD = ("total_frames",)  # of what may change while a run goes on, it alone has to do with the return
 MOST_SETTINGS = 12
 _BINS = 4
 _FEW = 8  # values that are told apart each by itself
@@ -78,7 +80,7 @@ def swept(material: Material, members: Sequence[Member]) -> list[Swept]:
     for key in dict.fromkeys([*(key for key in typed if key in keys), *keys]):
         texts = [repr(member.record.settings.get(key)) for member in members]
         numbers = {text: number for number, text in enumerate(dict.fromkeys(texts))}
-        if len(numbers) > 1:
+        if len(numbers) > 1 and (key in _TOLD or not key.startswith(MAY_CHANGE)):
             found.setdefault(tuple(numbers[text] for text in texts), []).append(key)
     return [
         _swept(same[0], [member.record.settings.get(same[0]) for member in members], same[1:])
