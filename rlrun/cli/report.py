@@ -28,14 +28,16 @@ def main(arguments: list[str]) -> int:
     )
     add = parser.add_argument
     add("runs", nargs="+", metavar="RUN", help="runs and sweeps: directories, beginnings of names, latest, or globs")
-    add("-o", "--output", type=Path, metavar="FILE", help="where to write it")
+    add("-o", "--output", metavar="FILE", help="where to write it")
     add("--json", action="store_true", help="print path, bytes and number of runs as one JSON object")
     add_outputs(parser)
     options = parser.parse_args(arguments)
     if options.outputs.exists():
         check_is_folder("--outputs", options.outputs)
+    if options.output == "":
+        raise UsageError("-o has no value; write -o FILE")
     material = material_of(select(options.runs, options.outputs))
-    path = options.output or _place(material)
+    path = _place(material) if options.output is None else Path(options.output)
     check_replaceable(path)
     size = write_atomically(path, page_of(material, shown_path))
     if options.json:

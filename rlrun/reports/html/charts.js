@@ -7,7 +7,7 @@ const PALETTE = {
 const DASHES = ["solid", "dash", "dot", "dashdot"];
 const MOST_LINES = 10; // groups at first, the best
 const MOST_BANDS = 6, MOST_THIN = 3; // groups with which intervals, and curves of single runs, are drawn at first
-const PLOT = { responsive: true, displaylogo: false, modeBarButtonsToRemove: ["select2d", "lasso2d", "toImage"] };
+const PLOT = { responsive: true, displaylogo: false, modeBarButtonsToRemove: ["select2d", "lasso2d", "zoomIn2d", "zoomOut2d"] };
 
 /** Text for Plotly, which takes some markup in it for markup. */
 function plain(text) {

@@ -110,7 +110,9 @@ def _best(material: Material) -> Html | None:
             where = f" with {material.groups[number].label}" if len(material.groups) > 1 else ""
             measure = material.of_group(number)[0].measure
             on = f"{environment}: " if len(material.environments) > 1 else ""
-            lines.append(tag("span", {"class": "fact"}, f"{on}return {shown_number(finals[number])}{where} ({measure})"))
+            lines.append(
+                tag("span", {"class": "fact"}, f"{on}return {shown_number(finals[number])}{where} ({measure})")
+            )
     return join(*lines) if lines else None
 
 
