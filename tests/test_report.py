@@ -314,7 +314,7 @@ def test_failures_are_told_with_their_reasons(outputs: Path) -> None:
     killed.update(status="running")
     (damaged.directory / "run.json").write_text("{")
     text = Structure(own(page(outputs))).text
-    assert "it <b>broke</b>" in text and "it has been killed" in text and f"{damaged.directory.name} unreadable" in text
+    assert "it <b>broke</b>" in text and "it has been killed" in text and f"unreadable {damaged.directory.name}" in text
     assert bad.directory.name in text and good.directory.name in text
 
 

@@ -9,10 +9,10 @@ from rlrun.cli.arguments import Parser, add_outputs
 from rlrun.cli.groups import check_is_folder
 from rlrun.cli.output import counted, deliver_json, deliver_line, shown_path, warn
 from rlrun.errors import UsageError
+from rlrun.finding import SWEEP_LIST
 from rlrun.plain import open_regular, printable, reason_of, write_atomically
 from rlrun.reports.html.material import Material, material_of
 from rlrun.reports.html.page import BEGINNING, page_of
-from rlrun.reports.html.sections import sweep_folder
 from rlrun.reports.records import select
 
 _NAME = "report.html"
@@ -68,8 +68,8 @@ def check_replaceable(path: Path) -> None:
 
 def _place(material: Material) -> Path:
     """Into the one run or sweep that it is of, else where we are."""
-    members = material.members
-    sweep = sweep_folder(members)
-    if sweep is not None:
+    records = [member.record for member in material.members]
+    sweep = records[0].sweep
+    if sweep is not None and all(record.sweep == sweep for record in records) and (sweep / SWEEP_LIST).is_file():
         return sweep / _NAME
-    return members[0].record.directory / _NAME if len(members) == 1 else Path(_NAME)
+    return records[0].directory / _NAME if len(records) == 1 else Path(_NAME)

@@ -117,7 +117,7 @@ function drawCurves() {
   const layout = layoutOf({
     height: narrow && entries ? 380 + 22 * groups.length : 440,
     showlegend: entries,
-    legend: narrow ? { orientation: "h", y: -0.2, yanchor: "top", x: 0 } : { x: 1.01, y: 1 },
+    legend: narrow ? { orientation: "h", y: -0.32, yanchor: "top", x: 0 } : { x: 1.01, y: 1 },
     hovermode: "closest",
     uirevision: `${view.metric} ${view.clock} ${view.log} ${chosen.environment}`,
     xaxis: { title: { text: view.clock ? "seconds of training" : "frames" } },

@@ -13,23 +13,17 @@ from pathlib import Path
 from rlrun import __version__
 from rlrun.provenance import clean
 from rlrun.reports.html.commands import commands_section
+from rlrun.reports.html.facts import facts_section, title_of
 from rlrun.reports.html.lines import lines_of
 from rlrun.reports.html.markup import Html, data, join, shown_number, tag
 from rlrun.reports.html.material import Material
-from rlrun.reports.html.sections import (
-    facts_section,
-    failures_section,
-    groups_section,
-    runs_section,
-    title_of,
-)
 from rlrun.reports.html.settings import settings_section
 from rlrun.reports.html.study import Study, chart_numbers, importance, studies_of
+from rlrun.reports.html.tables import failures_section, groups_section, runs_section
 from rlrun.reports.html.videos import videos_section
 
-GENERATOR = "rlrun report"
-"""What the page's ``meta`` element says of who made it: such a file may be overwritten by the next report."""
-BEGINNING = f"<!doctype html>\n<!-- {GENERATOR} -->\n"
+BEGINNING = "<!doctype html>\n<!-- rlrun report -->\n"
+"""What a report begins with: such a file may be overwritten by the next one."""
 _SCRIPTS = ("page.js", "charts.js", "parallel.js")
 
 

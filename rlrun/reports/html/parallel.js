@@ -20,6 +20,12 @@ function shade(share) {
   return `rgb(${mixed.join(",")})`;
 }
 
+/** `gamma` of `algo.gamma`, and `algo` of `algo.name`. */
+function lastWord(key) {
+  const name = key.endsWith(".name") ? key.slice(0, -5) : key;
+  return name.slice(name.lastIndexOf(".") + 1);
+}
+
 /** Places of runs of the same value beside each other, in the order of their returns, so that their lines can be told apart. */
 function spread(places, levels, final) {
   const room = Math.min(0.1, 0.5 / levels);
@@ -122,7 +128,7 @@ function parallelCoordinates(place, study) {
     svg.append(...lines.filter((line) => line.classList.contains("out")), ...lines.filter((line) => !line.classList.contains("out")));
     axes.forEach((axis, number) => {
       svg.append(drawn("line", { class: "axis", x1: x(number), x2: x(number), y1: TOP, y2: HEIGHT - BOTTOM }));
-      const name = drawn("text", { class: "name", x: x(number), y: 16 }, shortened(axis.key.slice(axis.key.lastIndexOf(".") + 1), Math.floor(gap / 8)));
+      const name = drawn("text", { class: "name", x: x(number), y: 16 }, shortened(lastWord(axis.key), Math.floor(gap / 8)));
       name.append(drawn("title", {}, axis.key));
       svg.append(name);
       for (const [share, text] of axis.ticks) {

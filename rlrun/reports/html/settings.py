@@ -72,7 +72,7 @@ def _table(part: str, rows: Sequence[Html], marked: int) -> Html:
 
 def _row(key: str, records: Sequence[Record], differs: bool, own: bool) -> Html:
     having = [record for record in records if key in record.settings]
-    values = Counter(_text(record.settings[key]) for record in having)
+    values = Counter(_text(value) for value in _in_order([record.settings[key] for record in having]))
     shown = [
         tag("span", {"class": "value"}, text, tag("small", None, f" ({count})") if differs else None)
         for text, count in list(values.items())[:_MOST_VALUES]
@@ -88,6 +88,11 @@ def _row(key: str, records: Sequence[Record], differs: bool, own: bool) -> Html:
         tag("td", None, *shown),
         tag("td", {"class": "note"}, " or ".join(defaults)),
     )
+
+
+def _in_order(values: list[Any]) -> list[Any]:
+    """Numbers by size, others as they come."""
+    return sorted(values) if all(type(value) in (int, float) for value in values) else values
 
 
 def _is_own(key: str, records: Sequence[Record]) -> bool:
