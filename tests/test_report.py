@@ -318,6 +318,15 @@ def test_failures_are_told_with_their_reasons(outputs: Path) -> None:
     assert bad.directory.name in text and good.directory.name in text
 
 
+def test_runs_that_failed_for_the_same_reason_are_told_once(outputs: Path) -> None:
+    for seed in range(10):
+        made(outputs, "s", manifest={"failure": "boom" if seed else "bang"}, seed=seed)
+    text = own(page(outputs))
+    text = text[text.index('<section id="Failures"') : text.index('<section id="Returns"')]
+    assert text.count("boom") == 1 and "9 failed" in text and "and 1 more" in text
+    assert text.count("<li>") == 2
+
+
 def test_damaged_rows_cost_only_their_curve(outputs: Path) -> None:
     runs = grid(outputs)
     (runs[0].directory / "metrics.jsonl").write_text("{\n")

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from reports import grid, made
 from test_report import HOSTILE, hostile
@@ -48,11 +49,22 @@ def browser() -> Iterator[Any]:
         chromium.close()
 
 
+def film(folder: Path) -> None:
+    """Two videos as ``rlrun video`` writes them."""
+    import imageio.v3 as imageio
+
+    folder.mkdir()
+    frames = np.zeros((4, 32, 48, 3), np.uint8)
+    frames[2:] = 255
+    imageio.imwrite(folder / "best.gif", frames)
+    imageio.imwrite(folder / "best.mp4", frames, fps=4, codec="libx264")
+
+
 @pytest.fixture(scope="module")
 def reports(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """A report of a grid with a failed run, of a single run, and of a hostile sweep."""
+    """Reports of a grid with a failed run, of a single run with videos, of a hostile sweep, and of one that has not begun."""
     place = tmp_path_factory.mktemp("reports")
-    for name in ("grid", "single", "hostile"):
+    for name in ("grid", "single", "hostile", "empty"):
         outputs = place / name
         if name == "hostile":
             hostile(outputs, HOSTILE)
@@ -60,8 +72,12 @@ def reports(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         elif name == "grid":
             runs = grid(outputs)
             runs[-1].update(status="failed", failure="it <b>broke</b>")
+        elif name == "empty":
+            for gamma in (0.9, 0.8):
+                made(outputs, "s", manifest={"status": "waiting"}, algo={"name": "dqn", "gamma": gamma})
         else:
-            made(outputs, "", 7.0, [(0, 1.0), (10, 7.0)])
+            run = made(outputs, "", 7.0, [(0, 1.0), (10, 7.0)])
+            film(run.directory / "videos")
         (place / f"{name}.html").write_bytes(page_of(material_of(select(["*"], outputs)), str))
     return {path.stem: path for path in place.glob("*.html")}
 
@@ -92,7 +108,8 @@ class Watched:
             self.page.click("#clear")
         for box in self.page.locator("#curve-controls select").all():
             box.select_option(index=0)
-        self.page.get_by_role("button", name="Reset", exact=True).click()
+        if self.page.locator("#curves").count():
+            self.page.get_by_role("button", name="Reset", exact=True).click()
 
 
 @pytest.fixture(scope="module")
@@ -294,6 +311,21 @@ def test_only_marked_settings_are_shown_at_first(opened: Open) -> None:
     page.locator("#marked-only").uncheck()
     assert page.locator("#Settings th", has_text="algo.tau").is_visible()
     page.locator("#marked-only").check()
+
+
+def test_videos_are_in_the_file(opened: Open) -> None:
+    page = opened("single")
+    assert page.evaluate("document.querySelector('#Videos img').naturalWidth") == 48
+    video = "document.querySelector('#Videos video')"
+    eventually(page, f"{video}.error !== null || {video}.readyState >= 1")
+    if page.evaluate(f"{video}.error") is None:  # a Chromium without H.264 can't play it
+        assert page.evaluate(f"[{video}.videoWidth, {video}.duration]") == [48, 1]
+
+
+def test_a_sweep_that_has_not_begun(opened: Open) -> None:
+    page = opened("empty")
+    assert shown(page, STATUS) == ["waiting", "waiting"]
+    assert "No run has a row of metrics yet" in page.locator("#Curves").text_content()
 
 
 @pytest.mark.parametrize("name", ["grid", "single", "hostile"])
