@@ -184,6 +184,14 @@ def test_curves_of_groups_and_runs(outputs: Path) -> None:
     assert found["notes"] == []
 
 
+def test_a_run_that_failed_does_not_cut_the_curve_of_its_setting(outputs: Path) -> None:
+    for seed in (0, 1):
+        made(outputs, "s", 1.0, [(0, 0.0), (100, 2.0 + seed)], seed=seed)
+    made(outputs, "s", None, [(0, 0.0), (10, 9.0)], seed=2)
+    (entry,) = (each for each in lines.lines_of(material(outputs))["metrics"] if each["label"] == "evaluation: return")
+    assert entry["groups"][0]["y"] == [0, 2.5] and entry["groups"][0]["count"] == 2 and len(entry["runs"]) == 3
+
+
 def test_long_curves_are_thinned_and_it_is_said(outputs: Path) -> None:
     made(outputs, "", 1.0, [(frames, float(frames)) for frames in range(1001)])
     found = lines.lines_of(material(outputs))
@@ -369,7 +377,7 @@ def hostile(outputs: Path, text: str) -> None:
             "tuned": text,
             "experiment": text,
         }
-        kwargs = {"key": f"{text}{number}", text[:60]: [text]}
+        kwargs = {"text": f"{text}{number}", text[:60]: [text]}
         run = made(outputs, "s", manifest=manifest, env={"id": "Any-v0", "kwargs": kwargs}, seed=number)
         stored = json.loads((run.directory / "run.json").read_text())
         stored |= dict.fromkeys(("id", "algo", "env", "env_id", "name", "device", "created", "updated"), text)
@@ -390,6 +398,32 @@ def test_texts_of_a_run_make_no_markup(tmp_path: Path) -> None:
     assert [value for value in pages["hostile"].values if value[:1] != "#" and value[:15] != "data:image/gif;"] == []
     shown = HOSTILE.translate(dict.fromkeys(map(ord, "\u202e\u2066\u2028")))
     assert pages["hostile"].text.count(shown) > 10
+
+
+def test_numbers_of_any_size_are_survived(outputs: Path) -> None:
+    huge = 10**4000
+    run = made(outputs, "", 1.0, algo={"name": "dqn"})
+    path = run.directory / "run.json"
+    values = {
+        "frames": huge,
+        "seed": huge,
+        "total_frames": huge,
+        "wall_seconds": huge,
+        "frames_per_second": huge,
+        "status": "failed",
+    }
+    path.write_text(
+        json.dumps(
+            json.loads(path.read_text())
+            | values
+            | {"evaluation": {"return_mean": huge}, "best": {"return_mean": 1e308}}
+        )
+    )
+    config = run.directory / "config.yaml"
+    config.write_text(config.read_text().replace("gamma: 0.99", f"gamma: {huge}").replace("tau: 0.005", "tau: .nan"))
+    made(outputs, "", 1.0)
+    text = Structure(own(page(outputs))).text
+    assert run.directory.name in text and "after - frames" in text
 
 
 def test_policy_lets_in_the_scripts_of_the_page_and_nothing_else(outputs: Path) -> None:

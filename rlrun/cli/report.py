@@ -22,9 +22,9 @@ def main(arguments: list[str]) -> int:
     """Write a report."""
     parser = Parser(
         "report",
-        "Write one HTML file of runs: curves, a table to sort and filter, what each swept setting did, settings, failures, "
-        "videos, and the\ncommands that make them again. It needs no network and loads nothing from one.",
-        "It goes into the directory of the run or sweep, or, of several, into the current folder. Only a report is overwritten.",
+        "Write one HTML file of runs: curves, a table to sort and filter, what each swept setting did, settings,\n"
+        "failures, videos, and the commands that make them again. It needs no network and loads nothing from one.",
+        "It goes into the directory of the run or sweep; of several, into the current folder. Only a report is overwritten.",
     )
     add = parser.add_argument
     add("runs", nargs="+", metavar="RUN", help="runs and sweeps: directories, beginnings of names, latest, or globs")

@@ -77,14 +77,16 @@ function colourOf(group) {
   return { color: palette[rank % palette.length], dash: DASHES[Math.floor(rank / palette.length) % DASHES.length] };
 }
 
+const sizes = new Map();
+for (const { group } of data.runs) sizes.set(group, (sizes.get(group) ?? 0) + 1);
+
 function thinLines(metric, groups) {
   const shown = metric.runs.filter(({ run }) => isShown(run) && groups.has(data.runs[run].group));
   return shown.flatMap((line) => {
     const x = data.places[view.clock ? line.clock : line.x];
     if (!x) return []; // its seconds are not known
     const { color } = colourOf(data.runs[line.run].group);
-    const alone = metric.groups.every(({ group, count }) => group !== data.runs[line.run].group || count < 2);
-    if (alone) return []; // the line of its group is the same
+    if (sizes.get(data.runs[line.run].group) < 2) return []; // the line of its group is the same
     return [{
       x, y: line.y, mode: "lines", type: "scatter", name: plain(data.runs[line.run].name), showlegend: false,
       line: { color: translucent(color, 0.35), width: 1 }, hoverinfo: "x+y+name", legendgroup: String(data.runs[line.run].group),
@@ -123,6 +125,7 @@ function drawCurves() {
     xaxis: { title: { text: view.clock ? "seconds of training" : "frames" } },
     yaxis: { title: { text: plain(metric.label) }, type: view.log ? "log" : "linear" },
   });
+  if (!traces.length) layout.annotations = [{ text: "no run that is shown has this", showarrow: false, x: 0.5, y: 0.5, xref: "paper", yref: "paper" }];
   Plotly.react(curves, traces, layout, PLOT);
   moreLines.hidden = of <= MOST_LINES;
   moreLines.querySelector("span").textContent = ` all ${of} settings (else the best ${MOST_LINES})`;
@@ -168,12 +171,12 @@ function curveControls() {
   );
   zoom.children[2].setAttribute("aria-label", "earlier");
   zoom.children[3].setAttribute("aria-label", "later");
-  const environment = data.environments.length < 2 ? [] : [
-    select("Environment", data.environments.map((name, index) => [index, name]), (value) => {
-      chosen.environment = Number(value);
-      drawCurves();
-    })[0],
-  ];
+  const [environmentLabel, environmentBox] = select("Environment", data.environments.map((name, index) => [index, name]), (value) => {
+    chosen.environment = Number(value);
+    drawCurves();
+  });
+  environmentBox.value = chosen.environment;
+  const environment = data.environments.length > 1 ? [environmentLabel] : [];
   const several = data.groups.length < data.runs.length;
   document.getElementById("curve-controls").append(
     ...environment, metricLabel, clockLabel, moreLines,

@@ -29,7 +29,7 @@ def facts_section(material: Material) -> Html:
     """What was trained, when, where, with what, and whether it can be made again bit for bit."""
     members = material.members
     manifests, single = [member.manifest for member in members], len(members) == 1
-    frames = sum(max(0, manifest["frames"]) for manifest in manifests)
+    frames = sum(number_in(manifest, "frames") or 0 for manifest in manifests)
     seconds = [number_in(manifest, "wall_seconds") or number_in(manifest, "seconds") for manifest in manifests]
     created, updated = (sorted(manifest[key] for manifest in manifests) for key in ("created", "updated"))
     facts = {
@@ -37,7 +37,7 @@ def facts_section(material: Material) -> Html:
         "seed" if single else "runs": join(_counted(material), *_badges(members)),
         "best": _best(material),
         "when": f"{_moment(created[0])} to {_moment(updated[-1])} UTC",
-        "trained": f"{frames:,} frames in {shown_seconds(sum(second for second in seconds if second))}"
+        "trained": f"{shown_number(frames, 0)} frames in {shown_seconds(sum(second for second in seconds if second))}"
         + ("" if single else " of the runs' clocks together"),
         "settings from": _several(filter(None, (_origin(manifest) for manifest in manifests))),
         "exact": _exactness_of_all(manifests),

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rlrun.reports.curves import aggregate, series_of
-from rlrun.reports.html.material import Material, readable
+from rlrun.reports.html.material import Material, Member, readable
 from rlrun.reports.records import Record
 
 MOST_POINTS = 400  # of a run's curve
@@ -31,10 +31,7 @@ def lines_of(material: Material) -> dict[str, Any]:
     """For the charts: ``metrics``, each with curves of ``groups`` and ``runs``, ``places`` along their axes; ``notes`` for the reader."""
     known = set(map(id, readable(material.members)))
     members = {number: member.record for number, member in enumerate(material.members) if id(member.record) in known}
-    groups = {
-        number: [member.record for member in material.of_group(number) if id(member.record) in known]
-        for number in range(len(material.groups))
-    }
+    groups = {number: _to_join(material.of_group(number), known) for number in range(len(material.groups))}
     metrics = _metrics(members.values())
     kept, single = metrics[:MOST_METRICS], dict(list(members.items())[:MOST_SINGLE])
     points = max(_LEAST_POINTS, min(MOST_POINTS, _POINTS // max(1, len(single) * len(kept))))
@@ -50,6 +47,12 @@ def lines_of(material: Material) -> dict[str, Any]:
     if len(metrics) > len(kept):
         notes.append(f"{len(metrics) - len(kept)} more metrics are in metrics.jsonl.")
     return {"metrics": [entry for entry in entries if entry["groups"]], "places": curves.places, "notes": notes}
+
+
+def _to_join(members: Sequence[Member], known: set[int]) -> list[Record]:
+    """The runs whose curves become one: those that have finished, since it ends where the shortest does; all if none has."""
+    some = [member for member in members if id(member.record) in known]
+    return [member.record for member in some if member.status == "finished"] or [member.record for member in some]
 
 
 def _metric(

@@ -62,7 +62,9 @@ def shown_value(value: Any) -> str:
 
 def shown_number(value: Any, digits: int = 1) -> str:
     """``1,234.5``, or ``-`` for what is no number."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or abs(value) == float("inf") or value != value:
+    if (
+        isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) < 1e300
+    ):  # nan is not below, either
         return "-"
     return f"{value:,.{digits}f}" if abs(value) < 1e15 else f"{value:.4g}"
 

@@ -1,8 +1,14 @@
 // The page's state and tables. Text of runs gets into the document through textContent only.
 
 const data = JSON.parse(document.getElementById("data").textContent);
-const chosen = { words: "", brushes: new Map(), environment: 0 };
+const chosen = { words: "", brushes: new Map(), environment: mostFrequent(data.runs.map((run) => data.groups[run.group].environment)) };
 const listeners = []; // called whenever the runs that are shown, or the colours, have changed
+
+function mostFrequent(values) {
+  const counts = new Map();
+  for (const value of values) counts.set(value, (counts.get(value) ?? 0) + 1);
+  return [...counts].sort(([, a], [, b]) => b - a)[0][0];
+}
 
 function element(name, attributes = {}, ...children) {
   const made = document.createElement(name);

@@ -141,7 +141,7 @@ def failures_section(material: Material) -> Html | None:
     for member in material.members:
         if member.status in _UNTOLD:
             text = _reason(member.manifest.get("failure")) or _UNTOLD[member.status]
-            where = f"{member.record.name} after {member.manifest['frames']:,} frames"
+            where = f"{member.record.name} after {shown_number(member.manifest['frames'], 0)} frames"
             places.setdefault((member.status, text), []).append(where)
     for name, reason in material.problems.items():
         places.setdefault(("unreadable", reason), []).append(name)
