@@ -507,7 +507,7 @@ def test_a_link_in_a_run_leads_nowhere(outputs: Path, rlrun: Command) -> None:
         (["latest", "--outputs", "nowhere"], 4, "no run in nowhere yet"),
         (["latest", "--open"], 2, "unrecognized arguments: --open"),
         (["latest", "-o"], 2, "expected one argument"),
-        (["latest", "-o", ""], 2, "-o has no value"),
+        (["latest", "-o", ""], 2, "a folder; name a file in it"),
     ],
 )
 def test_mistakes_are_one_line(arguments: list[str], code: int, words: str, outputs: Path, rlrun: Command) -> None:
