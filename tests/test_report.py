@@ -421,6 +421,7 @@ def test_numbers_of_any_size_are_survived(outputs: Path) -> None:
     )
     config = run.directory / "config.yaml"
     config.write_text(config.read_text().replace("gamma: 0.99", f"gamma: {huge}").replace("tau: 0.005", "tau: .nan"))
+    write_rows(run, [{"type": "train", "frames": huge, "loss": 1}, {"type": "train", "frames": 1, "loss": huge}])
     made(outputs, "", 1.0)
     text = Structure(own(page(outputs))).text
     assert run.directory.name in text and "after - frames" in text
