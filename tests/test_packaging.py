@@ -39,6 +39,9 @@ def test_wheel_has_all_modules_and_configs_and_nothing_else(unpacked: Path) -> N
     assert files_below(unpacked / "rlrun" / "configs", "*.yaml") == files_below(ROOT / "configs", "*.yaml")
     assert (unpacked / "rlrun" / "py.typed").exists()
     assert (unpacked / "rlrun" / "kernels" / "native.c").exists()
+    for pattern in ("*.js", "*.css"):  # of reports
+        found = files_below(unpacked / "rlrun", pattern)
+        assert found == files_below(ROOT / "rlrun", pattern) and found
     assert sorted(path.name.split("-")[0] for path in unpacked.iterdir()) == ["rlrun", "rlrun"]
     (entry_points,) = unpacked.glob("*.dist-info/entry_points.txt")
     assert "rlrun = rlrun.__main__:main" in entry_points.read_text()

@@ -76,7 +76,8 @@ def material_of(selection: Selection) -> Material:
         for record in each.records:
             reason = _damage(record)
             if reason is not None:
-                problems[record.name] = str(clean(reason))
+                name = record.name if record.name not in problems else f"{record.directory.parent.name}/{record.name}"
+                problems[name] = str(clean(reason))
             members.append(Member(record, number, record.status, *_final(record)))
     return Material(groups, members, problems)
 
