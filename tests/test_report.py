@@ -352,6 +352,11 @@ def test_a_run_without_evaluations_is_judged_by_its_episodes(outputs: Path) -> N
     assert (member.final, member.measure) == (100.5, "last 100 training episodes")  # of 51 to 150
 
 
+def test_a_single_run_says_its_last_and_its_best_return(outputs: Path) -> None:
+    made(outputs, "", 1.5, manifest={"status": "failed", "best": {"return_mean": 1234.56, "frames": 4000}})
+    assert "1.5 (last evaluation; best 1,234.6 at frame 4,000)" in Structure(own(page(outputs))).text
+
+
 def test_inexact_runs_say_why(outputs: Path) -> None:
     made(outputs, "", 1.0, manifest={"exact": False, "inexact_because": ["numpy: 1 -> 2"]})
     text = Structure(own(page(outputs))).text

@@ -35,7 +35,7 @@ def facts_section(material: Material) -> Html:
     facts = {
         "what": _several(f"{manifest['algo'].upper()} on {manifest['env_id']}" for manifest in manifests),
         "seed" if single else "runs": join(_counted(material), *_badges(members)),
-        "best": _best(material),
+        "return" if single else "best": _return(members[0]) if single else _best(material),
         "when": f"{_moment(created[0])} to {_moment(updated[-1])} UTC",
         "trained": f"{shown_number(frames, 0)} frames in {shown_seconds(sum(second for second in seconds if second))}"
         + ("" if single else " of the runs' clocks together"),
@@ -89,6 +89,15 @@ def _badges(members: Sequence[Member]) -> list[Html]:
 def badge(status: str, text: str | None = None) -> Html:
     kind = "good" if status in _GOOD else "bad" if status in BAD else "other"
     return tag("span", {"class": f"badge {kind}"}, text or status)
+
+
+def _return(member: Member) -> str | None:
+    """Of the only run, whether it has finished or not, and of its best evaluation."""
+    best = member.manifest.get("best")
+    value = number_in(best, "return_mean")
+    where = number_in(best, "frames")
+    record = f"; best {shown_number(value)} at frame {shown_number(where, 0)}" if value is not None else ""
+    return f"{shown_number(member.final)} ({member.measure}{record})" if member.final is not None else None
 
 
 def _best(material: Material) -> Html | None:
