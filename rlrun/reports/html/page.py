@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import functools
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from importlib import resources
 from pathlib import Path
@@ -27,9 +27,23 @@ BEGINNING = "<!doctype html>\n<!-- rlrun report -->\n"
 _SCRIPTS = ("page.js", "charts.js", "parallel.js")
 
 
-def page_of(material: Material, shown: Callable[[Path], str], now: datetime | None = None) -> bytes:
+def page_of(material: Material, shown: Callable[[Path], str]) -> bytes:
     """The report as HTML. ``shown``: a path as it can be pasted into a shell."""
     title, studies, lines = title_of(material), studies_of(material), lines_of(material)
+    curves = (
+        _curves(material, lines["notes"]) if lines["metrics"] else tag("p", None, "No run has a row of metrics yet.")
+    )
+    parts = {
+        "Overview": facts_section(material),
+        "Failures": failures_section(material),
+        "Returns": _returns(material),
+        "Curves": curves,
+        "Runs": runs_section(material, studies),
+        "Swept settings": join(*(_study(study) for study in studies)) if studies else None,
+        "Videos": videos_section(material.members),
+        "Settings": settings_section([member.record for member in material.members]),
+        "Commands": commands_section(material, shown),
+    }
     numbers = {
         "environments": material.environments,
         "groups": [_group_numbers(material, number) for number in range(len(material.groups))],
@@ -38,33 +52,12 @@ def page_of(material: Material, shown: Callable[[Path], str], now: datetime | No
         "places": lines["places"],
         "studies": [chart_numbers(study, material) for study in studies],
     }
-    parts = {
-        "Overview": facts_section(material),
-        "Failures": failures_section(material),
-        "Returns": _returns(material),
-        "Curves": _curves(material, lines["notes"])
-        if lines["metrics"]
-        else tag("p", None, "No run has a row of metrics yet."),
-        "Runs": runs_section(material, studies),
-        "Swept settings": join(*(_study(study) for study in studies)) if studies else None,
-        "Videos": videos_section(material.members),
-        "Settings": settings_section([member.record for member in material.members]),
-        "Commands": commands_section(material, shown),
-    }
-    written = (
-        f"Written by rlrun {__version__} on {(now or datetime.now(UTC)):%Y-%m-%d %H:%M} UTC. Opens without a network."
-    )
-    body = tag(
-        "body",
-        None,
-        tag("a", {"class": "skip", "href": "#Overview"}, "Skip to the report"),
-        _header(title, [name for name, part in parts.items() if part]),
-        tag("main", None, *(_section(name, part) for name, part in parts.items() if part)),
-        tag("footer", {"class": "note"}, written),
-        data("data", clean(numbers)),
-        *(tag("script", None, script) for script in _scripts()),
-    )
-    head = tag(
+    body = _body(title, {name: part for name, part in parts.items() if part}, data("data", clean(numbers)))
+    return f"{BEGINNING}{tag('html', {'lang': 'en'}, _head(title), body)}\n".encode()
+
+
+def _head(title: str) -> Html:
+    return tag(
         "head",
         None,
         tag("meta", {"charset": "utf-8"}),
@@ -74,7 +67,20 @@ def page_of(material: Material, shown: Callable[[Path], str], now: datetime | No
         tag("title", None, f"{title} - rlrun"),
         tag("style", None, Html(_file("report.css"))),
     )
-    return f"{BEGINNING}{tag('html', {'lang': 'en'}, head, body)}\n".encode()
+
+
+def _body(title: str, parts: Mapping[str, Html], numbers: Html) -> Html:
+    written = f"Written by rlrun {__version__} on {datetime.now(UTC):%Y-%m-%d %H:%M} UTC. Opens without a network."
+    return tag(
+        "body",
+        None,
+        tag("a", {"class": "skip", "href": "#Overview"}, "Skip to the report"),
+        _header(title, list(parts)),
+        tag("main", None, *(_section(name, part) for name, part in parts.items())),
+        tag("footer", {"class": "note"}, written),
+        numbers,
+        *(tag("script", None, script) for script in _scripts()),
+    )
 
 
 def policy() -> str:

@@ -52,8 +52,7 @@ def _place(material: Material, number: int) -> tuple[int, float]:
 def runs_section(material: Material, studies: Sequence[Study]) -> Html:
     """The table of all runs. Its heads become buttons that sort, and its rows are filtered, by the page's script."""
     settings = studies[0].settings if len(studies) == 1 and len(material.environments) == 1 else []
-    settings = settings[:MOST_COLUMNS] if len(settings) <= MOST_COLUMNS else []
-    keys = [each.key for each in settings]
+    keys = [each.key for each in settings] if len(settings) <= MOST_COLUMNS else []
     columns: dict[str, Callable[[Member], Html]] = {
         "run": lambda member: tag("th", {"scope": "row"}, member.record.name),
         "status": lambda member: tag("td", None, badge(member.status)),
@@ -77,9 +76,10 @@ def runs_section(material: Material, studies: Sequence[Study]) -> Html:
     ]
     numeric = {*_NUMBERS, *(each.key for each in settings if each.numeric)}
     heads = [_sorting_head(key, keys, key in numeric) for key in columns]
-    found = _scrolled("runs", heads, rows, "runs")
-    if len(rows) == 1:
-        return found
+    return join(_filter() if len(rows) > 1 else None, _scrolled("runs", heads, rows, "runs"))
+
+
+def _filter() -> Html:
     controls = tag(
         "div",
         {"class": "controls needs-script"},
@@ -92,7 +92,7 @@ def runs_section(material: Material, studies: Sequence[Study]) -> Html:
         tag("span", {"id": "shown", "role": "status"}),
     )
     hint = "Words, or column=value, column!=value, column<number, column>number. What is filtered is left out of the curves, too."
-    return join(controls, tag("p", {"class": "note needs-script"}, hint), found)
+    return join(controls, tag("p", {"class": "note needs-script"}, hint))
 
 
 def _sorting_head(key: str, settings: Sequence[str], number: bool) -> Html:
