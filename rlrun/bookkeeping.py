@@ -42,7 +42,7 @@ class Books:
         """Say at the start, and once, if no video can be made here."""
         if self.filming:
             with self._filming():
-                video.check(self.config.env)
+                video.check(self.config.env, self.view.note)
 
     def evaluate(self, agents: Sequence[int]) -> bool:
         """Evaluate members and keep the best of each. False if interrupted."""

@@ -6,6 +6,7 @@ import functools
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 
 from gymnasium.envs.registration import registry
 
@@ -19,6 +20,7 @@ _HEADLESS = {
     "PYGAME_HIDE_SUPPORT_PROMPT": "1",  # it greets on stdout
     "EGL_LOG_LEVEL": "fatal",  # Mesa warns of every driver that it does not find
 }
+_HEADLESS_OPENGL = ("egl", "osmesa")
 _WITHOUT_OPENGL = ("gymnasium.envs.classic_control", "gymnasium.envs.box2d", "gymnasium.envs.toy_text")
 _PROBE = """
 import sys
@@ -36,11 +38,11 @@ sys.exit(None if picture.max() > picture.min() else "a black picture")
 _PROBE_SECONDS = 60
 
 
-def variables(config: EnvConfig) -> dict[str, str]:
+def variables(config: EnvConfig, notice: Callable[[str], object] = lambda line: None) -> dict[str, str]:
     """Environment variables for a process that is to draw the environment without a screen; what the user has set stays.
 
     They must be there before the process imports anything that draws. An OpenGL that was set by MUJOCO_GL and does not work is
-    replaced by one that does.
+    replaced by one that does, and ``notice`` gets a line on it.
 
     Raises:
         UnavailableError: it is one of MuJoCo, and no OpenGL works here.
@@ -50,11 +52,15 @@ def variables(config: EnvConfig) -> dict[str, str]:
     if module.startswith(_WITHOUT_OPENGL):
         return wanted
     try:
-        return wanted | {"MUJOCO_GL": find_opengl()}
+        name = find_opengl()
     except UnavailableError:
         if module.startswith("gymnasium.envs.mujoco"):
             raise
         return wanted  # of somebody else's environment nobody knows whether it needs one
+    own = _own()
+    if own not in ("", name):
+        notice(f"MUJOCO_GL={printable(own)} draws nothing here, MUJOCO_GL={name} does")
+    return wanted | _choosing(name)
 
 
 @functools.cache
@@ -74,18 +80,27 @@ def find_opengl() -> str:
     )
 
 
+def _own() -> str:
+    """What the user has set, as MuJoCo understands it."""
+    return os.environ.get("MUJOCO_GL", "").strip().lower()
+
+
+def _choosing(name: str) -> dict[str, str]:
+    """The variables that choose an OpenGL."""
+    return {"MUJOCO_GL": name} | ({"PYOPENGL_PLATFORM": name} if name in _HEADLESS_OPENGL else {})
+
+
 def _candidates() -> list[str]:
-    own = os.environ.get("MUJOCO_GL", "").strip().lower()
     windows = bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")) or sys.platform != "linux"
-    headless = ("egl", "osmesa") if sys.platform == "linux" else ()
-    return [name for name in dict.fromkeys((own, *headless, "glfw" if windows else "")) if name]
+    headless = _HEADLESS_OPENGL if sys.platform == "linux" else ()
+    return [name for name in dict.fromkeys((_own(), *headless, "glfw" if windows else "")) if name]
 
 
 def _draws(name: str) -> bool:
     command = (sys.executable, "-P", "-c", _PROBE)
     try:
         done = subprocess.run(
-            command, env=os.environ | {"MUJOCO_GL": name}, stdin=subprocess.DEVNULL, capture_output=True,
+            command, env=os.environ | _choosing(name), stdin=subprocess.DEVNULL, capture_output=True,
             timeout=_PROBE_SECONDS, check=False,
         )  # fmt: skip
     except (OSError, subprocess.TimeoutExpired):

@@ -70,9 +70,9 @@ class Video:
     height: int
 
 
-def check(config: EnvConfig) -> None:
+def check(config: EnvConfig, notice: Callable[[str], object]) -> None:
     """Raises UnavailableError: there is nothing here to draw this environment, or to make videos with."""
-    rendering.variables(config)
+    rendering.variables(config, notice)
     find_ffmpeg()
 
 
@@ -99,14 +99,17 @@ def film(
     folder: Path,
     name: str,
     progress: Callable[[int], object] = lambda pictures: None,
+    notice: Callable[[str], object] = lambda line: None,
     interrupted: Callable[[], bool] = lambda: False,
 ) -> Video | None:
-    """Make ``folder/name.mp4`` and ``.gif``, whole or not at all; None if ``interrupted`` became true. ``progress``: pictures so far.
+    """Make ``folder/name.mp4`` and ``.gif``, whole or not at all; None if ``interrupted`` became true.
+
+    ``progress`` gets the number of pictures so far, ``notice`` a line on what is not as the user has set it.
 
     Raises:
         RlrunError: what an evaluation raises; StorageError; UnavailableError: there is nothing here to draw with.
     """
-    variables = rendering.variables(order.config.env)
+    variables = rendering.variables(order.config.env, notice)
     with _work_folder() as work:
         weights = order.weights if isinstance(order.weights, Path) else work / "policy.ckpt"
         if not isinstance(order.weights, Path):

@@ -16,7 +16,7 @@ from typing import NoReturn
 from rlrun.checkpoint_folder import CheckpointFolder
 from rlrun.cli.arguments import Parser, add_outputs, integer, take_imports
 from rlrun.cli.evaluate import add_player, player
-from rlrun.cli.output import counted, deliver_json, deliver_line, shown_number, shown_path
+from rlrun.cli.output import counted, deliver_json, deliver_line, shown_number, shown_path, warn
 from rlrun.errors import ResumeError, UsageError
 from rlrun.seeding import Stream, derive
 
@@ -49,7 +49,7 @@ def main(arguments: list[str]) -> int:
         name = f"{run.directory.resolve().name}_{name}"
     try:
         with _cleaning_up(), _Counter() as counter:
-            video = film(order, folder, name, counter.show)
+            video = film(order, folder, name, counter.show, warn)
     except UsageError as error:  # what was typed has been checked: it is what the run's config asks for
         raise ResumeError(f"{shown_path(run.directory / 'config.yaml')}: {error}") from error
     assert video is not None
