@@ -24,7 +24,7 @@ from rlrun.trainers.base import Trainer, capture
 from rlrun.video import Order
 from rlrun.view import View
 
-_MOST_FILMED = 1000  # steps of an episode; training waits
+_SECONDS_FILMED = 10.0  # of the environment's time, at most: training waits
 
 
 class Books:
@@ -83,7 +83,7 @@ class Books:
                 {"training": self._policy_tree(agent)},
             )
             config = dataclasses.replace(run.config, device="cpu")
-            order = Order(config, weights, seeds[agent], formats=("mp4",), max_steps=_MOST_FILMED)
+            order = Order(config, weights, seeds[agent], formats=("mp4",), seconds=_SECONDS_FILMED)
             with self._filming():
                 video.film(order, video.own_folder(run), f"frames_{frames:012d}", interrupted=self.interrupts)
 

@@ -54,6 +54,8 @@ class Order:
     """Pictures a second, one each step of the agent; None: in real time, of at most 60 pictures."""
     max_steps: int | None = None
     """Where an episode is cut."""
+    seconds: float | None = None
+    """The same in the environment's time."""
 
 
 @dataclass(frozen=True)
@@ -147,6 +149,7 @@ def _request(order: Order, weights: Path, work: Path) -> dict[str, Any]:
         "episodes": order.episodes,
         "fps": order.fps,
         "max_steps": order.max_steps,
+        "seconds": order.seconds,
         "gif": "gif" in order.formats,
     }
 
@@ -214,7 +217,9 @@ def _listen(
 def _death(code: int, log: Path, opengl: str | None) -> RlrunError:
     """Why the worker ended without a word."""
     written = [line for line in log.read_text(errors="replace").splitlines() if line.strip()]
-    how = f"died: {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
+    how = f"died of {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
+    if code == -signal.SIGKILL:
+        how = "was killed (out of memory?)"
     last = f": {printable(written[-1])[:200]}" if written else ""
-    advice = f"; it drew with MUJOCO_GL={opengl}, try another" if opengl else ""
+    advice = f"; if it draws with OpenGL, try another than MUJOCO_GL={opengl}" if opengl else ""
     return UnavailableError(f"the process that makes the video {how}{last}{advice}")

@@ -38,7 +38,18 @@ LAYERS = (
         "movie",
     },
     {"trainers"},
-    {"training", "bookkeeping", "member", "view", "evaluation", "reports", "watchdog", "video", "video_worker"},
+    {
+        "training",
+        "bookkeeping",
+        "member",
+        "view",
+        "evaluation",
+        "reports",
+        "watchdog",
+        "video",
+        "filming",
+        "video_worker",
+    },
     {"sweeps", "cli"},
 )
 LEVEL = {module: level for level, modules in enumerate(LAYERS) for module in modules}

@@ -22,13 +22,13 @@ from rlrun import envs, rendering, video
 from rlrun.checkpoint_folder import CheckpointFolder
 from rlrun.config import EnvConfig
 from rlrun.errors import EnvironmentFailure, RlrunError, StorageError, UnavailableError
+from rlrun.filming import real_time
 from rlrun.movie import Movie, to_gif
 from rlrun.reports.records import Record, group
 from rlrun.run import Run
 from rlrun.seeding import Stream, derive
 from rlrun.training import train
 from rlrun.video import Order, film
-from rlrun.video_worker import speed
 
 FILMED: dict[str, Any] = {"evaluation": {"video": True}}
 SMALL = {"env": {"kwargs": {"width": 96, "height": 80}}}  # software draws: it takes its time
@@ -69,6 +69,8 @@ class Odd(gymnasium.Env):
                 raise ValueError("no\\nlight")
             if what == "exit":
                 sys.exit(3)
+        if what == "slow":
+            time.sleep(0.2)
         picture = np.full((22 if what == "grow" and self.count == 8 else 21, 33, 3), 40, np.uint8)
         if what != "dark":
             picture[self.count % 21] = 255
@@ -200,20 +202,19 @@ def test_a_full_disk_is_one_line(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("metadata", "skip", "wanted", "every", "fps"),
+    ("metadata", "skip", "every", "fps"),
     [
-        ({"render_fps": 50}, 1, None, 1, Fraction(50)),
-        ({"render_fps": 60}, 2, None, 1, Fraction(30)),
-        ({"render_fps": 125}, 1, None, 3, Fraction(125, 3)),
-        ({"render_fps": 125}, 4, None, 1, Fraction(125, 4)),
-        ({}, 1, None, 1, Fraction(30)),
-        ({"render_fps": "fast"}, 1, None, 1, Fraction(30)),
-        ({"render_fps": float("nan")}, 3, None, 1, Fraction(10)),
-        ({"render_fps": 125}, 4, 12.5, 1, Fraction(25, 2)),
+        ({"render_fps": 50}, 1, 1, Fraction(50)),
+        ({"render_fps": 60}, 2, 1, Fraction(30)),
+        ({"render_fps": 125}, 1, 3, Fraction(125, 3)),
+        ({"render_fps": 125}, 4, 1, Fraction(125, 4)),
+        ({}, 1, 1, Fraction(30)),
+        ({"render_fps": "fast"}, 1, 1, Fraction(30)),
+        ({"render_fps": float("nan")}, 3, 1, Fraction(10)),
     ],
 )
-def test_speed(metadata: dict[str, Any], skip: int, wanted: float | None, every: int, fps: Fraction) -> None:
-    assert speed(metadata, skip, wanted) == (every, fps)
+def test_real_time(metadata: dict[str, Any], skip: int, every: int, fps: Fraction) -> None:
+    assert real_time(metadata, skip) == (every, fps)
 
 
 # --- what draws ------------------------------------------------------------------------------------------------------
@@ -373,7 +374,7 @@ def test_mujoco_is_drawn_and_plays_as_eval_does(opengl: str, rlrun: Any, workpla
 @pytest.mark.parametrize(
     ("what", "kind", "line"),
     [
-        ("crash", UnavailableError, "the process that makes the video died: SIGSEGV"),
+        ("crash", UnavailableError, "the process that makes the video died of SIGSEGV"),
         ("leave", UnavailableError, "the process that makes the video ended with exit code 0"),
         ("hang", EnvironmentFailure, "env odd:Odd-v0 did not come back within 1 s when it was drawn"),
         ("raise", EnvironmentFailure, "env odd:Odd-v0 can't be drawn: ValueError: no light"),
@@ -400,11 +401,28 @@ def test_however_drawing_breaks_it_is_one_line_and_leaves_nothing(
     assert not list(scratch.iterdir()) and list(scratch.parent.iterdir()) == [scratch]
 
 
+def test_a_film_may_take_longer_than_one_of_its_pictures(
+    odd: Any, trained_on_odd: Run, scratch: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """22 pictures of 0.2 s each, none of which may take 2 s."""
+    monkeypatch.setenv("ODD", "slow")
+    made = film(order_of(trained_on_odd, timeout=2.0, fps=10, episodes=2), scratch.parent, "film")
+    assert made is not None and made.pictures == 22
+
+
 def test_what_it_prints_is_not_taken_for_an_answer(odd: Any, trained_on_odd: Run, scratch: Path) -> None:
     """200 steps a second are drawn at every fourth, and at the end: 0, 4, 8, 10."""
     made = film(order_of(trained_on_odd, episodes=2), scratch.parent, "film")
     assert made is not None and (made.returns, made.lengths) == ([10.0, 10.0], [10, 10])
     assert (made.pictures, made.fps, made.width, made.height) == (8, 50.0, 33, 21)
+
+
+def test_an_episode_is_cut_after_seconds_of_its_own_time(odd: Any, trained_on_odd: Run, scratch: Path) -> None:
+    """A fiftieth of a second at 200 steps a second, whatever it is played at; one picture before the first step."""
+    made = film(order_of(trained_on_odd, seconds=0.02, fps=10, episodes=2), scratch.parent, "film")
+    assert made is not None and (made.lengths, made.pictures, made.fps) == ([4, 4], 10, 10.0)
+    made = film(order_of(trained_on_odd, seconds=0.02, max_steps=3), scratch.parent, "film")
+    assert made is not None and made.lengths == [3]
 
 
 def test_an_environment_without_pictures_is_one_line(odd: Any, scratch: Path) -> None:

@@ -188,8 +188,8 @@ class EvaluationConfig:
     episodes: int = setting(10, "Episodes of an evaluation; 0: never evaluate.", low=0, high=100_000)
     video: bool = setting(
         False,
-        "At each evaluation film one episode, of at most 1000 steps, into the run's videos/; "
-        "of every run of a population, one after the other. Training waits for it, and is the same to the bit.",
+        "At each evaluation film up to ten seconds of an episode into the run's videos/, of every run of a population. "
+        "Training waits for it, and is the same to the bit.",
     )
 
 
