@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -128,13 +128,13 @@ def film(
 
 
 @contextlib.contextmanager
-def _work_folder() -> Any:
+def _work_folder() -> Iterator[Path]:
+    """A temporary folder, which is gone afterwards. Raises StorageError: it can't be made, or used."""
     try:
-        folder = tempfile.TemporaryDirectory(prefix="rlrun-video-", ignore_cleanup_errors=True)
+        with tempfile.TemporaryDirectory(prefix="rlrun-video-", ignore_cleanup_errors=True) as folder:
+            yield Path(folder)
     except OSError as error:
-        raise StorageError(f"can't make a temporary folder: {reason_of(error)}; set TMPDIR to one") from error
-    with folder as path:
-        yield Path(path)
+        raise StorageError(f"can't make a video in the temporary folder: {reason_of(error)}; set TMPDIR") from error
 
 
 def _request(order: Order, weights: Path, work: Path) -> dict[str, Any]:
@@ -183,6 +183,8 @@ def _ask(
         code = process.wait()
         assert process.stdout is not None
         process.stdout.close()
+    if os.environ.get("RLRUN_DEBUG") == "1":
+        sys.stderr.write(log.read_text(errors="replace"))
     if answer == {}:
         raise _death(code, log, variables.get("MUJOCO_GL"))
     if answer is not None and "error" in answer:

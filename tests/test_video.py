@@ -433,6 +433,15 @@ def test_an_environment_without_pictures_is_one_line(odd: Any, scratch: Path) ->
         film(order_of(run), scratch.parent, "film")
 
 
+def test_no_room_for_temporary_files_is_one_line(
+    cartpole: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "file"))
+    with pytest.raises(StorageError, match="in the temporary folder: Not a directory; set TMPDIR"):
+        film(order_of(cartpole), tmp_path, "film")
+
+
 def test_an_interruption_leaves_nothing(
     odd: Any, trained_on_odd: Run, scratch: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
