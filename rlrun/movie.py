@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import subprocess
 from fractions import Fraction
 from pathlib import Path
@@ -110,8 +111,13 @@ def _wait(process: subprocess.Popen[bytes], path: Path) -> None:
         raise
     if process.returncode:
         lines = _log_of(path).read_text(errors="replace").split("\n") if _log_of(path).exists() else []
-        said = [line for line in lines if line.strip()] or [f"exit code {process.returncode}"]
+        said = [line for line in lines if line.strip()] or [_meaning(process.returncode)]
         raise StorageError(f"ffmpeg can't write {path.name}: {printable(said[-1]):.200}")
+
+
+def _meaning(code: int) -> str:
+    """An exit code of ffmpeg in words: its errors are those of the system, below 256."""
+    return os.strerror(256 - code) if 128 < code < 256 else f"exit code {code}"
 
 
 def _log_of(path: Path) -> Path:

@@ -60,9 +60,15 @@ def main() -> int:
         shutil.rmtree(request["work"], ignore_errors=True)
         return 1
     except Exception as error:
-        sys.stderr.write(clean(traceback.format_exc()))
         fail(in_users_terms(error))
+        _log_traceback()
     return 0
+
+
+def _log_traceback() -> None:
+    with contextlib.suppress(OSError):  # the disk may be full
+        sys.stderr.write(clean(traceback.format_exc()))
+        sys.stderr.flush()
 
 
 def _claim_output() -> TextIO:
@@ -78,8 +84,7 @@ def _run_and_exit() -> NoReturn:
     try:
         code = main()
     except BaseException:
-        with contextlib.suppress(OSError):
-            sys.stderr.write(clean(traceback.format_exc()))
+        _log_traceback()
     with contextlib.suppress(OSError):
         sys.stderr.flush()
     os._exit(code)
