@@ -188,6 +188,7 @@ class Loop:
         header = {"device": device, "networks": implementation, "exact resume": self.inexact or "yes"}
         alone = {"alone": note or SAME_BITS} if size > 1 else {}
         self.view.start([member.run for member in self.members], header | alone)
+        self.books.check_filming()
 
     def _train(self) -> None:
         """Steps up to the next due frame or moment, a signal, a failure, or the last episode wanted."""

@@ -34,9 +34,22 @@ LAYERS = (
         "locks",
         "metrics",
         "interrupts",
+        "rendering",
+        "movie",
     },
     {"trainers"},
-    {"training", "bookkeeping", "member", "view", "evaluation", "reports", "watchdog"},
+    {
+        "training",
+        "bookkeeping",
+        "member",
+        "view",
+        "evaluation",
+        "reports",
+        "watchdog",
+        "video",
+        "filming",
+        "video_worker",
+    },
     {"sweeps", "cli"},
 )
 LEVEL = {module: level for level, modules in enumerate(LAYERS) for module in modules}
@@ -47,6 +60,7 @@ ONLY = {  # who may import what
 }
 NO_TORCH = {"errors", "config", "plain", "seeding", "provenance", "envs", "envstate"} | {
     *("run", "manifest", "finding", "checkpoint", "checkpoint_folder", "pieces", "metrics"),
+    *("rendering", "movie", "video"),
 }
 FORBIDDEN_IMPORTS = {"pickle", "cloudpickle", "dill", "marshal", "shelve", "joblib", "jsonpickle", "commands", "pty"}
 FORBIDDEN_CALLS = {

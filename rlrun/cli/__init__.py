@@ -18,6 +18,7 @@ from rlrun.interrupts import ignore_wishes
 COMMANDS = {
     "train": ("rlrun.cli.train", "train an agent; what rlrun does without a command"),
     "eval": ("rlrun.cli.evaluate", "play episodes with a trained agent and print its returns"),
+    "video": ("rlrun.cli.video", "film episodes of a trained agent as MP4 and GIF"),
     "resume": ("rlrun.cli.resume", "continue a run or a sweep that was stopped, or extend a finished one"),
     "ls": ("rlrun.cli.ls", "list runs"),
     "completion": ("rlrun.cli.completion", "complete commands, settings and runs on Tab, in bash, zsh and fish"),
