@@ -20,6 +20,7 @@ COMMANDS = {
     "eval": ("rlrun.cli.evaluate", "play episodes with a trained agent and print its returns"),
     "resume": ("rlrun.cli.resume", "continue a run or a sweep that was stopped, or extend a finished one"),
     "ls": ("rlrun.cli.ls", "list runs"),
+    "compare": ("rlrun.cli.compare", "what settings are worth over their seeds, and whether that is more than luck"),
     "configs": ("rlrun.cli.configs", "show what can be composed, and the settings of each group"),
 }
 """Name -> module with ``main(arguments) -> exit code``, and one line of help. Imported only when called."""
