@@ -84,7 +84,9 @@ def method_of(entry: Entry) -> str:
     manifest = entry.members[0].record.manifest
     overrides = manifest.get("overrides")
     texts: list[Any] = overrides if isinstance(overrides, list) else []
-    typed = {key: value for key, _, value in (text.partition("=") for text in texts if isinstance(text, str))}
+    typed = {
+        key.lstrip("+"): value for key, _, value in (text.partition("=") for text in texts if isinstance(text, str))
+    }
     ours = {
         key: value
         for key, value in typed.items()
