@@ -110,7 +110,15 @@ def _print_table(table: Table, width: int) -> None:
 
 
 def _wrapped(line: str, width: int, mark: str = "") -> None:
-    for part in textwrap.wrap(printable(line), max(width, 20), initial_indent=mark, subsequent_indent=" " * len(mark)):
+    """Lines between words: names stay whole, to be copied."""
+    layout = textwrap.TextWrapper(
+        max(width, 20),
+        initial_indent=mark,
+        subsequent_indent=" " * len(mark),
+        break_on_hyphens=False,
+        break_long_words=False,
+    )
+    for part in layout.wrap(printable(line)):
         deliver_line(part)
 
 

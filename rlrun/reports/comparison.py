@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from rlrun.plain import printable
 from rlrun.reports.curves import Aggregate, aggregate
 from rlrun.reports.records import Group, Record, group
@@ -158,7 +160,8 @@ def _entry(same: Group, metric: str, threshold: float | None) -> Entry:
             left_out.append((older.record, _twice(older, member)))
         newest[member.seed] = member
     members = sorted(newest.values(), key=lambda member: member.seed)
-    curve = aggregate([member.record for member in members], "evaluation", "return_mean")
+    with np.errstate(over="ignore", invalid="ignore"):  # returns in somebody's file may be beyond all sums
+        curve = aggregate([member.record for member in members], "evaluation", "return_mean")
     known = averages([member.score.value for member in members]) if members else None
     return Entry(same.label, same.settings, members, left_out, known, curve)
 

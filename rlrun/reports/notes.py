@@ -31,7 +31,7 @@ def conclusions(environment: Environment) -> list[str]:
     ):
         others = [one.other for one in environment.versus if one.verdict == verdict]
         if others:
-            lines.append(f"#{environment.versus[0].first} {words} {numbers(others)}")
+            lines.append(f"#{scored[0].number} ({scored[0].label}) {words} {numbers(others)}")
     few = [entry.number for entry in scored if len(entry.members) <= TOO_FEW]
     if few:
         lines.append(f"too few seeds: {numbers(few)}; train at least {FEW} of each, better 10")
