@@ -125,6 +125,22 @@ def test_several_environments(rlrun: Command, workplace: Path) -> None:
     ]
 
 
+def test_pooled_sweeps_and_runs(rlrun: Command, workplace: Path) -> None:
+    for seed, sweep in (
+        (1, "2026-01-01_0_a"),
+        (2, "2026-01-01_0_a"),
+        (2, "2026-01-02_0_b"),
+        (3, "2026-01-02_0_b"),
+        (4, ""),
+    ):
+        finished_run(workplace / "outputs", float(seed), seed=seed, sweep=sweep)
+    apart = json.loads(rlrun("compare", "*", "--json").out)["environments"][0]["settings"]
+    assert [len(each["runs"]) for each in apart] == [1, 2, 2]
+    (pooled,) = json.loads(rlrun("compare", "*", "--json", "--pool").out)["environments"][0]["settings"]
+    assert [run["score"] for run in pooled["runs"]] == [1.0, 2.0, 3.0, 4.0]
+    assert [each["why"].partition(" of")[0] for each in pooled["left_out"]] == ["a duplicate"]
+
+
 def test_training_episodes_are_compared_where_nothing_is_evaluated(rlrun: Command, workplace: Path) -> None:
     run = finished_run(workplace / "outputs", None, evaluation={"episodes": 0})
     (run.directory / "episodes.csv").write_text("episode,frames,return,length\n1,9,3.0,9\n2,19,5.0,10\n")

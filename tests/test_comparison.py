@@ -195,7 +195,8 @@ def test_different_frames_episodes_and_rewards_are_noted(tmp_path: Path) -> None
     )
     notes = notes_of(compare(records_in(tmp_path), "final"), {})
     assert notes == [
-        "scores were measured at different frames (2,000: #1; 1,000: #2): longer training alone may be the difference",
+        "scores were measured at different frames (2,000: #1; 1,000: #2): longer training alone may be the difference; "
+        "--at FRAMES compares all at the same",
         "numbers of evaluation episodes differ (50: #1; 10: #2): fewer are noisier",
         "#1 stopped at the first evaluation that reached stop.return: a lucky one counts",
         "settings of the environment differ (env.time_limit): returns may not mean the same",
@@ -216,11 +217,34 @@ def test_metrics(tmp_path: Path) -> None:
     record = read_record(run.directory)
     assert score_of(record, "final") == Score(4.0, 4000, 10)
     assert score_of(record, "best") == Score(10.0, 2000, 7)
-    assert score_of(record, "auc") == Score((5.0 * 10 + 7.0 * 20) / 30, 4000, 10)
+    assert score_of(record, "auc") == Score((5.0 * 10 + 7.0 * 20) / 30, 4000, None)
     assert score_of(record, "training") == Score(100.5, 4000, 100)  # of 51 to 150
     bare = read_record(finished_run(tmp_path, 1.0).directory)
     assert score_of(bare, "auc") == "an area needs two evaluations"
     assert score_of(bare, "training") == "it has no finished training episode"
+
+
+def test_at_equal_frames_whatever_got_there_counts(tmp_path: Path) -> None:
+    curve = [(1000, 5.0), (2000, 9.0), (3000, 1.0), (4000, 7.0)]
+    for seed, (status, frames) in enumerate((("finished", 4000), ("failed", 3000), ("stopped", 2999))):
+        points = [point for point in curve if point[0] <= frames]
+        run = finished_run(
+            tmp_path, 7.0, seed=seed, frames=4000, curve=points, manifest={"status": status, "frames": frames}
+        )
+        (run.directory / EPISODES).write_text("episode,frames,return,length\n1,2500,3.0,9\n2,3500,100.0,9\n")
+    records = records_in(tmp_path)
+    for metric, value in (("final", 1.0), ("best", 9.0), ("auc", 6.0), ("training", 3.0)):
+        (environment,) = compare(records, metric, 6.0, at=3000).environments
+        (entry,) = environment.entries
+        assert entry.scores == [value, value]
+        assert [why for _, why in entry.left_out] == ["stopped at frame 2,999 of 4,000"]
+        assert [member.score.frames for member in entry.members] == ([2000, 2000] if metric == "best" else [3000, 3000])
+    assert (
+        score_of(records[0], "final", 999)
+        == score_of(records[0], "best", 999)
+        == "it was not evaluated until frame 999"
+    )
+    assert reached(records[0], 6.0, 1999).frames == math.inf and reached(records[0], 6.0, 2000).frames == 2000
 
 
 def test_first_evaluation_over_a_threshold(tmp_path: Path) -> None:

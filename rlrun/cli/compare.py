@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import dataclasses
 import math
 import shutil
 import textwrap
 from collections.abc import Iterator, Sequence
 
-from rlrun.cli.arguments import Parser, add_outputs
+from rlrun.cli.arguments import Parser, add_outputs, integer
 from rlrun.cli.output import counted, deliver, deliver_json, deliver_line, warn
 from rlrun.errors import ResumeError, UsageError
 from rlrun.plain import printable
@@ -35,7 +36,8 @@ _EPILOG = """examples:
   rlrun compare '*_dqn_*' '*_ppo_*' --threshold 450     globs of names of runs and sweeps
   rlrun compare A B --markdown > comparison.md
 
-Runs of the same settings are seeds of one entry. Unfinished and failed runs are left out, and named. Intervals are
+Runs of the same settings are seeds of one entry. Unfinished and failed runs are left out, and named, unless
+they got as far as --at. Intervals are
 95 % percentile bootstraps over seeds (10,000 draws, the same each time). Several environments are compared one by
 one, and over all of them by who wins; --normalize puts their scores on one scale."""
 
@@ -54,6 +56,8 @@ def main(arguments: list[str]) -> int:
         help="; ".join(f"{name}: {what}" for name, what in METRICS.items()) + "; default final",
     )
     add("--threshold", type=_finite, metavar="X", help="frames and seconds until an evaluation returns X")
+    add("--at", type=integer(1, 2**53), metavar="FRAMES", help="compare at these frames whatever has reached them")
+    add("--pool", action="store_true", help="count the seeds of equal settings in different sweeps together")
     add("--normalize", action="append", type=_scale, metavar="ENV=LOW:HIGH", help="scores of ENV that count as 0 and 1")
     form = parser.add_mutually_exclusive_group()
     form.add_argument("--json", action="store_true", help="print one JSON object with all numbers")
@@ -62,7 +66,8 @@ def main(arguments: list[str]) -> int:
     add_outputs(parser)
     options = parser.parse_args(arguments)
     selection = select(options.runs, options.outputs)
-    comparison = compare(selection.records, options.metric or _usual_metric(selection.records), options.threshold)
+    records = [dataclasses.replace(record, sweep=None) if options.pool else record for record in selection.records]
+    comparison = compare(records, options.metric or _usual_metric(records), options.threshold, options.at)
     if not any(entry.members for entry in comparison.entries):
         raise ResumeError(_nothing(comparison))
     over_all = overall(comparison, _scales(options.normalize or []))

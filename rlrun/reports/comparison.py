@@ -96,21 +96,26 @@ class Comparison:
 
     metric: str
     environments: list[Environment]
+    at: int | None = None
 
     @property
     def entries(self) -> list[Entry]:
         return [entry for environment in self.environments for entry in environment.entries]
 
 
-def compare(records: Sequence[Record], metric: str, threshold: float | None = None) -> Comparison:
+def compare(
+    records: Sequence[Record], metric: str, threshold: float | None = None, at: int | None = None
+) -> Comparison:
     """Runs of the same settings are seeds of one entry; environments stay apart.
 
-    ``threshold``: an evaluation return to be reached; None: that of Gymnasium's registry, where it fits.
+    ``threshold``: an evaluation return to be reached; None: that of Gymnasium's registry, where it fits. ``at``: frames at which all
+    are compared, of whatever length; None: at their ends.
     """
     places: dict[str, list[Record]] = {}
     for record in records:
         places.setdefault(env_id_of(record), []).append(record)
-    comparison = Comparison(metric, [_environment(env_id, here, metric, threshold) for env_id, here in places.items()])
+    environments = [_environment(env_id, here, metric, threshold, at) for env_id, here in places.items()]
+    comparison = Comparison(metric, environments, at)
     for number, entry in enumerate(comparison.entries, 1):
         entry.number = number
     for environment in comparison.environments:
@@ -137,23 +142,25 @@ def judge(seeds: int, first: Estimate | None, other: Estimate | None, probabilit
     return BETTER, f"but of {seeds} seeds only" if seeds < FEW else "intervals apart"
 
 
-def _environment(env_id: str, records: Sequence[Record], metric: str, threshold: float | None) -> Environment:
+def _environment(
+    env_id: str, records: Sequence[Record], metric: str, threshold: float | None, at: int | None
+) -> Environment:
     source = ""
     if threshold is None:
         threshold, source = registered(env_id, records), ", Gymnasium's threshold"
-    entries = [_entry(same, metric, threshold) for same in group(records)]
+    entries = [_entry(same, metric, threshold, at) for same in group(records)]
     entries.sort(key=lambda entry: -entry.averages.iqm.value if entry.averages else float("inf"))
     return Environment(env_id, threshold, source, entries, [])
 
 
-def _entry(same: Group, metric: str, threshold: float | None) -> Entry:
+def _entry(same: Group, metric: str, threshold: float | None, at: int | None) -> Entry:
     members, left_out = [], []
     for record in same.records:
-        score = score_of(record, metric)
+        score = score_of(record, metric, at)
         if isinstance(score, str):
             left_out.append((record, score))
         else:
-            members.append(Member(record, score, None if threshold is None else reached(record, threshold)))
+            members.append(Member(record, score, None if threshold is None else reached(record, threshold, at)))
     newest: dict[int, Member] = {}
     for member in sorted(members, key=lambda member: member.record.manifest["created"]):
         if (older := newest.get(member.seed)) is not None:

@@ -19,7 +19,7 @@ from rlrun.reports.threshold import median_of
 def plain(comparison: Comparison, over_all: Overall | str, notes: Sequence[str]) -> dict[str, Any]:
     """What ``--json`` prints. nan and infinity in it are to become null."""
     return {
-        "metric": {"name": comparison.metric, "meaning": METRICS[comparison.metric]},
+        "metric": {"name": comparison.metric, "meaning": METRICS[comparison.metric], "at": comparison.at},
         "intervals": {"confidence": 0.95, "method": "percentile bootstrap over seeds", "resamples": RESAMPLES},
         "environments": [_environment(environment) for environment in comparison.environments],
         "overall": None if isinstance(over_all, str) else _overall(over_all),

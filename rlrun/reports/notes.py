@@ -47,14 +47,17 @@ def notes_of(comparison: Comparison, unreadable: Mapping[str, str]) -> list[str]
     """What was left out, and what makes the numbers say less than they seem to."""
     notes = [f"unreadable, left out: {reason}" for reason in _first(list(unreadable.values()))]
     for entry in comparison.entries:
-        left_out = [f"{printable(record.name)} ({why})" for record, why in entry.left_out]
-        if left_out:
-            notes.append(f"left out of #{entry.number}: {'; '.join(_first(left_out))}")
+        reasons: dict[str, list[str]] = {}
+        for record, why in entry.left_out:
+            reasons.setdefault(why, []).append(printable(record.name))
+        if reasons:
+            left_out = _first([f"{', '.join(_first(names))} ({why})" for why, names in reasons.items()])
+            notes.append(f"left out of #{entry.number}: {'; '.join(left_out)}")
     failed = [each.number for each in comparison.entries if any(r.status == "failed" for r, _ in each.left_out)]
     if failed:
         notes.append(f"runs of {numbers(failed)} failed: what is left of them may flatter these settings")
     for environment in comparison.environments:
-        notes += _about(environment, comparison.metric)
+        notes += _about(environment, comparison.metric, comparison.at)
     least = min((len(entry.members) for entry in comparison.entries if len(entry.members) > TOO_FEW), default=_NARROW)
     if least < _NARROW:
         notes.append(
@@ -92,21 +95,23 @@ def measured(comparison: Comparison) -> str:
     """What the scores are, over how many episodes, at which frames."""
     scores = [member.score for entry in comparison.entries for member in entry.members]
     episodes = "" if comparison.metric == "training" else f", {spread([one.episodes for one in scores])} episodes each"
-    return f"{METRICS[comparison.metric]}{episodes}; frames {spread([one.frames for one in scores])}"
+    at = "" if comparison.at is None else f" up to frame {comparison.at:,}"
+    return f"{METRICS[comparison.metric]}{at}{episodes}; frames {spread([one.frames for one in scores])}"
 
 
-def _about(environment: Environment, metric: str) -> list[str]:
+def _about(environment: Environment, metric: str, at: int | None) -> list[str]:
     """What makes the scores of one environment hard to compare."""
     notes, scored = [], environment.scored
     frames, episodes = _by_value(scored, "frames"), _by_value(scored, "episodes")
-    if frames:
+    if frames and metric != "best":
+        remedy = "" if at is not None else "; --at FRAMES compares all at the same"
         notes.append(
-            f"scores were measured at different frames ({frames}): longer training alone may be the difference"
+            f"scores were measured at different frames ({frames}): longer training alone may be the difference{remedy}"
         )
     if episodes and metric != "training":
         notes.append(f"numbers of evaluation episodes differ ({episodes}): fewer are noisier")
     early = [each.number for each in scored if _setting(each, "stop.return") is not None]
-    if early and metric == "final":
+    if early and metric == "final" and at is None:
         notes.append(f"{numbers(early)} stopped at the first evaluation that reached stop.return: a lucky one counts")
     kinds = sorted({printable(key) for each in scored for key in each.settings if key.startswith(REWARDS)})
     if kinds:
@@ -133,7 +138,7 @@ def _of_same_settings(entries: Sequence[Entry]) -> list[str]:
         shared = f" and share seeds {', '.join(_first([str(seed) for seed in seeds]))}" if seeds else ""
         notes.append(
             f"#{first.number} and #{second.number} are of different sweeps, but have the same settings{shared}: "
-            "what differs is luck, or the version"
+            "what differs is luck, or the version; --pool counts their seeds together"
         )
     return notes
 

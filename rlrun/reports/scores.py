@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 
@@ -32,52 +34,72 @@ class Score:
     episodes: int | None
 
 
-def score_of(record: Record, metric: str) -> Score | str:
-    """The number that a finished run is compared by, or why it has none.
+def score_of(record: Record, metric: str, at: int | None = None) -> Score | str:
+    """The number that a run is compared by, or why it has none.
 
-    Only finished runs have one: a failed or unfinished one would be compared by another moment of training than the others.
+    ``at``: frames after which nothing counts; a run has to have reached them. Without it the run has to be finished: a failed or
+    stopped one would be compared by another moment of training than the others.
     """
-    if record.status != "finished":
-        return f"{record.status} at frame {record.manifest['frames']:,} of {record.manifest['total_frames']:,}"
+    frames = record.manifest["frames"]
+    if frames < at if at is not None else record.status != "finished":
+        return f"{record.status} at frame {frames:,} of {record.manifest['total_frames']:,}"
+    until = math.inf if at is None else at
     try:
-        _ = record.rows  # a run whose curve is damaged counts nowhere
-        return {"auc": _area, "training": _training}.get(metric, _evaluation)(record, metric)
+        rows = _evaluations(record, until)  # a run whose curve is damaged counts nowhere
+        if metric == "training":
+            return _training(record, at)
+        if metric == "auc":
+            return _area(rows)
+        if at is None:
+            return _evaluation(record.manifest.get("evaluation" if metric == "final" else metric))
+        chosen = rows[-1:] if metric == "final" else sorted(rows, key=lambda row: row["return_mean"])[-1:]
+        return _evaluation(chosen[0]) if chosen else f"it was not evaluated until frame {at:,}"
     except ResumeError as error:
         return printable(error)
 
 
-def _evaluation(record: Record, metric: str) -> Score | str:
-    """Of run.json: what a sweep's own table shows."""
-    result = record.manifest.get({"final": "evaluation"}.get(metric, metric))
+def _evaluations(record: Record, until: float) -> list[dict[str, Any]]:
+    """The evaluation rows with a finite return, in the order of frames. Raises ResumeError."""
+    rows = [row for row in record.rows if row.get("type") == "evaluation" and _is_finite(row.get("return_mean"))]
+    rows = [row for row in rows if _is_finite(row.get("frames")) and row["frames"] <= until]
+    return sorted(rows, key=lambda row: float(row["frames"]))
+
+
+def _evaluation(result: Any) -> Score | str:
+    """Of run.json, so that a sweep's own table shows the same, or of a row."""
     if not isinstance(result, dict):
         return "it was not evaluated"
     value, frames = result.get("return_mean"), result.get("frames")
-    if not isinstance(value, int | float) or not _is_finite(value) or type(frames) is not int:
+    if not _is_finite(value) or type(frames) is not int:
         return "its evaluation has no finite return"
     return Score(float(value), frames, _whole(result.get("episodes")))
 
 
-def _area(record: Record, metric: str) -> Score | str:
-    frames, values = record.curve("evaluation", "return_mean")
-    known = np.abs(values) <= _LARGEST
-    frames, values = frames[known], values[known]
-    if len(frames) < 2 or frames[0] == frames[-1]:
+def _area(rows: Sequence[dict[str, Any]]) -> Score | str:
+    if len(rows) < 2 or rows[0]["frames"] == rows[-1]["frames"]:
         return "an area needs two evaluations"
+    frames, values = (np.array([row[key] for row in rows], float) for key in ("frames", "return_mean"))
     heights = (values[1:] + values[:-1]) / 2
-    evaluation = record.manifest.get("evaluation")
-    episodes = _whole(evaluation.get("episodes")) if isinstance(evaluation, dict) else None
-    return Score(float(np.average(heights, weights=np.diff(frames))), int(frames[-1]), episodes)
+    value = float(np.average(heights, weights=np.diff(frames)))
+    return Score(value, int(frames[-1]), _whole(rows[-1].get("episodes")))
 
 
-def _training(record: Record, metric: str) -> Score | str:
-    returns = last_returns(record.directory, TAIL)
-    if not returns or not _is_finite(mean := float(np.mean(returns))):
-        return "it has no finished training episode" if not returns else "its episodes have no finite return"
-    return Score(mean, record.manifest["frames"], len(returns))
+def _training(record: Record, at: int | None) -> Score | str:
+    if at is None:
+        returns = last_returns(record.directory, TAIL)
+    else:
+        episodes = record.episodes
+        returns = episodes["return"][episodes["frames"] <= at][-TAIL:].tolist()
+    if not returns:
+        return "it has no finished training episode"
+    if not all(map(_is_finite, returns)):
+        return "its episodes have no finite return"
+    return Score(float(np.mean(returns)), record.manifest["frames"] if at is None else at, len(returns))
 
 
-def _is_finite(value: float) -> bool:
-    return not isinstance(value, bool) and abs(value) <= _LARGEST
+def _is_finite(value: Any) -> TypeGuard[int | float]:
+    """Whether it is a number that statistics can be computed of."""
+    return type(value) in (int, float) and abs(value) <= _LARGEST
 
 
 def _whole(value: Any) -> int | None:

@@ -40,10 +40,10 @@ def registered(env_id: str, records: Sequence[Record]) -> float | None:
     return None if threshold is None else float(threshold)
 
 
-def reached(record: Record, threshold: float) -> Reached:
-    """The frames of the run's first evaluation whose mean return was at least ``threshold``. Raises ResumeError."""
+def reached(record: Record, threshold: float, at: int | None = None) -> Reached:
+    """The frames of the run's first evaluation, not later than ``at``, whose mean return was at least ``threshold``. Raises ResumeError."""
     frames, values = record.curve("evaluation", "return_mean")
-    enough = np.flatnonzero(values >= threshold)
+    enough = np.flatnonzero((values >= threshold) & (frames <= (math.inf if at is None else at)))
     if not len(enough):
         return Reached(math.inf, math.inf)
     first = frames[enough[:1]]
