@@ -116,6 +116,7 @@ def test_several_environments(rlrun: Command, workplace: Path) -> None:
     out = rlrun("compare", "*").out
     assert "\nAcrobot-v1\n" in out and "\nCartPole-v1\n" in out
     assert "algo=ppo against each, mean over environments" in out and "normalised" not in out
+    assert "=> over all environments, algo=ppo is better than algo=dqn" in out
     scaled = rlrun("compare", "*", "--normalize", "Acrobot-v1=-100:100", "--normalize", "CartPole-v1=0:200", "--json")
     methods = json.loads(scaled.out)["overall"]["methods"]
     assert [method["label"] for method in methods] == ["algo=ppo", "algo=dqn"] and methods[0]["seeds"] == [4, 4]

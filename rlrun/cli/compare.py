@@ -25,7 +25,7 @@ from rlrun.reports.comparison_tables import (
     threshold_table,
     versus_table,
 )
-from rlrun.reports.notes import conclusions, measured, notes_of
+from rlrun.reports.notes import conclusions, conclusions_over_all, measured, notes_of
 from rlrun.reports.overall import Overall, overall
 from rlrun.reports.records import Record, select
 from rlrun.reports.scores import METRICS
@@ -78,7 +78,7 @@ def main(arguments: list[str]) -> int:
         deliver_json(plain(comparison, over_all, notes))
     elif options.csv:
         deliver(csv_of(*spreadsheet(comparison)))
-        for line in (*_concluded(comparison), *notes):
+        for line in (*_concluded(comparison, over_all), *notes):
             warn(line)
     elif options.markdown:
         _print_markdown(comparison, over_all, notes)
@@ -98,9 +98,12 @@ def _print_text(comparison: Comparison, over_all: Overall | str, notes: Sequence
             _print_table(table, width)
         for line in conclusions(environment):
             _wrapped(line, width, "=> ")
-    for table in overall_tables(over_all) if isinstance(over_all, Overall) else ():
-        deliver_line()
-        _print_table(table, width)
+    if isinstance(over_all, Overall):
+        for table in overall_tables(over_all):
+            deliver_line()
+            _print_table(table, width)
+        for line in conclusions_over_all(over_all):
+            _wrapped(line, width, "=> ")
     if notes:
         deliver_line()
     for line in notes:
@@ -138,6 +141,7 @@ def _print_markdown(comparison: Comparison, over_all: Overall | str, notes: Sequ
         deliver_line("### All environments\n")
         for table in overall_tables(over_all):
             deliver_line(f"{markdown_cell(table.title)}:\n\n{markdown_of(table)}")
+        _print_list(conclusions_over_all(over_all))
     _print_list(notes)
 
 
@@ -165,8 +169,9 @@ def _head(comparison: Comparison) -> str:
     return f"{counted(runs, 'run')} of {counted(len(comparison.entries), 'setting')}: {measured(comparison)}"
 
 
-def _concluded(comparison: Comparison) -> list[str]:
-    return [line for environment in comparison.environments for line in conclusions(environment)]
+def _concluded(comparison: Comparison, over_all: Overall | str) -> list[str]:
+    lines = [line for environment in comparison.environments for line in conclusions(environment)]
+    return lines if isinstance(over_all, str) else [*lines, *conclusions_over_all(over_all)]
 
 
 def _usual_metric(records: Sequence[Record]) -> str:

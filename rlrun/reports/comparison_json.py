@@ -9,7 +9,7 @@ from typing import Any
 from rlrun.plain import printable
 from rlrun.reports.comparison import Comparison, Entry, Environment, Member
 from rlrun.reports.curves import Aggregate
-from rlrun.reports.notes import conclusions
+from rlrun.reports.notes import conclusions, conclusions_over_all
 from rlrun.reports.overall import Overall
 from rlrun.reports.scores import METRICS
 from rlrun.reports.statistics import RESAMPLES, Averages
@@ -94,4 +94,5 @@ def _overall(over_all: Overall) -> dict[str, Any]:
             for method in over_all.methods
         ],
         "against_first": [dataclasses.asdict(duel) for duel in over_all.duels],
+        "conclusions": conclusions_over_all(over_all),
     }

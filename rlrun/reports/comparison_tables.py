@@ -27,7 +27,7 @@ def settings_table(environment: Environment, width: int) -> Table | None:
         return None
     firsts = [_records(entry)[0] for entry in entries]
     keys = [key for key in entries[0].settings if _tells(key, firsts)]
-    columns = [[_shown(entry.settings.get(key)) for entry in entries] for key in keys]
+    columns = [[_shown(first, key) for first in firsts] for key in keys]
     if len({first.sweep for first in firsts}) > 1:
         keys.append("sweep")
         columns.append([printable(first.sweep.name) if first.sweep else "-" for first in firsts])
@@ -219,5 +219,7 @@ def _cell(value: Any) -> Any:
     return value if isinstance(value, int | float | str) or value is None else printable(value)
 
 
-def _shown(value: Any) -> str:
+def _shown(record: Record, key: str) -> str:
+    """A setting as it is typed, ``-`` for one that its algorithm does not have."""
+    value = record.settings.get(key, "-")
     return "null" if value is None else printable(value)

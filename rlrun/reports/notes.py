@@ -6,14 +6,21 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from rlrun.plain import printable
 from rlrun.reports.comparison import BETTER, FEW, NOT_SAID, NOT_SHOWN, TOO_FEW, Comparison, Entry, Environment
+from rlrun.reports.overall import Overall
 from rlrun.reports.records import Record
 from rlrun.reports.scores import METRICS
 from rlrun.reports.threshold import REWARDS
 
 _MOST_NAMED = 6
 _NARROW = 10
-"""Below this many seeds, 95 % intervals of the IQM held the truth in 86 % (4 seeds), 90 % (5) and 92 % (8) of 1000 simulated samples of
-normal scores; of 10 to 20 in 94 %."""
+"""Below this many seeds, 95 % intervals of the IQM are too narrow: of 1000 simulated samples of normal and of exponential scores they held
+the truth in 88 and 84 % with 4 seeds, in 91 and 89 % with 5, in 92 and 93 % with 8, and in 93 to 94 % with 10 to 20."""
+
+_WORDS = {
+    BETTER: "is better than",
+    NOT_SHOWN: "is ahead, but no difference is shown to",
+    NOT_SAID: f"is ahead, but there are too few seeds to say anything ({TOO_FEW} or fewer) of it and",
+}
 
 
 def conclusions(environment: Environment) -> list[str]:
@@ -24,11 +31,7 @@ def conclusions(environment: Environment) -> list[str]:
         lines.append("no run here has a score: nothing can be compared")
     elif len(scored) == 1:
         lines.append("one setting with scores: nothing to compare it with")
-    for verdict, words in (
-        (BETTER, "is better than"),
-        (NOT_SHOWN, "has the highest IQM, but no difference is shown to"),
-        (NOT_SAID, f"has the highest IQM, but there are too few seeds to say anything ({TOO_FEW} or fewer) of it and"),
-    ):
+    for verdict, words in _WORDS.items():
         others = [one.other for one in environment.versus if one.verdict == verdict]
         if others:
             lines.append(f"#{scored[0].number} ({scored[0].label}) {words} {numbers(others)}")
@@ -40,6 +43,16 @@ def conclusions(environment: Environment) -> list[str]:
             f"#{scored[0].number} was picked as the best of {len(scored)} by the scores it is judged by, which flatters it: "
             "confirm it with seeds that were not used yet"
         )
+    return lines
+
+
+def conclusions_over_all(overall: Overall) -> list[str]:
+    """What all environments together show of the first method."""
+    lines = []
+    for verdict, words in _WORDS.items():
+        others = [duel.other for duel in overall.duels if duel.verdict == verdict]
+        if others:
+            lines.append(f"over all environments, {overall.methods[0].label} {words} {'; '.join(_first(others))}")
     return lines
 
 
