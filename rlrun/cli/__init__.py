@@ -21,6 +21,7 @@ COMMANDS = {
     "video": ("rlrun.cli.video", "film episodes of a trained agent as MP4 and GIF"),
     "resume": ("rlrun.cli.resume", "continue a run or a sweep that was stopped, or extend a finished one"),
     "ls": ("rlrun.cli.ls", "list runs"),
+    "compare": ("rlrun.cli.compare", "what settings are worth over their seeds, and whether that is more than luck"),
     "completion": ("rlrun.cli.completion", "complete commands, settings and runs on Tab, in bash, zsh and fish"),
     "configs": ("rlrun.cli.configs", "show what can be composed, and the settings of each group"),
 }

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import math
 from collections.abc import Mapping, Sequence
@@ -20,9 +18,10 @@ from rlrun.metrics import last_returns
 from rlrun.plain import printable, write_atomically
 from rlrun.provenance import clean, versions
 from rlrun.reports import statistics
+from rlrun.reports.scores import TAIL
+from rlrun.reports.tables import csv_of
 from rlrun.run import Run
 
-TAIL = 100  # training episodes
 NO_CHECKPOINT = "no usable checkpoint is left to go on from"
 """Why a job that has begun can't be gone on with; to start it over would lose what it has."""
 EVALUATION, TRAINING = "last evaluation", f"last {TAIL} training episodes"
@@ -144,26 +143,7 @@ def _return_of(run: Run) -> tuple[float | None, str]:
 
 
 def _csv(rows: Sequence[Row]) -> str:
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
     keys = list(rows[0].settings) if rows else []
     columns = ("directory", "status", "return_mean", "measure", "frames", "seconds", "error")
-    writer.writerow(["job", *map(_cell, keys), *columns])
-    for row in rows:
-        cells = [row.job, *row.settings.values(), *(getattr(row, column) for column in columns)]
-        writer.writerow([_cell(clean(cell)) for cell in cells])
-    return text.getvalue()
-
-
-def _cell(value: Any) -> Any:
-    """Text that a spreadsheet would take for a formula gets an apostrophe; numbers do not."""
-    if not isinstance(value, str):
-        return value
-    value = printable(value)  # first: a spreadsheet looks behind a tab
-    if not value.lstrip().startswith(("=", "+", "-", "@")):
-        return value
-    try:
-        float(value)
-    except ValueError:
-        return f"'{value}"
-    return value
+    cells = [[row.job, *row.settings.values(), *(getattr(row, column) for column in columns)] for row in rows]
+    return csv_of(["job", *keys, *columns], cells)
