@@ -64,7 +64,7 @@ def bootstrap(samples: Sequence[ArrayLike], statistic: Callable[..., Array]) -> 
     ``statistic(*samples, axis=-1)``: along the last axis of samples [R, N]; it may put axes of its own first. Samples need at least
     two values each. Returns low and high.
     """
-    from scipy import stats  # type: ignore[import-untyped]  # here, as it takes most of a second
+    from scipy import stats  # here, as it takes most of a second
 
     result = stats.bootstrap(
         [np.asarray(sample) for sample in samples],
