@@ -80,7 +80,7 @@ def to_gif(movie: Path, fps: Fraction, path: Path) -> None:
 def find_ffmpeg() -> str:
     """The path of ffmpeg. Raises UnavailableError."""
     try:
-        from imageio_ffmpeg import get_ffmpeg_exe  # type: ignore[import-untyped]  # it has no types
+        from imageio_ffmpeg import get_ffmpeg_exe
 
         return str(get_ffmpeg_exe())
     except (ImportError, RuntimeError, OSError) as error:
