@@ -84,11 +84,10 @@ def find_all(selectors: Sequence[str], outputs: Path) -> list[Path]:
     """
     found: dict[str, Path] = {}
     for selector in selectors:
-        if is_glob(selector):
-            paths = globbed(selector, outputs)
-        else:
-            paths = [find_sweep(selector, outputs) or find(selector, outputs)]
-        for path in paths:
+        pattern = is_glob(selector)
+        for path in (
+            globbed(selector, outputs) if pattern else [find_sweep(selector, outputs) or find(selector, outputs)]
+        ):
             found.setdefault(os.path.realpath(path), path)
     return list(found.values())
 
@@ -117,21 +116,24 @@ def is_sweep(directory: Path) -> bool:
 
 
 def list_runs(outputs: Path) -> list[dict[str, Any]]:
-    """The manifests of all runs in ``outputs``, newest first, each with its ``directory``.
+    """The manifests of all runs in ``outputs``, newest first, as ``listed`` has them."""
+    runs = [listed(directory) for directory in all_runs(outputs)]
+    return sorted(runs, key=lambda run: (run["created"], run["directory"]), reverse=True)
+
+
+def listed(directory: Path) -> dict[str, Any]:
+    """The manifest of a run, with its ``directory``.
 
     A manifest that can't be read becomes ``status`` unreadable with the reason in ``failure``; a run that says running
     while no process holds its lock becomes interrupted.
     """
-    runs = []
-    for directory in all_runs(outputs):
-        try:
-            run = read_manifest(directory)
-        except ResumeError as error:
-            run = {"id": identity(directory), "status": "unreadable", "created": "", "failure": str(error)}
-        if run["status"] == "running" and not is_locked(directory):
-            run["status"] = "interrupted"
-        runs.append(run | {"directory": str(directory)})
-    return sorted(runs, key=lambda run: (run["created"], run["directory"]), reverse=True)
+    try:
+        run = read_manifest(directory)
+    except ResumeError as error:
+        run = {"id": identity(directory), "status": "unreadable", "created": "", "failure": str(error)}
+    if run["status"] == "running" and not is_locked(directory):
+        run["status"] = "interrupted"
+    return run | {"directory": str(directory)}
 
 
 def all_runs(outputs: Path) -> Iterator[Path]:

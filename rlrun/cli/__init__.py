@@ -19,7 +19,12 @@ COMMANDS = {
     "train": ("rlrun.cli.train", "train an agent; what rlrun does without a command"),
     "eval": ("rlrun.cli.evaluate", "play episodes with a trained agent and print its returns"),
     "resume": ("rlrun.cli.resume", "continue a run or a sweep that was stopped, or extend a finished one"),
-    "ls": ("rlrun.cli.ls", "list runs"),
+    "ls": ("rlrun.cli.ls", "list runs and sweeps, chosen and sorted"),
+    "show": ("rlrun.cli.show", "show all there is to know of a run or a sweep"),
+    "diff": ("rlrun.cli.diff", "the settings in which two runs or sweeps differ"),
+    "reproduce": ("rlrun.cli.reproduce", "train a run again and say whether it is the same bit for bit"),
+    "rm": ("rlrun.cli.rm", "delete runs and sweeps, after asking"),
+    "gc": ("rlrun.cli.gc", "free the space of what nobody needs any more, after asking"),
     "configs": ("rlrun.cli.configs", "show what can be composed, and the settings of each group"),
 }
 """Name -> module with ``main(arguments) -> exit code``, and one line of help. Imported only when called."""

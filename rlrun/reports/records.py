@@ -132,7 +132,12 @@ def select(selectors: Sequence[str], outputs: Path) -> Selection:
 
 def read_record(directory: Path, sweep: Path | None = None) -> Record:
     """The run in ``directory``. Raises ResumeError."""
-    return Record(directory, read_manifest(directory), leaves(_read_settings(directory / _CONFIG)), sweep)
+    return Record(directory, read_manifest(directory), settings_of(directory), sweep)
+
+
+def settings_of(directory: Path) -> dict[str, Any]:
+    """The config of the run in ``directory`` as ``{"algo.gamma": 0.99, ...}``, unchecked. Raises ResumeError."""
+    return leaves(read_settings(directory / _CONFIG))
 
 
 def group(records: Sequence[Record]) -> list[Group]:
@@ -212,7 +217,7 @@ def _points(pairs: Iterator[tuple[Any, Any]]) -> Series:
     return points[:, 0], points[:, 1]
 
 
-def _read_settings(path: Path) -> dict[str, Any]:
+def read_settings(path: Path) -> dict[str, Any]:
     """The mapping in a config.yaml. Its groups are parsed one by one, since many runs have the same ones. Raises ResumeError."""
     try:
         lines = read_small(path).decode("utf-8").splitlines(keepends=True)
