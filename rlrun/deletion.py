@@ -4,13 +4,42 @@ from __future__ import annotations
 
 import itertools
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 from rlrun.errors import StorageError
-from rlrun.finding import REMOVED
+from rlrun.finding import REMOVED, is_run, is_sweep
 from rlrun.plain import printable, reason_of
+
+_MADE_NAME = re.compile(r"\d{6}_.+_s\d+(-\d+)?|\d{4}-\d\d-\d\d_\d{6}_.+")
+"""Of directories that rlrun made for a run or a sweep, with an exclusive ``mkdir``: all in them is of the run."""
+_FILES = re.compile(
+    r"config\.yaml|(run|sweep)\.json|run\.lock|(metrics|timing)\.jsonl|(episodes|sweep)\.csv|crash\.log|worker-\d+\.log|\.tmp-.*|"
+    r"checkpoints|plots|videos|exports?|tensorboard|wandb|report.*\.html"
+)
+"""What rlrun writes into the directory of a run or a sweep."""
+
+
+def was_made(directory: Path) -> bool:
+    """Whether rlrun made ``directory``, as its name tells; ``run.dir=`` may put a run into any folder there is."""
+    return _MADE_NAME.fullmatch(directory.name) is not None
+
+
+def foreign_entry(directory: Path) -> str | None:
+    """The name of something in a folder that rlrun did not make, and that is of no run; None if there is no such thing."""
+    if was_made(directory):
+        return None
+    try:
+        with os.scandir(directory) as entries:
+            for entry in entries:
+                within = entry.is_dir(follow_symlinks=False) and is_run(Path(entry.path)) and is_sweep(directory)
+                if not within and not _FILES.fullmatch(entry.name):
+                    return entry.name
+    except OSError:
+        return None
+    return None
 
 
 def size_of(directory: Path) -> int:
