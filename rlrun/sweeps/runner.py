@@ -59,7 +59,7 @@ def train_runs(
     try:
         from rlrun.training import train
 
-        return train(runs, view, resume, frames, interrupts, until)
+        return train(runs, view, resume=resume, frames=frames, interrupts=interrupts, until=until)
     except RlrunError as error:
         if not resume:  # new runs that could not start; those to resume are as they were
             _fail(runs, error)
