@@ -77,11 +77,12 @@ def dispose(directory: Path, items: Sequence[Item], wish: Wish) -> int:
         if is_sweep(directory.parent):  # whoever resumes it plans by the checkpoints that there are
             stack.enter_context(lock(directory.parent, "sweep"))
         stack.enter_context(lock(directory))
-        still = _of_idle(directory, wish)
+        still = {(item.category, item.path) for item in _of_idle(directory, wish)}
         for item in items:
-            if item.path == directory and item in still:
+            wanted = (item.category, item.path) in still
+            if wanted and item.path == directory:
                 delete(directory)
-            elif item in still:
+            elif wanted:
                 _unlink(item.path)
             elif item.category != TEMPORARY:  # which whoever takes the lock deletes
                 continue

@@ -42,7 +42,8 @@ def main(arguments: list[str]) -> int:
     if not options.dry_run:
         require_someone(options.yes)
     targets = find_all(options.runs, options.outputs)
-    targets = [path for path in targets if not any(other in path.parents for other in targets)]  # goes with its sweep
+    places = {path.resolve() for path in targets}
+    targets = [path for path in targets if places.isdisjoint(path.resolve().parents)]  # else it goes with its sweep
     for path in targets:
         _check(path)
     best = sum(_count_best(path) for path in targets)
