@@ -153,7 +153,7 @@ def _superseded(folder: Path, names: Mapping[str, int], finished: bool, wish: Wi
     steps.sort(key=lambda name: int(name[5:-5]))
     damaged = [name for name in names if _DAMAGED.fullmatch(name)]
     pieces = [name for name in names if is_piece(name)]
-    if not (damaged or pieces or len(steps) > wish.keep or wish.best):
+    if not steps or not (damaged or pieces or len(steps) > wish.keep or wish.best):
         return []
     good = CheckpointFolder(folder, wish.keep).last_good()  # reads it whole
     if good is None:  # nothing to go on with but what may be mended
