@@ -259,3 +259,17 @@ def test_resuming_notes_no_change_where_there_is_none(folder: Folder) -> None:
     assert [entry["settings"] for entry in Run.open(run.directory).manifest["changed"]] == [
         {"total_frames": [400, 500]}
     ]
+
+
+def test_a_setting_that_was_not_stored_is_typed_again(
+    rlrun: Any, folder: Folder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RLRUN_TEST_TOKEN", "CartPole-v1")
+    run = folder.trained(CARTPOLE)
+    assert "CartPole" not in (run.directory / "config.yaml").read_text()
+    answer = rlrun("reproduce", str(run.directory))
+    assert answer.code == 4 and "env.id was not stored" in answer.errors[0]
+    assert answer.errors[0].endswith(f"{run.directory.name} env.id=VALUE")
+    report = reproduced(rlrun, run, 0, "env.id=CartPole-v1")
+    assert "CartPole" not in json.dumps(report)
+    assert "CartPole" not in Path(report["reproduction"], "config.yaml").read_text()
