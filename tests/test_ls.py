@@ -31,23 +31,23 @@ def cells(answer: Any, row: int = 1) -> dict[str, str]:
 
 
 def test_a_sweep_is_one_line(rlrun: Any, outputs: Path) -> None:
-    returns = {"120000_a_s1": 0.0, "120000_a_s2": 10.0, "120000_a_s3": 20.0, "120000_a_s4": 90.0}
+    returns = {"120000_a_s1": 0.0, "120000_a_s2": 10.0, "120000_a_s3": 20.0, "120000_a_s4": 90.0, "120000_a_s5": 999.0}
     sweep = plant_sweep(outputs, "2026-01-01_120000_a", returns)
-    path = sweep / "120000_a_s4" / "run.json"
+    path = sweep / "120000_a_s5" / "run.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"status": "failed", "frames": 40, "exact": False}))
     (sweep / "120000_a_s1" / "checkpoints" / "step_000000000100.ckpt").write_bytes(b"x" * 5000)
     answer = rlrun("ls")
     assert names(answer) == ["2026-01-01_120000_a"]
     row = cells(answer)
-    assert row["status"] == "3 finished, 1 failed" and row["seed"] == "4 runs" and row["algo"] == "dqn"
-    assert row["return"] == "15.0"  # the middle half of 0, 10, 20, 90
-    assert row["frames"] == "340/400" and row["exact"] == "no" and row["speed"] == "50"
+    assert row["status"] == "4 finished, 1 failed" and row["seed"] == "5 runs" and row["algo"] == "dqn"
+    assert row["return"] == "15.0"  # the middle half of 0, 10, 20, 90, which have finished
+    assert row["frames"] == "440/500" and row["exact"] == "no" and row["speed"] == "50"
     files = [file.stat().st_size for file in sweep.rglob("*") if file.is_file() and file.parent != sweep]
     assert row["size"] == shown_size(sum(files)) and sum(files) > 5000
     assert sorted(names(rlrun("ls", "--all"))) == sorted(returns)
     assert sorted(names(rlrun("ls", "2026-01-01"))) == sorted(returns)
     assert names(rlrun("ls", "*_s2")) == ["120000_a_s2"]
-    assert cells(rlrun("ls", "--filter", "return>=20"))["seed"] == "2 runs"
+    assert cells(rlrun("ls", "--filter", "return>=20"))["seed"] == "3 runs"
 
 
 FITS = [

@@ -57,7 +57,7 @@ class Filter:
         return self.key not in _FACTS
 
     def fits(self, facts: Mapping[str, Any], settings: Mapping[str, Any]) -> bool:
-        """Whether a run fits. What it does not have fits no comparison, not even ``!=`` of numbers."""
+        """Whether a run fits. What it does not have equals nothing, and is neither more nor less than anything."""
         found = settings.get(self.key) if self.of_settings else facts.get(self.key)
         if self.operator in ("=", "!="):
             candidates = found if self.key == "env" and isinstance(found, tuple) else (found,)

@@ -37,7 +37,7 @@ _LEAST = ("exact", "speed", "size", "best", "algo", "seed", "env", "frames")
 _EPILOG = """filters hold together; KEY is a column, or any setting:
   rlrun ls --filter algo=ppo env=hopper status=done
   rlrun ls --filter 'return>400' algo.gamma=0.9,0.99 'age<7d' --sort return
-A sweep is one line: return is the IQM over its runs, best the best of them, speed the median of one run.
+A sweep is one line: return is the IQM over its finished runs, best the best of all, speed the median of one run.
 rlrun ls SWEEP lists its runs. --json lists runs only, each with its directory; of a sweep, rlrun show SWEEP --json."""
 
 
@@ -147,7 +147,9 @@ def _sweep_facts(sweep: Path, members: Sequence[Mapping[str, Any]]) -> dict[str,
     order = sorted(counts, key=lambda status: -counts[status])
     statuses = order[0] if len(order) == 1 else ", ".join(f"{counts[status]} {status}" for status in order)
     exact = {member["exact"] for member in members if isinstance(member["exact"], bool)}
-    returns, best, speeds, ages = (numbers(key) for key in ("return", "best", "speed", "age"))
+    best, speeds, ages = (numbers(key) for key in ("best", "speed", "age"))
+    finished = [member["return"] for member in members if member["status"] == "finished"]
+    returns = [float(value) for value in finished if is_number(value)]
     return {
         "run": sweep.name,
         "status": statuses,
