@@ -28,6 +28,8 @@ LAYERS = (
         "run",
         "manifest",
         "finding",
+        "deletion",
+        "garbage",
         "checkpoint",
         "checkpoint_folder",
         "pieces",
@@ -59,7 +61,7 @@ ONLY = {  # who may import what
     "rich": {"cli", "reports"},
 }
 NO_TORCH = {"errors", "config", "plain", "seeding", "provenance", "envs", "envstate"} | {
-    *("run", "manifest", "finding", "checkpoint", "checkpoint_folder", "pieces", "metrics"),
+    *("run", "manifest", "finding", "deletion", "garbage", "checkpoint", "checkpoint_folder", "pieces", "metrics"),
     *("rendering", "movie", "video"),
 }
 FORBIDDEN_IMPORTS = {"pickle", "cloudpickle", "dill", "marshal", "shelve", "joblib", "jsonpickle", "commands", "pty"}
