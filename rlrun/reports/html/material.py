@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,12 +10,14 @@ from typing import Any
 import numpy as np
 
 from rlrun.errors import ResumeError
+from rlrun.metrics import last_returns
 from rlrun.provenance import clean
 from rlrun.reports.records import Group, Record, Selection, group
+from rlrun.reports.scores import TAIL
 from rlrun.reports.statistics import iqm
 
-TAIL = 100  # training episodes
 EVALUATION, TRAINING = "last evaluation", f"last {TAIL} training episodes"
+_LARGEST = 1e150  # the square of a larger one is no number any more
 
 
 @dataclass(frozen=True)
@@ -88,9 +89,9 @@ def readable(members: Sequence[Member]) -> list[Record]:
 
 
 def number_in(values: Any, key: str) -> float | None:
-    """A finite number in a part of run.json, which may hold anything."""
+    """A number in a part of run.json, which may hold anything, if statistics can be computed of it."""
     value: Any = values.get(key) if isinstance(values, dict) else None
-    return float(value) if type(value) in (int, float) and abs(value) < 1e300 else None  # nan is not below
+    return float(value) if type(value) in (int, float) and abs(value) <= _LARGEST else None  # nan is not
 
 
 def _cleaned(record: Record) -> Record:
@@ -110,8 +111,7 @@ def _final(record: Record) -> tuple[float | None, str]:
     if record.settings.get("evaluation.episodes") != 0:
         return number_in(record.manifest["evaluation"], "return_mean"), EVALUATION
     try:
-        tail = record.episodes["return"][-TAIL:]
+        tail = last_returns(record.directory, TAIL)
     except ResumeError:
         return None, TRAINING
-    mean = float(np.mean(tail)) if len(tail) else math.nan
-    return (mean if math.isfinite(mean) else None), TRAINING
+    return number_in({"mean": float(np.mean(tail))}, "mean") if tail else None, TRAINING

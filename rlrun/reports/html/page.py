@@ -98,7 +98,7 @@ def policy() -> str:
 
 @functools.cache
 def _scripts() -> tuple[Html, ...]:
-    from plotly.offline import get_plotlyjs  # type: ignore[import-untyped]
+    from plotly.offline import get_plotlyjs
 
     own = "\n".join(map(_file, _SCRIPTS))
     return Html(get_plotlyjs()), Html(f'"use strict";\n{own}')
