@@ -19,6 +19,7 @@ from rlrun.errors import UsageError
 from rlrun.evaluation import evaluate_policy, load_policy
 from rlrun.rollout import action_converter
 from rlrun.run import Run
+from rlrun.trainers.base import Policy
 from rlrun.watchdog import watching
 from rlrun.wrapped import make_wrapped
 
@@ -44,9 +45,11 @@ class TrainedPolicy:
         """
         # The threads are this process's business again once the policy is there.
         with threadpool_limits(limits=None), watching(run.config.env.id, run.config.env.step_timeout):
-            self._policy, self.checkpoint = load_policy(run, checkpoint)
+            population, self.checkpoint = load_policy(run, checkpoint)
             env = make_wrapped(run.config.env)
         env.close()
+        self.population: Policy = population
+        """The policy as training and evaluation have it: of one agent."""
         self.config: RunConfig = run.config
         self.directory = run.directory
         self.frames = int(read_header(run.checkpoints / self.checkpoint)["frames"])
@@ -74,7 +77,7 @@ class TrainedPolicy:
         if array.dtype.kind not in _NUMBERS or not np.isfinite(array).all():
             raise UsageError(f"an observation of {self.config.env.id} has to be finite numbers")
         batch = array.astype(np.float32).reshape(1, -1, self._size)
-        taken = action_converter(self.action_space, batch.shape[1])(self._policy.act(batch))
+        taken = action_converter(self.action_space, batch.shape[1])(self.population.act(batch))
         actions: Any = np.asarray(taken, self.action_space.dtype)
         return actions[0] if single else actions
 
@@ -91,7 +94,7 @@ class TrainedPolicy:
         if episodes < 1:
             raise UsageError(f"episodes={episodes}: at least 1 is needed")
         with threadpool_limits(limits=self.config.hardware.threads):
-            return evaluate_policy(self._policy, self.config.env, episodes, seed)
+            return evaluate_policy(self.population, self.config.env, episodes, seed)
 
     def to_torch(self) -> GreedyPolicy:
         """A ``torch.nn.Module`` of its own on the CPU: float32 [B, O] -> (actions [B, ...], q_values, logits or mean [B, ...]).
@@ -101,7 +104,7 @@ class TrainedPolicy:
         """
         from rlrun.torch_policy import torch_policy
 
-        return torch_policy(self._policy, self.config, self.action_space)
+        return torch_policy(self.population, self.config, self.action_space)
 
     def to_torchrl(self, categorical_action_encoding: bool = False) -> TensorDictModule:
         """A ``TensorDictModule`` that reads ``observation`` and writes ``action``, to drive TorchRL's environments.

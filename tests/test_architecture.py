@@ -36,8 +36,9 @@ LAYERS = (
         "interrupts",
     },
     {"trainers"},
-    {"training", "bookkeeping", "member", "view", "evaluation", "reports", "watchdog"},
-    {"sweeps", "cli"},
+    {"training", "bookkeeping", "member", "view", "evaluation", "reports", "watchdog"}
+    | {"wrapped", "policy", "torch_policy", "export"},
+    {"sweeps", "cli", "api"},
 )
 LEVEL = {module: level for level, modules in enumerate(LAYERS) for module in modules}
 ONLY = {  # who may import what

@@ -18,6 +18,7 @@ from rlrun.interrupts import ignore_wishes
 COMMANDS = {
     "train": ("rlrun.cli.train", "train an agent; what rlrun does without a command"),
     "eval": ("rlrun.cli.evaluate", "play episodes with a trained agent and print its returns"),
+    "export": ("rlrun.cli.export", "write a trained policy for onnxruntime, PyTorch or your own code"),
     "resume": ("rlrun.cli.resume", "continue a run or a sweep that was stopped, or extend a finished one"),
     "ls": ("rlrun.cli.ls", "list runs"),
     "configs": ("rlrun.cli.configs", "show what can be composed, and the settings of each group"),

@@ -1,0 +1,333 @@
+"""A trained policy as a file that other programs read, held against the original after the target runtime has loaded it.
+
+Shapes: B batch, O observation, U values, K action components.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import json
+import logging
+import os
+import shutil
+import tempfile
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from rlrun import __version__
+from rlrun.config import to_mapping
+from rlrun.errors import RlrunError, StorageError, UnavailableError
+from rlrun.plain import parse_json, printable, reason_of
+from rlrun.policy import TrainedPolicy
+from rlrun.provenance import clean
+from rlrun.rollout import Environments
+from rlrun.seeding import Stream, derive, generator
+from rlrun.watchdog import watching
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from rlrun.torch_policy import Form, GreedyPolicy
+
+Array = np.ndarray[Any, Any]
+Play = Callable[[Array], tuple[Array, Array]]
+"""Observations [B, O] -> actions [B, ...] and values [B, U or K]."""
+
+OBSERVATIONS = 1000
+TOLERANCE = 1e-5
+"""Largest difference of an action, or of values that tie, in units of the largest value (or of 1, if that is more)."""
+_ENVS = 5
+_NEEDED = {"onnx": ("onnx", "onnxscript", "onnxruntime")}
+_DESCRIPTION = "rlrun.json"
+_OPSET = 18
+"""The one that PyTorch's exporter is written in: every onnxruntime since 1.14 reads it."""
+
+
+@dataclass(frozen=True)
+class Exported:
+    """A file that was written, and how it was checked."""
+
+    format: str
+    path: Path
+    bytes: int
+    runtime: str
+    observations: int
+    ties: int
+    """Choices that differ because both options are worth the same within the tolerance."""
+    difference: float
+    """Largest absolute difference of an action's numbers; 0 for choices."""
+
+
+class ExportError(RlrunError):
+    """The file plays otherwise than the policy it was made from: a bug of ours, or of who wrote or read the file."""
+
+
+def require_packages(format: str) -> None:
+    """Raises UnavailableError if the format needs a package that is not installed."""
+    missing = [name for name in _NEEDED.get(format, ()) if importlib.util.find_spec(name) is None]
+    if missing:
+        raise UnavailableError(f"--format {format} needs {', '.join(missing)}; pip install 'rlrun[{format}]'")
+
+
+def export(policy: TrainedPolicy, format: str, path: Path, observations: Array) -> Exported:
+    """Write the policy to ``path`` once it has been loaded and gave the original's actions for ``observations`` [B, O].
+
+    Until then the file is in a folder of its own that nobody else can write to; what was at ``path`` stays if anything fails.
+
+    Raises:
+        UnavailableError: a package is missing. StorageError: it can't be written. ExportError: it plays otherwise.
+    """
+    require_packages(format)
+    module = policy.to_torch()
+    described = description(policy, module)
+    try:
+        workshop = Path(tempfile.mkdtemp(prefix=".tmp-export-", dir=path.parent))
+        try:
+            file = workshop / path.name
+            with _quiet():
+                _WRITERS[format](module, described, file)
+                play, runtime = _READERS[format](file)
+            ties, difference = compare(policy, module.form, play, observations)
+            file.chmod(0o600)
+            size = file.stat().st_size
+            os.replace(file, path)
+        finally:
+            shutil.rmtree(workshop, ignore_errors=True)
+    except OSError as error:
+        raise StorageError(f"can't write {printable(path)}: {reason_of(error)}") from error
+    return Exported(format, path, size, runtime, len(observations), ties, difference)
+
+
+def description(policy: TrainedPolicy, module: GreedyPolicy) -> dict[str, Any]:
+    """What the file holds, as plain data: where it comes from, what goes in and what comes out."""
+    from rlrun.torch_policy import form_to_plain
+
+    config, form = policy.config, module.form
+    plain = {
+        "format": 1,
+        "rlrun": __version__,
+        "run": policy.directory.name,
+        "algo": config.algo.name,
+        "env": config.env.id,
+        "env_kwargs": clean(to_mapping(config))["env"]["kwargs"],  # without what is secret by its name
+        "frame_skip": config.env.frame_skip,
+        "frame_stack": config.env.frame_stack,
+        "seed": config.seed,
+        "checkpoint": policy.checkpoint,
+        "frames": policy.frames,
+        "observation_space": str(policy.observation_space),
+        "action_space": str(policy.action_space),
+        "input": {"name": "observation", "dtype": "float32", "shape": ["batch", form.inputs]},
+        "outputs": ["action", form.values],
+        "policy": form_to_plain(form),
+    }
+    described: dict[str, Any] = clean(plain)
+    return described
+
+
+def observations_for(policy: TrainedPolicy, seed: int) -> Array:
+    """Raw observations float32 [``OBSERVATIONS``, O]: half of them met while playing, half drawn around those.
+
+    Raises:
+        EnvironmentFailure: the environment failed.
+    """
+    half = OBSERVATIONS // 2
+    config, met = policy.config.env, []
+    with watching(config.id, config.step_timeout):
+        environments = Environments(config, _ENVS, [derive(seed, Stream.EVALUATION)], exact=False)
+        try:
+            for _ in range(half // _ENVS):
+                met.append(environments.observation[0].copy())
+                environments.step(policy.population.act(environments.observation))
+        finally:
+            environments.close()
+    if environments.failures:
+        raise environments.failures[0]
+    played = np.concatenate(met)
+    random, spread = generator(seed, Stream.EVALUATION), 3 * played.std(0) + 0.1
+    drawn = played.mean(0) + spread * random.standard_normal((OBSERVATIONS - half, played.shape[1]))
+    return np.concatenate([played, drawn.astype(np.float32)])
+
+
+def compare(policy: TrainedPolicy, form: Form, play: Play, observations: Array) -> tuple[int, float]:
+    """Hold what ``play`` does with one observation alone, and with all others together, against the policy.
+
+    Returns:
+        The number of choices that differ between values that tie, and the largest difference of an action's numbers.
+
+    Raises:
+        ExportError: it does something else.
+    """
+    wanted = policy(observations)
+    played = [play(part) for part in (observations[:1], observations[1:])]
+    action, values = (np.concatenate(parts) for parts in zip(*played, strict=True))
+    if action.shape != wanted.shape or action.dtype.kind != wanted.dtype.kind:
+        raise ExportError(f"the file gives actions {action.dtype} {action.shape}, not {wanted.dtype} {wanted.shape}")
+    allowed = TOLERANCE * np.maximum(1.0, np.abs(values).max(-1, keepdims=True))
+    action, wanted = (actions.reshape(len(wanted), -1) for actions in (action, wanted))
+    apart = np.abs(action - wanted.astype(np.float64))
+    ties, difference = 0, float(apart.max())
+    if form.choices:
+        differs, gap = apart != 0, _gap(form, values, action, wanted)
+        apart, ties, difference = np.where(differs, gap, 0), int(differs.sum()), 0.0
+    wrong = ~(apart <= allowed).all(-1)  # what is not a number is wrong, too
+    if wrong.any():
+        number, most = int(wrong.sum()), float(np.nanmax(apart))
+        raise ExportError(
+            f"the file plays otherwise than the policy on {number} of {len(wanted)} observations ({most:.3g})"
+        )
+    return ties, difference
+
+
+def _gap(form: Form, values: Array, action: Array, wanted: Array) -> Array:
+    """How much less the choices ``wanted`` are worth than those taken, in size [B, choices]; infinite for one that does not exist."""
+    gaps = []
+    ends = np.cumsum(form.choices)
+    for place, (options, end) in enumerate(zip(form.choices, ends, strict=True)):
+        worth = values[:, end - options : end].astype(np.float64)
+        taken, other = (actions[:, place] - form.start[place] for actions in (action, wanted))
+        rows, exists = np.arange(len(worth)), (taken >= 0) & (taken < options)
+        gap = np.abs(worth[rows, np.where(exists, taken, 0)] - worth[rows, other])
+        gaps.append(np.where(exists, gap, np.inf))
+    return np.stack(gaps, -1)
+
+
+# --- formats ---------------------------------------------------------------------------------------------------------
+
+
+def _texts(described: Mapping[str, Any]) -> dict[str, str]:
+    """The description for formats that hold texts by name."""
+    return {key: value if isinstance(value, str) else json.dumps(value) for key, value in described.items()}
+
+
+def _write_onnx(module: GreedyPolicy, described: Mapping[str, Any], file: Path) -> None:
+    import torch
+
+    program = torch.onnx.export(
+        module,
+        _example(module),
+        dynamo=True,
+        input_names=["observation"],
+        output_names=["action", module.form.values],
+        dynamic_shapes=({0: torch.export.Dim("batch")},),
+        opset_version=_OPSET,
+        verbose=False,
+    )
+    assert program is not None
+    for node in program.model.graph:
+        node.metadata_props.clear()  # the paths of our source files on this machine
+    program.model.metadata_props.update(_texts(described))
+    program.save(str(file))
+
+
+def _read_onnx(file: Path) -> tuple[Play, str]:
+    import onnxruntime  # type: ignore[import-untyped]
+
+    session = onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
+    name = session.get_inputs()[0].name
+
+    def play(observations: Array) -> tuple[Array, Array]:
+        action, values = session.run(None, {name: observations})
+        return action, values
+
+    return play, f"onnxruntime {onnxruntime.__version__}"
+
+
+def _write_torchscript(module: GreedyPolicy, described: Mapping[str, Any], file: Path) -> None:
+    import torch
+
+    traced = torch.jit.trace(module, _example(module))  # type: ignore[no-untyped-call]
+    torch.jit.save(traced, str(file), _extra_files={_DESCRIPTION: json.dumps(described)})
+
+
+def _read_torchscript(file: Path) -> tuple[Play, str]:
+    import torch
+
+    loaded = torch.jit.load(str(file))  # type: ignore[no-untyped-call]
+    return _playing(loaded), f"torch.jit of torch {torch.__version__}"
+
+
+def _write_torch_export(module: GreedyPolicy, described: Mapping[str, Any], file: Path) -> None:
+    import torch
+
+    program = torch.export.export(module, _example(module), dynamic_shapes=({0: torch.export.Dim("batch")},))
+    for node in program.graph.nodes:
+        node.meta.pop("stack_trace", None)  # the paths of our source files on this machine
+    torch.export.save(program, str(file), extra_files={_DESCRIPTION: json.dumps(described)})
+
+
+def _read_torch_export(file: Path) -> tuple[Play, str]:
+    import torch
+
+    return _playing(torch.export.load(str(file)).module()), f"torch.export of torch {torch.__version__}"
+
+
+def _write_safetensors(module: GreedyPolicy, described: Mapping[str, Any], file: Path) -> None:
+    from safetensors.numpy import save_file
+
+    state = {name: np.ascontiguousarray(tensor.numpy(force=True)) for name, tensor in module.state_dict().items()}
+    save_file(state, str(file), metadata=_texts(described))
+
+
+def _read_safetensors(file: Path) -> tuple[Play, str]:
+    import torch
+    from safetensors import safe_open
+
+    from rlrun.torch_policy import GreedyPolicy, form_from_plain
+
+    with safe_open(str(file), framework="pt") as opened:
+        module = GreedyPolicy(form_from_plain(parse_json(opened.metadata()["policy"].encode())))
+        module.load_state_dict({name: opened.get_tensor(name) for name in opened.keys()})  # noqa: SIM118 not a dict
+    return _playing(module), f"safetensors {metadata.version('safetensors')} and torch {torch.__version__}"
+
+
+def _example(module: GreedyPolicy) -> tuple[Tensor]:
+    """Two observations: of one alone, an exporter may take the batch for a constant."""
+    import torch
+
+    return (torch.zeros(2, module.form.inputs),)
+
+
+def _playing(module: Callable[[Tensor], tuple[Tensor, Tensor]]) -> Play:
+    import torch
+
+    def play(observations: Array) -> tuple[Array, Array]:
+        with torch.no_grad():
+            action, values = module(torch.from_numpy(observations))
+        return action.numpy(), values.numpy()
+
+    return play
+
+
+_WRITERS: dict[str, Callable[[GreedyPolicy, Mapping[str, Any], Path], None]] = {
+    "onnx": _write_onnx,
+    "torchscript": _write_torchscript,
+    "torch-export": _write_torch_export,
+    "safetensors": _write_safetensors,
+}
+_READERS: dict[str, Callable[[Path], tuple[Play, str]]] = {
+    "onnx": _read_onnx,
+    "torchscript": _read_torchscript,
+    "torch-export": _read_torch_export,
+    "safetensors": _read_safetensors,
+}
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Exporters warn of what they will change one day, and log which optional operators are missing: nothing for who exports."""
+    disabled = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(disabled)
