@@ -15,7 +15,7 @@ from threadpoolctl import threadpool_limits
 
 from rlrun.checkpoint import read_header
 from rlrun.config import RunConfig
-from rlrun.errors import UsageError
+from rlrun.errors import UnavailableError, UsageError
 from rlrun.evaluation import evaluate_policy, load_policy
 from rlrun.rollout import action_converter
 from rlrun.run import Run
@@ -110,12 +110,22 @@ class TrainedPolicy:
         """A ``TensorDictModule`` that reads ``observation`` and writes ``action``, to drive TorchRL's environments.
 
         ``categorical_action_encoding``: as the environment was made; False, TorchRL's default, means one-hot choices.
+
+        Raises:
+            UnavailableError: as ``to_torch``; or TorchRL has no such action space.
         """
         from tensordict.nn import TensorDictModule
 
         from rlrun.torch_policy import ForTorchRL
 
-        module = ForTorchRL(self.to_torch(), len(self._shape), self.action_space.dtype, categorical_action_encoding)
+        policy = self.to_torch()
+        form = policy.form
+        if any(form.start) or (form.choices and len(form.shape) > 1):
+            raise UnavailableError(
+                f"TorchRL numbers choices from 0, in one row; {self.config.env.id} has {self.action_space}. "
+                "to_torch() gives a module for a wrapper of your own"
+            )
+        module = ForTorchRL(policy, len(self._shape), self.action_space.dtype, categorical_action_encoding)
         return TensorDictModule(module, in_keys=["observation"], out_keys=["action"])
 
     def __repr__(self) -> str:

@@ -256,7 +256,10 @@ class ForTorchRL(nn.Module):
         action, values = self.policy(observation.reshape(-1, form.inputs).to(numbers))
         if form.choices and not self.categorical:
             pairs = zip(self.policy.choices_of(values), form.choices, strict=True)
-            action = torch.cat([nn.functional.one_hot(chosen, options) for chosen, options in pairs], -1)
-            return action.reshape((*batch, -1))
+            one_hot = [nn.functional.one_hot(chosen, options) for chosen, options in pairs]
+            # TorchRL keeps choices of equally many options in rows, and others one after another.
+            in_rows = form.action == "choices" and len(set(form.choices)) == 1
+            action = torch.stack(one_hot, -2) if in_rows else torch.cat(one_hot, -1)
+            return action.reshape((*batch, *action.shape[1:]))
         acted: Tensor = action.reshape((*batch, *form.shape)).to(self.dtype)
         return acted

@@ -10,6 +10,7 @@ import dataclasses
 from typing import Any
 
 import gymnasium
+from gymnasium.utils import RecordConstructorArgs
 from gymnasium.wrappers import FrameStackObservation, TimeLimit
 
 from rlrun.config import EnvConfig
@@ -17,11 +18,12 @@ from rlrun.envs import Environment, make, step_limit
 from rlrun.rollout import repeated
 
 
-class FrameSkip(gymnasium.Wrapper[Any, Any, Any, Any]):
+class FrameSkip(gymnasium.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
     """Takes each action ``times`` times."""
 
     def __init__(self, env: Environment, times: int) -> None:
-        super().__init__(env)
+        RecordConstructorArgs.__init__(self, times=times)  # so that its spec can be told
+        gymnasium.Wrapper.__init__(self, env)
         self._repeated = repeated(env.step, times)
 
     def step(self, action: Any) -> tuple[Any, Any, Any, Any, Any]:

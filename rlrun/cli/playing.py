@@ -37,13 +37,19 @@ def open_to_play(
         UsageError, ResumeError, UnavailableError: there is no such run, checkpoint or device; a secret is missing.
     """
     run = _with_secrets(Run.open(find(selector, outputs)), secrets, command)
+    checkpoint = checkpoint_of(run, checkpoint)
+    config = dataclasses.replace(run.config, device=_device(run.config, device))
+    return dataclasses.replace(run, config=config), checkpoint
+
+
+def checkpoint_of(run: Run, wanted: str | None) -> str:
+    """``wanted``, else ``best`` where there is one, else ``last``. Raises ResumeError for a damaged best one."""
     best = run.checkpoints / "best.ckpt"
-    checkpoint = checkpoint or ("best" if best.is_file() else "last")
+    checkpoint = wanted or ("best" if best.is_file() else "last")
     damage = find_damage(best) if checkpoint == "best" and best.is_file() else None
     if damage is not None:
         raise ResumeError(f"{printable(best)} is {damage}; try --checkpoint last")
-    config = dataclasses.replace(run.config, device=_device(run.config, device))
-    return dataclasses.replace(run, config=config), checkpoint
+    return checkpoint
 
 
 def blamed_on_config(run: Run, error: UsageError) -> ResumeError:

@@ -2,32 +2,38 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import re
 import sys
 from argparse import Namespace
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
 import hydra
 import yaml
+from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
+from hydra.core.utils import JobRuntime
 from hydra.errors import HydraException
+from hydra.version import VersionBase
 
 from rlrun.cli.arguments import Parser, take_imports, take_place
 from rlrun.cli.groups import check_is_folder, configs_directory, find_groups
-from rlrun.cli.output import deliver
+from rlrun.cli.output import deliver, muted
 from rlrun.cli.overrides import check_overrides, is_multirun
 from rlrun.cli.place import begun_run, begun_sweep, go_on, go_on_with_sweep, start_run
 from rlrun.cli.secrets import remember_typed
 from rlrun.config import composition_errors, to_mapping
 from rlrun.config.settings import nearest
 from rlrun.errors import ResumeError, UsageError
+from rlrun.finding import runs_in
 from rlrun.interrupts import Interrupts
 from rlrun.plain import printable, read_yaml, to_yaml
 from rlrun.provenance import clean
+from rlrun.run import Run
 from rlrun.sweeps.jobs import Job, check_jobs, make_job
 from rlrun.sweeps.plugins import register
 from rlrun.sweeps.runner import create_run, train_runs
@@ -42,7 +48,7 @@ _EXAMPLES = """examples:
 
 rlrun configs lists what can be composed; rlrun configs algo explains each setting."""
 
-
+_FROM_PYTHON = ("-m", "--multirun", "--config-dir", "-cd")
 _INFORMATION = ("all", "config", "defaults", "defaults-tree", "plugins", "searchpath")
 
 
@@ -57,12 +63,37 @@ def main(arguments: list[str]) -> int:
     secret = remember_typed(options.overrides)
     if secret and options.cfg in ("hydra", "all"):
         raise UsageError(f"--cfg {options.cfg} shows what was typed as it is, also {secret}; use --cfg job")
-    directories = [*([options.config_dir] if options.config_dir else []), configs_directory()]
-    multirun = options.multirun or is_multirun(options.overrides)
-    overrides = check_overrides(options.overrides, find_groups(directories), multirun)
     application = _Application(options, directory, resume)
-    _call_hydra([*_hydra_flags(options), *overrides], application)
+    _compose(options, application)
     return application.exit_code
+
+
+def train_from_python(arguments: list[str], quiet: bool) -> tuple[list[Run], bool, int]:
+    """Train as ``main`` does. Returns the runs in the order of the jobs, whether they are a sweep, and the exit code.
+
+    Raises:
+        UsageError: an argument is of the command line only; and what ``main`` raises.
+    """
+    arguments, directory, resume = take_place(take_imports(arguments))
+    foreign = [text for text in arguments if text.startswith("-") and not text.startswith(_FROM_PYTHON)]
+    if foreign:
+        raise UsageError(f"{foreign[0]} is for the command line; rlrun.train takes KEY=VALUE, -m and --config-dir=DIR")
+    options = _parser().parse_intermixed_args(arguments)
+    options.quiet = quiet
+    _check_options(options)
+    remember_typed(options.overrides)
+    application = _Application(options, directory, resume)
+    with muted() if quiet else nullcontext(), _apart_from_other_hydra():
+        _compose(options, application)
+    return application.runs, application.is_sweep, application.exit_code
+
+
+def _compose(options: Namespace, application: _Application) -> None:
+    """Check what was typed, and let Hydra call the application with it."""
+    directories = [*([options.config_dir] if options.config_dir else []), configs_directory()]
+    application.is_sweep = options.multirun or is_multirun(options.overrides)
+    overrides = check_overrides(options.overrides, find_groups(directories), application.is_sweep)
+    _call_hydra([*_hydra_flags(options), *overrides], application)
 
 
 class _Application:
@@ -71,6 +102,8 @@ class _Application:
     def __init__(self, options: Namespace, directory: Path | None = None, resume: bool = False) -> None:
         """``directory``: where to train, if not in a new one, and whether to ``resume`` what is there."""
         self.exit_code = 0
+        self.is_sweep = False
+        self.runs: list[Run] = []
         self._directory, self._resume = directory, resume
         self._quiet, self._show_config, self._part = options.quiet, options.cfg == "job", options.package
         register(self.run_sweep)
@@ -86,6 +119,7 @@ class _Application:
             return
         begun = begun_run(self._directory, self._resume, job) if self._directory else None
         if begun is not None:
+            self.runs = [begun]
             self.exit_code = go_on(begun, job, self._quiet)
             return
         check_jobs([job], self._directory)
@@ -95,7 +129,8 @@ class _Application:
         view = choose_view(self._quiet)
         with Interrupts() as interrupts:  # before the run exists: importing torch alone takes seconds
             run = start_run(self._directory, job) if self._directory else create_run(job)
-            (outcome,) = train_runs([run], view, interrupts)
+            self.runs = [run]
+            (outcome,) = train_runs(self.runs, view, interrupts)
         self.exit_code = finish_run(outcome.run, outcome.status, outcome.error, outcome.signal, self._quiet)
 
     def run_sweep(self, jobs: list[Job]) -> None:
@@ -103,13 +138,15 @@ class _Application:
         from rlrun.cli.results import finish_sweep
         from rlrun.cli.sweep_view import choose_sweep_view
         from rlrun.sweeps.batches import Place
-        from rlrun.sweeps.sweep import new_sweep, train_sweep
+        from rlrun.sweeps.sweep import job_number, new_sweep, train_sweep
 
         check_jobs(jobs, self._directory)
         if self._directory and begun_sweep(self._directory, self._resume, jobs):
             self.exit_code = go_on_with_sweep(self._directory, jobs, self._quiet)
+            self.runs = sorted(map(Run.open, runs_in(self._directory)), key=job_number)
             return
         with Interrupts() as interrupts, new_sweep(jobs, self._directory) as (sweep, held):
+            self.runs = sweep.runs
             train_sweep(sweep, [Place(run) for run in sweep.runs], choose_sweep_view(self._quiet), interrupts, held)
         self.exit_code = finish_sweep(sweep, interrupts.signal, self._quiet)
 
@@ -218,6 +255,19 @@ def _call_hydra(arguments: Sequence[str], application: _Application) -> None:
             raise UsageError(_first_line(error)) from error
     if failures:
         raise failures[0]
+
+
+@contextmanager
+def _apart_from_other_hydra() -> Iterator[None]:
+    """Whoever calls us from Python may use Hydra as well: its state in this process is put back as it was."""
+    hydra_of, config_of = GlobalHydra.instance(), HydraConfig.instance()
+    runtime_of, version_of = JobRuntime.instance(), VersionBase.instance()
+    before = hydra_of.hydra, config_of.cfg, copy.deepcopy(runtime_of.conf), version_of.version_base
+    hydra_of.clear()
+    try:
+        yield
+    finally:
+        hydra_of.hydra, config_of.cfg, runtime_of.conf, version_of.version_base = before
 
 
 @contextmanager
