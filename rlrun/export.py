@@ -73,7 +73,10 @@ def require_packages(format: str) -> None:
     """Raises UnavailableError if the format needs a package that is not installed."""
     missing = [name for name in _NEEDED.get(format, ()) if importlib.util.find_spec(name) is None]
     if missing:
-        raise UnavailableError(f"--format {format} needs {', '.join(missing)}; pip install 'rlrun[{format}]'")
+        verb = "is" if len(missing) == 1 else "are"
+        raise UnavailableError(
+            f"--format {format} needs {', '.join(missing)}, which {verb} not installed; pip install 'rlrun[{format}]'"
+        )
 
 
 def export(policy: TrainedPolicy, format: str, path: Path, observations: Array) -> Exported:
