@@ -5,17 +5,12 @@ Shapes: B batch, O observation, U values, K action components.
 
 from __future__ import annotations
 
-import contextlib
+import copy
 import importlib.util
-import json
-import logging
 import os
 import shutil
 import tempfile
-import warnings
-from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +19,8 @@ import numpy as np
 from rlrun import __version__
 from rlrun.config import to_mapping
 from rlrun.errors import RlrunError, StorageError, UnavailableError
-from rlrun.plain import parse_json, printable, reason_of
+from rlrun.export_formats import NEEDED, READERS, WRITERS, Play, quiet_exporters
+from rlrun.plain import printable, reason_of
 from rlrun.policy import TrainedPolicy
 from rlrun.provenance import clean
 from rlrun.rollout import Environments
@@ -32,22 +28,15 @@ from rlrun.seeding import Stream, derive, generator
 from rlrun.watchdog import watching
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from rlrun.torch_policy import Form, GreedyPolicy
 
 Array = np.ndarray[Any, Any]
-Play = Callable[[Array], tuple[Array, Array]]
-"""Observations [B, O] -> actions [B, ...] and values [B, U or K]."""
-
 OBSERVATIONS = 1000
 TOLERANCE = 1e-5
 """Largest difference of an action, or of values that tie, in units of the largest value (or of 1, if that is more)."""
+_ROUNDINGS = 10.0
+"""How many times the network's own rounding may be added to that: large raw observations leave it fewer digits."""
 _ENVS = 5
-_NEEDED = {"onnx": ("onnx", "onnxscript", "onnxruntime")}
-_DESCRIPTION = "rlrun.json"
-_OPSET = 18
-"""The one that PyTorch's exporter is written in: every onnxruntime since 1.14 reads it."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +60,7 @@ class ExportError(RlrunError):
 
 def require_packages(format: str) -> None:
     """Raises UnavailableError if the format needs a package that is not installed."""
-    missing = [name for name in _NEEDED.get(format, ()) if importlib.util.find_spec(name) is None]
+    missing = [name for name in NEEDED[format] if importlib.util.find_spec(name) is None]
     if missing:
         verb = "is" if len(missing) == 1 else "are"
         raise UnavailableError(
@@ -88,16 +77,19 @@ def export(policy: TrainedPolicy, format: str, path: Path, observations: Array) 
         UnavailableError: a package is missing. StorageError: it can't be written. ExportError: it plays otherwise.
     """
     require_packages(format)
+    if os.path.lexists(path) and not path.is_file():
+        raise StorageError(f"can't write {printable(path)}: it is no regular file")
     module = policy.to_torch()
+    rounding = _rounding(module, observations)
     described = description(policy, module)
     try:
         workshop = Path(tempfile.mkdtemp(prefix=".tmp-export-", dir=path.parent))
         try:
             file = workshop / path.name
-            with _quiet():
-                _WRITERS[format](module, described, file)
-                play, runtime = _READERS[format](file)
-            ties, difference = compare(policy, module.form, play, observations)
+            with quiet_exporters():
+                WRITERS[format](module, described, file)
+                play, runtime = READERS[format](file)
+            ties, difference = compare(policy, module.form, play, observations, rounding)
             file.chmod(0o600)
             size = file.stat().st_size
             os.replace(file, path)
@@ -159,8 +151,23 @@ def observations_for(policy: TrainedPolicy, seed: int) -> Array:
     return np.concatenate([played, drawn.astype(np.float32)])
 
 
-def compare(policy: TrainedPolicy, form: Form, play: Play, observations: Array) -> tuple[int, float]:
+def _rounding(module: GreedyPolicy, observations: Array) -> Array:
+    """How far the module's values are from those it has in double precision, the largest for each observation [B, 1]."""
+    import torch
+
+    with torch.no_grad():
+        _, values = module(torch.from_numpy(observations))
+        _, exact = copy.deepcopy(module).double()(torch.from_numpy(observations).double())
+    rounding: Array = (exact - values).abs().amax(-1, keepdim=True).numpy()
+    return rounding
+
+
+def compare(
+    policy: TrainedPolicy, form: Form, play: Play, observations: Array, rounding: Array | float = 0.0
+) -> tuple[int, float]:
     """Hold what ``play`` does with one observation alone, and with all others together, against the policy.
+
+    ``rounding``: of the values, for each observation [B, 1].
 
     Returns:
         The number of choices that differ between values that tie, and the largest difference of an action's numbers.
@@ -173,7 +180,7 @@ def compare(policy: TrainedPolicy, form: Form, play: Play, observations: Array) 
     action, values = (np.concatenate(parts) for parts in zip(*played, strict=True))
     if action.shape != wanted.shape or action.dtype.kind != wanted.dtype.kind:
         raise ExportError(f"the file gives actions {action.dtype} {action.shape}, not {wanted.dtype} {wanted.shape}")
-    allowed = TOLERANCE * np.maximum(1.0, np.abs(values).max(-1, keepdims=True))
+    allowed = TOLERANCE * np.maximum(1.0, np.abs(values).max(-1, keepdims=True)) + _ROUNDINGS * rounding
     action, wanted = (actions.reshape(len(wanted), -1) for actions in (action, wanted))
     apart = np.abs(action - wanted.astype(np.float64))
     ties, difference = 0, float(apart.max())
@@ -200,137 +207,3 @@ def _gap(form: Form, values: Array, action: Array, wanted: Array) -> Array:
         gap = np.abs(worth[rows, np.where(exists, taken, 0)] - worth[rows, other])
         gaps.append(np.where(exists, gap, np.inf))
     return np.stack(gaps, -1)
-
-
-# --- formats ---------------------------------------------------------------------------------------------------------
-
-
-def _texts(described: Mapping[str, Any]) -> dict[str, str]:
-    """The description for formats that hold texts by name."""
-    return {key: value if isinstance(value, str) else json.dumps(value) for key, value in described.items()}
-
-
-def _write_onnx(module: GreedyPolicy, described: Mapping[str, Any], file: Path) -> None:
-    import torch
-
-    program = torch.onnx.export(
-        module,
-        _example(module),
-        dynamo=True,
-        input_names=["observation"],
-        output_names=["action", module.form.values],
-        dynamic_shapes=({0: torch.export.Dim("batch")},),
-        opset_version=_OPSET,
-        verbose=False,
-    )
-    assert program is not None
-    for node in program.model.graph:
-        node.metadata_props.clear()  # the paths of our source files on this machine
-    program.model.metadata_props.update(_texts(described))
-    program.save(str(file))
-
-
-def _read_onnx(file: Path) -> tuple[Play, str]:
-    import onnxruntime  # type: ignore[import-untyped]
-
-    session = onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
-    name = session.get_inputs()[0].name
-
-    def play(observations: Array) -> tuple[Array, Array]:
-        action, values = session.run(None, {name: observations})
-        return action, values
-
-    return play, f"onnxruntime {onnxruntime.__version__}"
-
-
-def _write_torchscript(module: GreedyPolicy, described: Mapping[str, Any], file: Path) -> None:
-    import torch
-
-    traced = torch.jit.trace(module, _example(module))  # type: ignore[no-untyped-call]
-    torch.jit.save(traced, str(file), _extra_files={_DESCRIPTION: json.dumps(described)})
-
-
-def _read_torchscript(file: Path) -> tuple[Play, str]:
-    import torch
-
-    loaded = torch.jit.load(str(file))  # type: ignore[no-untyped-call]
-    return _playing(loaded), f"torch.jit of torch {torch.__version__}"
-
-
-def _write_torch_export(module: GreedyPolicy, described: Mapping[str, Any], file: Path) -> None:
-    import torch
-
-    program = torch.export.export(module, _example(module), dynamic_shapes=({0: torch.export.Dim("batch")},))
-    for node in program.graph.nodes:
-        node.meta.pop("stack_trace", None)  # the paths of our source files on this machine
-    torch.export.save(program, str(file), extra_files={_DESCRIPTION: json.dumps(described)})
-
-
-def _read_torch_export(file: Path) -> tuple[Play, str]:
-    import torch
-
-    return _playing(torch.export.load(str(file)).module()), f"torch.export of torch {torch.__version__}"
-
-
-def _write_safetensors(module: GreedyPolicy, described: Mapping[str, Any], file: Path) -> None:
-    from safetensors.numpy import save_file
-
-    state = {name: np.ascontiguousarray(tensor.numpy(force=True)) for name, tensor in module.state_dict().items()}
-    save_file(state, str(file), metadata=_texts(described))
-
-
-def _read_safetensors(file: Path) -> tuple[Play, str]:
-    import torch
-    from safetensors import safe_open
-
-    from rlrun.torch_policy import GreedyPolicy, form_from_plain
-
-    with safe_open(str(file), framework="pt") as opened:
-        module = GreedyPolicy(form_from_plain(parse_json(opened.metadata()["policy"].encode())))
-        module.load_state_dict({name: opened.get_tensor(name) for name in opened.keys()})  # noqa: SIM118 not a dict
-    return _playing(module), f"safetensors {metadata.version('safetensors')} and torch {torch.__version__}"
-
-
-def _example(module: GreedyPolicy) -> tuple[Tensor]:
-    """Two observations: of one alone, an exporter may take the batch for a constant."""
-    import torch
-
-    return (torch.zeros(2, module.form.inputs),)
-
-
-def _playing(module: Callable[[Tensor], tuple[Tensor, Tensor]]) -> Play:
-    import torch
-
-    def play(observations: Array) -> tuple[Array, Array]:
-        with torch.no_grad():
-            action, values = module(torch.from_numpy(observations))
-        return action.numpy(), values.numpy()
-
-    return play
-
-
-_WRITERS: dict[str, Callable[[GreedyPolicy, Mapping[str, Any], Path], None]] = {
-    "onnx": _write_onnx,
-    "torchscript": _write_torchscript,
-    "torch-export": _write_torch_export,
-    "safetensors": _write_safetensors,
-}
-_READERS: dict[str, Callable[[Path], tuple[Play, str]]] = {
-    "onnx": _read_onnx,
-    "torchscript": _read_torchscript,
-    "torch-export": _read_torch_export,
-    "safetensors": _read_safetensors,
-}
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Exporters warn of what they will change one day, and log which optional operators are missing: nothing for who exports."""
-    disabled = logging.root.manager.disable
-    logging.disable(logging.WARNING)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.disable(disabled)

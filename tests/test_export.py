@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
 import stat
 import warnings
 from collections.abc import Callable
@@ -17,11 +18,11 @@ from conftest import Answer
 from support import CARTPOLE, HALFCHEETAH, RUNNING_NORMS, Folder, merged
 from test_policy import SETTINGS
 
-from rlrun import export as exporting
+from rlrun import export_formats
 from rlrun.errors import StorageError
-from rlrun.export import TOLERANCE, ExportError, compare, export, observations_for
+from rlrun.export import TOLERANCE, ExportError, _rounding, compare, export, observations_for
 from rlrun.policy import TrainedPolicy
-from rlrun.torch_policy import Form
+from rlrun.torch_policy import Form, GreedyPolicy
 
 FORMATS = {"onnx": "onnx", "torchscript": "pt", "torch-export": "pt2", "safetensors": "safetensors"}
 REPOSITORY = str(Path(__file__).parent.parent)
@@ -109,13 +110,13 @@ def test_a_file_that_plays_otherwise_does_not_appear(
     """The head's weights are 1 % off: what was there before stays, and nothing else is left."""
     policy, path = policies("halfcheetah"), tmp_path / "policy"
     path.write_text("an older one")
-    write = exporting._WRITERS[format]
+    write = export_formats.WRITERS[format]
 
     def write_wrongly(module: Any, described: Any, file: Path) -> None:
         module.network[-1].weight.data *= 1.01
         write(module, described, file)
 
-    monkeypatch.setitem(exporting._WRITERS, format, write_wrongly)
+    monkeypatch.setitem(export_formats.WRITERS, format, write_wrongly)
     with pytest.raises(ExportError, match=r"plays otherwise than the policy on \d+ of 1000"):
         export(policy, format, path, observations_for(policy, 0))
     assert path.read_text() == "an older one" and list(tmp_path.iterdir()) == [path]
@@ -173,6 +174,26 @@ def test_numbers_may_differ_by_rounding() -> None:
     for wrong in ([[0.5], [0.25 + 2e-5], [1.0]], [[0.5], [np.nan], [1.0]], [[np.inf], [0.25], [1.0]]):
         with pytest.raises(ExportError, match="on 1 of 3"):
             compare(policy, CLIPPED, played(wrong, values, np.float32), NUMBERED)
+
+
+def test_large_observations_leave_fewer_digits() -> None:
+    """In single precision 1e8 + 1 - 1e8 is 0; a difference of up to ten times that error is rounding, and only there."""
+    module = GreedyPolicy(Form(2, (1,), "relu", False, (1,), False, None, "mean", "clipped", (), (), (1,)))
+    tensors = {
+        "network.0.weight": [[1e8, 1.0]],
+        "network.0.bias": [0.0],
+        "network.2.weight": [[1.0]],
+        "network.2.bias": [-1e8],
+    }
+    module.load_state_dict({name: torch.tensor(value) for name, value in tensors.items()}, strict=False)
+    rounding = _rounding(module, np.array([[1, 1], [1, 0]], np.float32))
+    assert rounding.tolist() == [[1.0], [0.0]] and module.low.dtype == torch.float32
+    policy: Any = Fixed([0.5], [0.5], [0.5], dtype=np.float32)
+    near, roundings = played([[0.5], [0.509], [0.5]], [[0.5]] * 3, np.float32), np.array([[0], [1e-3], [0]])
+    assert compare(policy, CLIPPED, near, NUMBERED, roundings)[1] == pytest.approx(9e-3, rel=1e-3)
+    for wrong in (roundings / 2, roundings[[1, 0, 2]]):
+        with pytest.raises(ExportError):
+            compare(policy, CLIPPED, near, NUMBERED, wrong)
 
 
 def test_another_shape_or_kind_is_no_action() -> None:
@@ -256,6 +277,13 @@ def test_no_run_and_no_package(rlrun: Callable[..., Answer], run: Path, monkeypa
         "--format onnx needs onnxscript, which is not installed; pip install 'rlrun[onnx]'"
     ]
     assert rlrun("export", "latest", "--format", "safetensors").code == 0
+
+
+def test_what_is_no_file_is_not_replaced(rlrun: Callable[..., Answer], run: Path, workplace: Path) -> None:
+    os.mkfifo(workplace / "pipe")
+    answer = rlrun("export", "latest", "-o", "pipe")
+    assert answer.code == 5 and answer.errors == ["can't write pipe: it is no regular file"]
+    assert (workplace / "pipe").is_fifo()
 
 
 def test_a_link_in_place_of_exports_is_not_followed(rlrun: Callable[..., Answer], run: Path, workplace: Path) -> None:
