@@ -215,7 +215,7 @@ def test_secrets_are_not_exported(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
 def test_a_place_that_can_not_be_written(policies: Any, tmp_path: Path) -> None:
     with pytest.raises(StorageError, match="can't write .*No such file or directory"):
-        export(policies("dueling"), "safetensors", tmp_path / "gone" / "policy", NUMBERED)
+        export(policies("dueling"), "safetensors", tmp_path / "gone" / "policy", np.zeros((3, 4), np.float32))
 
 
 # --- the command -----------------------------------------------------------------------------------------------------
