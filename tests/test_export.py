@@ -20,7 +20,7 @@ from test_policy import SETTINGS
 
 from rlrun import export_formats
 from rlrun.errors import StorageError
-from rlrun.export import TOLERANCE, ExportError, _rounding, compare, export, observations_for
+from rlrun.export import TOLERANCE, ExportError, compare, expected_values, export, observations_for
 from rlrun.policy import TrainedPolicy
 from rlrun.torch_policy import Form, GreedyPolicy
 
@@ -122,62 +122,81 @@ def test_a_file_that_plays_otherwise_does_not_appear(
     assert path.read_text() == "an older one" and list(tmp_path.iterdir()) == [path]
 
 
-class Fixed:
-    """A policy of fixed actions."""
-
-    def __init__(self, *actions: Any, dtype: Any = np.int64) -> None:
-        self.actions = np.array(actions, dtype)
-
-    def __call__(self, observations: np.ndarray) -> np.ndarray:
-        return self.actions
-
-
-def played(actions: Any, values: Any, dtype: Any = np.int64) -> Any:
-    """What a runtime would give for observations that number themselves."""
-    actions, values = np.array(actions, dtype), np.array(values, np.float32)
-    return lambda observations: (actions[observations[:, 0].astype(int)], values[observations[:, 0].astype(int)])
-
-
-NUMBERED = np.arange(3, dtype=np.float32)[:, None]
+NUMBERED = np.arange(200, dtype=np.float32)[:, None]
 CHOICE = Form(1, (1,), "tanh", False, (2,), False, None, "q_values", "choice", (2,), (5,), ())
 CLIPPED = Form(1, (1,), "tanh", False, (1,), False, None, "mean", "clipped", (), (), (1,))
 
 
+def compared(form: Form, wanted: Any, values: Any, action: Any, found: Any = None, allowed: Any = 1e-5) -> Any:
+    """``compare`` of rows repeated to 200 observations, of which the last is as wanted unless a whole column is given."""
+    dtype = np.int64 if form.choices else np.float32
+    wanted, values = (np.array([*rows, *[rows[-1]] * (200 - len(rows))]) for rows in (wanted, values))
+    action = np.array([*np.array(action, dtype), *wanted[len(action) :]], dtype)
+    found = np.array(
+        [*np.array(values if found is None else found), *values[len(values if found is None else found) :]]
+    )
+
+    def play(observations: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        rows = observations[:, 0].astype(int)
+        return action[rows], found[rows].astype(np.float32)
+
+    places = np.zeros((200, 1)) + 1e-5
+    places[: np.size(allowed), 0] = allowed
+    return compare(wanted.astype(dtype), values.astype(np.float32), places, form, play, NUMBERED)
+
+
 def test_choices_may_differ_where_values_tie() -> None:
-    """100 and 100.0005 are the same within 1e-5 of their size; 0.5 and 0.50002 are not."""
-    policy: Any = Fixed(5, 6, 6)
-    values = [[2, 1], [100, 100.0005], [1, 2]]
-    assert compare(policy, CHOICE, played([5, 6, 6], values), NUMBERED) == (0, 0.0)
-    assert compare(policy, CHOICE, played([5, 5, 6], values), NUMBERED) == (1, 0.0)
+    values = [[2, 1], [0.5, 0.500004], [1, 2]]
+    assert compared(CHOICE, [5, 6, 6], values, [5, 6, 6]) == (0, 0.0)
+    assert compared(CHOICE, [5, 6, 6], values, [5, 5, 6]) == (1, 0.0)
     values[1] = [0.5, 0.50002]
-    with pytest.raises(ExportError, match="on 1 of 3 observations"):
-        compare(policy, CHOICE, played([5, 5, 6], values), NUMBERED)
-    with pytest.raises(ExportError, match=r"on 2 of 3 observations \(inf\)"):
-        compare(policy, CHOICE, played([5, 7, 4], values), NUMBERED)
+    with pytest.raises(ExportError, match="on 1 of 200 observations"):
+        compared(CHOICE, [5, 6, 6], values, [5, 5, 6])
+    with pytest.raises(ExportError, match="on 2 of 200 observations"):  # choices that do not exist
+        compared(CHOICE, [5, 6, 6], values, [5, 7, 4])
+
+
+def test_values_that_all_tie_hide_no_wrong_choices() -> None:
+    """Two of 200 may be chance; what is constant, in the file or before it was written, is not."""
+    assert compared(CHOICE, [5], [[1, 1]], [6, 6]) == (2, 0.0)
+    with pytest.raises(ExportError, match="on 3 of 200 observations"):
+        compared(CHOICE, [5], [[1, 1]], [6, 6, 6])
+
+
+def test_values_are_compared() -> None:
+    assert compared(CHOICE, [6], [[1, 2]], [6], [[1, 2.000005]]) == (0, 0.0)
+    for found in ([[1, 2.00002]], [[1, np.nan]], [[np.inf, 2]]):
+        with pytest.raises(ExportError, match="on 1 of 200"):
+            compared(CHOICE, [6], [[1, 2]], [6], found)
 
 
 def test_each_of_several_choices_is_compared() -> None:
     form = Form(1, (1,), "tanh", False, (4,), False, None, "logits", "choices", (2, 2), (0, 0), (2,))
-    policy: Any = Fixed([0, 1], [0, 1], [0, 1])
-    values = [[1, 0, 3, 3]] * 3
-    assert compare(policy, form, played([[0, 1], [0, 0], [0, 1]], values), NUMBERED) == (1, 0.0)
-    with pytest.raises(ExportError, match="on 1 of 3"):
-        compare(policy, form, played([[0, 1], [1, 1], [0, 1]], values), NUMBERED)
+    assert compared(form, [[0, 1]], [[1, 0, 3, 3]], [[0, 1], [0, 0]]) == (1, 0.0)
+    with pytest.raises(ExportError, match="on 1 of 200"):
+        compared(form, [[0, 1]], [[1, 0, 3, 3]], [[0, 1], [1, 1]])
 
 
 def test_numbers_may_differ_by_rounding() -> None:
-    policy: Any = Fixed([0.5], [0.25], [1.0], dtype=np.float32)
-    values = [[0.5], [0.25], [50.0]]
-    near = played([[0.5], [0.25 + 5e-6], [1 - 4e-4]], values, np.float32)
-    ties, difference = compare(policy, CLIPPED, near, NUMBERED)
+    wanted, allowed = [[0.5], [0.25], [1.0]], [1e-5, 1e-5, 5e-4]
+    ties, difference = compared(CLIPPED, wanted, wanted, [[0.5], [0.25 + 5e-6], [1 - 4e-4]], allowed=allowed)
     assert ties == 0 and difference == pytest.approx(4e-4, rel=1e-3)
-    for wrong in ([[0.5], [0.25 + 2e-5], [1.0]], [[0.5], [np.nan], [1.0]], [[np.inf], [0.25], [1.0]]):
-        with pytest.raises(ExportError, match="on 1 of 3"):
-            compare(policy, CLIPPED, played(wrong, values, np.float32), NUMBERED)
+    for wrong in ([[0.5], [0.25 + 2e-5]], [[0.5], [np.nan]], [[np.inf]], [[0.5], [0.25], [1 - 6e-4]]):
+        with pytest.raises(ExportError, match="on 1 of 200"):
+            compared(CLIPPED, wanted, wanted, wrong, allowed=allowed)
+
+
+def test_another_shape_or_kind_is_no_action() -> None:
+    flat = Form(1, (1,), "tanh", False, (1,), False, None, "mean", "clipped", (), (), ())
+    wanted, values = np.zeros((200, 1), np.float32), np.zeros((200, 1), np.float32)
+    for action in (np.zeros(200, np.float32), np.zeros((200, 1), np.int64)):
+        with pytest.raises(ExportError, match=r"not float32 \(200, 1\)"):
+            parts = lambda observations, a=action: (a[: len(observations)], values[: len(observations)])  # noqa: E731
+            compare(wanted, values, values, flat, parts, NUMBERED)
 
 
 def test_large_observations_leave_fewer_digits() -> None:
-    """In single precision 1e8 + 1 - 1e8 is 0; a difference of up to ten times that error is rounding, and only there."""
+    """In single precision 1e8 + 1 - 1e8 is 0: ten times that error is allowed, besides 1e-5 of the largest value."""
     module = GreedyPolicy(Form(2, (1,), "relu", False, (1,), False, None, "mean", "clipped", (), (), (1,)))
     tensors = {
         "network.0.weight": [[1e8, 1.0]],
@@ -186,22 +205,9 @@ def test_large_observations_leave_fewer_digits() -> None:
         "network.2.bias": [-1e8],
     }
     module.load_state_dict({name: torch.tensor(value) for name, value in tensors.items()}, strict=False)
-    rounding = _rounding(module, np.array([[1, 1], [1, 0]], np.float32))
-    assert rounding.tolist() == [[1.0], [0.0]] and module.low.dtype == torch.float32
-    policy: Any = Fixed([0.5], [0.5], [0.5], dtype=np.float32)
-    near, roundings = played([[0.5], [0.509], [0.5]], [[0.5]] * 3, np.float32), np.array([[0], [1e-3], [0]])
-    assert compare(policy, CLIPPED, near, NUMBERED, roundings)[1] == pytest.approx(9e-3, rel=1e-3)
-    for wrong in (roundings / 2, roundings[[1, 0, 2]]):
-        with pytest.raises(ExportError):
-            compare(policy, CLIPPED, near, NUMBERED, wrong)
-
-
-def test_another_shape_or_kind_is_no_action() -> None:
-    policy: Any = Fixed([0.5], [0.5], [0.5], dtype=np.float32)
-    with pytest.raises(ExportError, match=r"float32 \(3,\), not float32 \(3, 1\)"):
-        compare(policy, CLIPPED, played([0.5, 0.5, 0.5], [[0.5]] * 3, np.float32), NUMBERED)
-    with pytest.raises(ExportError, match="int64"):
-        compare(policy, CLIPPED, played([[0], [0], [0]], [[0.5]] * 3), NUMBERED)
+    values, allowed = expected_values(module, np.array([[1, 1], [1, 0], [1.5, 0]], np.float32))
+    assert values.tolist() == [[0.0], [0.0], [5e7]] and module.low.dtype == torch.float32
+    np.testing.assert_allclose(allowed, [[10.00001], [1e-5], [500.0]])
 
 
 def test_secrets_are_not_exported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
