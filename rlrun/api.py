@@ -9,19 +9,18 @@ import contextlib
 import os
 import shlex
 import signal
-import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from numpy.typing import NDArray
-from threadpoolctl import threadpool_limits
 
 from rlrun import envs
 from rlrun.cli.arguments import take_imports
 from rlrun.cli.playing import blamed_on_config, checkpoint_of, open_to_play
 from rlrun.config import RunConfig
 from rlrun.errors import UsageError
+from rlrun.hardware import threads_put_back
 from rlrun.metrics import METRICS, read_episodes, read_rows
 from rlrun.policy import TrainedPolicy as TrainedPolicy
 from rlrun.run import Run
@@ -93,7 +92,7 @@ def train(overrides: Sequence[str] | str = (), *, quiet: bool = False) -> Traine
     """
     from rlrun.cli.train import train_from_python
 
-    with _adding_imports(), _threads_put_back():
+    with _adding_imports(), threads_put_back():
         runs, is_sweep, code = train_from_python(_words(overrides), quiet)
     if code == _SIGNAL_BASE + signal.SIGINT:
         raise KeyboardInterrupt
@@ -151,19 +150,6 @@ def _adding_imports() -> Iterator[None]:
         yield
     finally:
         envs.allow_imports({*before, *envs.allowed_imports()})
-
-
-@contextlib.contextmanager
-def _threads_put_back() -> Iterator[None]:
-    """A run sets how many threads NumPy and PyTorch use; who called has other plans."""
-    torch = sys.modules.get("torch")
-    threads = torch.get_num_threads() if torch is not None else None
-    with threadpool_limits(limits=None):
-        try:
-            yield
-        finally:
-            if torch is not None:
-                torch.set_num_threads(threads)
 
 
 def _mapping(value: Any) -> dict[str, Any] | None:

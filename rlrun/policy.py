@@ -17,6 +17,7 @@ from rlrun.checkpoint import read_header
 from rlrun.config import RunConfig
 from rlrun.errors import UnavailableError, UsageError
 from rlrun.evaluation import evaluate_policy, load_policy
+from rlrun.hardware import threads_put_back
 from rlrun.rollout import action_converter
 from rlrun.run import Run
 from rlrun.trainers.base import Policy
@@ -43,8 +44,7 @@ class TrainedPolicy:
         Raises:
             ResumeError: as ``load_policy``; and what making the environment raises.
         """
-        # The threads are this process's business again once the policy is there.
-        with threadpool_limits(limits=None), watching(run.config.env.id, run.config.env.step_timeout):
+        with threads_put_back(), watching(run.config.env.id, run.config.env.step_timeout):
             population, self.checkpoint = load_policy(run, checkpoint)
             env = make_wrapped(run.config.env)
         env.close()

@@ -183,11 +183,12 @@ def test_threads_of_the_caller_are_left_as_they_were(workplace: Path) -> None:
     try:
         with threadpool_limits(2):
             torch.set_num_threads(3)
-            before = blas_threads()
+            before, of_torch = blas_threads(), torch.__config__.parallel_info()  # also of the MKL inside torch
             assert 1 not in before
             run = trained("hardware.kernels=plain", quiet=True)
             run.policy().evaluate(1)
-            assert blas_threads() == before and torch.get_num_threads() == 3
+            assert blas_threads() == before and torch.__config__.parallel_info() == of_torch
+            assert torch.get_num_threads() == 3
     finally:
         torch.set_num_threads(threads)
 

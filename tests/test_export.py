@@ -195,6 +195,14 @@ def test_another_shape_or_kind_is_no_action() -> None:
             compare(wanted, values, values, flat, parts, NUMBERED)
 
 
+def test_one_observation_alone_is_played_as_well() -> None:
+    """A file that was made for batches may take one for something else."""
+    zeros, allowed = np.zeros((200, 1), np.float32), np.full((200, 1), 1e-5)
+    play = lambda observations: (zeros[: len(observations)] + (len(observations) == 1), zeros[: len(observations)])  # noqa: E731
+    with pytest.raises(ExportError, match="on 1 of 200"):
+        compare(zeros, zeros, allowed, CLIPPED, play, NUMBERED)
+
+
 def test_large_observations_leave_fewer_digits() -> None:
     """In single precision 1e8 + 1 - 1e8 is 0: ten times that error is allowed, besides 1e-5 of the largest value."""
     module = GreedyPolicy(Form(2, (1,), "relu", False, (1,), False, None, "mean", "clipped", (), (), (1,)))
