@@ -130,9 +130,15 @@ def evaluate_run(run: Run, episodes: int, seed: int, checkpoint: str) -> dict[st
     """
     with watching(run.config.env.id, run.config.env.step_timeout):
         policy, name = load_policy(run, checkpoint)
-        results = evaluate(policy, run.config.env, [derive(seed, Stream.EVALUATION)], episodes)
+    return evaluate_policy(policy, run.config.env, episodes, seed) | {"checkpoint": name}
+
+
+def evaluate_policy(policy: Policy, config: EnvConfig, episodes: int, seed: int) -> dict[str, Any]:
+    """``summary`` and ``lengths`` of the episodes of a policy of one agent. Raises EnvironmentFailure."""
+    with watching(config.id, config.step_timeout):
+        results = evaluate(policy, config, [derive(seed, Stream.EVALUATION)], episodes)
     assert results is not None
     result = results[0]
     if isinstance(result, EnvironmentFailure):
         raise result
-    return result | {"checkpoint": name}
+    return result

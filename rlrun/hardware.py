@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import platform
-from collections.abc import Callable, Sequence
+import sys
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -87,6 +89,19 @@ def configure(config: RunConfig) -> Hardware:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         torch.use_deterministic_algorithms(True)
     return Hardware(device, kernels, helper is not None)
+
+
+@contextlib.contextmanager
+def threads_put_back() -> Iterator[None]:
+    """Leave the threads of NumPy and PyTorch as they were: ``configure`` sets them, and who calls us from Python has other plans."""
+    loaded = sys.modules.get("torch")
+    threads = loaded.get_num_threads() if loaded is not None else 0
+    with threadpool_limits(limits=None):
+        try:
+            yield
+        finally:
+            if loaded is not None:
+                loaded.set_num_threads(threads)
 
 
 def choose_device(name: str, width: int) -> str:

@@ -64,8 +64,8 @@ class Environments:
         self._config, self._num_envs, self._seeds, self._exact = config, num_envs, list(seeds), exact
         count = len(self._seeds) * num_envs
         self._envs = [make(config) for _ in range(count)]
-        self._steps: list[Step] = [_repeated(env.step, config.frame_skip) for env in self._envs]
-        self._to_actions = _action_converter(self._envs[0].action_space, count)
+        self._steps: list[Step] = [repeated(env.step, config.frame_skip) for env in self._envs]
+        self._to_actions = action_converter(self._envs[0].action_space, count)
         self._live = list(range(count))
         self._stacked, self._scale = config.frame_stack > 1, config.reward_scale
         # With reward_norm the clip comes after the normaliser, which applies it.
@@ -290,7 +290,7 @@ def _unlike(observation: Any, shape: tuple[int, ...]) -> str:
     return f"observation of dtype {observation.dtype}, which is no number"
 
 
-def _repeated(step: Step, times: int) -> Step:
+def repeated(step: Step, times: int) -> Step:
     """``step`` taken ``times`` times with one action: rewards summed, cut short by the end of the episode."""
     if times == 1:
         return step
@@ -307,7 +307,7 @@ def _repeated(step: Step, times: int) -> Step:
     return repeated
 
 
-def _action_converter(space: Space[Any], count: int) -> Callable[[NDArray[Any]], Sequence[Any] | NDArray[Any]]:
+def action_converter(space: Space[Any], count: int) -> Callable[[NDArray[Any]], Sequence[Any] | NDArray[Any]]:
     """A function from the action array of all environments to a sequence of what each one's ``step`` takes."""
     if isinstance(space, Discrete):
         start = int(space.start)

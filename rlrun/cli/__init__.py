@@ -19,6 +19,7 @@ COMMANDS = {
     "train": ("rlrun.cli.train", "train an agent; what rlrun does without a command"),
     "eval": ("rlrun.cli.evaluate", "play episodes with a trained agent and print its returns"),
     "video": ("rlrun.cli.video", "film episodes of a trained agent as MP4 and GIF"),
+    "export": ("rlrun.cli.export", "write a trained policy for onnxruntime, PyTorch or your own code"),
     "resume": ("rlrun.cli.resume", "continue a run or a sweep that was stopped, or extend a finished one"),
     "ls": ("rlrun.cli.ls", "list runs and sweeps, chosen and sorted"),
     "show": ("rlrun.cli.show", "show all there is to know of a run or a sweep"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import sys
 from collections.abc import Iterator, Sequence
@@ -11,18 +12,24 @@ from typing import Any
 
 import hydra
 import yaml
+from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
+from hydra.core.utils import JobRuntime
 from hydra.errors import HydraException
+from hydra.version import VersionBase
 
-from rlrun.cli.groups import configs_directory
+from rlrun.cli.groups import configs_directory, find_groups
 from rlrun.cli.output import deliver
+from rlrun.cli.overrides import check_overrides, is_multirun
 from rlrun.cli.place import begun_run, begun_sweep, go_on, go_on_with_sweep, start_run
 from rlrun.config import composition_errors, to_mapping
 from rlrun.config.settings import nearest
 from rlrun.errors import UsageError
+from rlrun.finding import runs_in
 from rlrun.interrupts import Interrupts
 from rlrun.plain import to_yaml
 from rlrun.provenance import clean
+from rlrun.run import Run
 from rlrun.sweeps.jobs import Job, check_jobs, make_job
 from rlrun.sweeps.plugins import register
 from rlrun.sweeps.runner import create_run, train_runs
@@ -35,9 +42,21 @@ class Application:
         """``show_config``: print it, or a ``part`` of it, and do not train. ``directory``: where to train, if not in a new
         one, and whether to ``resume`` what is there."""
         self.exit_code = 0
+        self.is_sweep = False
+        self.runs: list[Run] = []
         self._directory, self._resume = directory, resume
         self._quiet, self._show_config, self._part = quiet, show_config, part
         register(self.run_sweep)
+
+    def compose(self, overrides: Sequence[str], multirun: bool, own: Path | None, flags: Sequence[str]) -> None:
+        """Check what was typed, and let Hydra call with what that makes. ``own``: a folder of the user's configs.
+
+        Raises:
+            UsageError: it can't be composed; and what training raises.
+        """
+        self.is_sweep = multirun or is_multirun(overrides)
+        groups = find_groups([*([own] if own else []), configs_directory()])
+        _call_hydra([*flags, *check_overrides(overrides, groups, self.is_sweep)], self)
 
     def run(self, composed: Any) -> None:
         """Train one run, or print its config."""
@@ -50,6 +69,7 @@ class Application:
             return
         begun = begun_run(self._directory, self._resume, job) if self._directory else None
         if begun is not None:
+            self.runs = [begun]
             self.exit_code = go_on(begun, job, self._quiet)
             return
         check_jobs([job], self._directory)
@@ -59,7 +79,8 @@ class Application:
         view = choose_view(self._quiet)
         with Interrupts() as interrupts:  # before the run exists: importing torch alone takes seconds
             run = start_run(self._directory, job) if self._directory else create_run(job)
-            (outcome,) = train_runs([run], view, interrupts)
+            self.runs = [run]
+            (outcome,) = train_runs(self.runs, view, interrupts)
         self.exit_code = finish_run(outcome.run, outcome.status, outcome.error, outcome.signal, self._quiet)
 
     def run_sweep(self, jobs: list[Job]) -> None:
@@ -67,13 +88,15 @@ class Application:
         from rlrun.cli.results import finish_sweep
         from rlrun.cli.sweep_view import choose_sweep_view
         from rlrun.sweeps.batches import Place
-        from rlrun.sweeps.sweep import new_sweep, train_sweep
+        from rlrun.sweeps.sweep import job_number, new_sweep, train_sweep
 
         check_jobs(jobs, self._directory)
         if self._directory and begun_sweep(self._directory, self._resume, jobs):
             self.exit_code = go_on_with_sweep(self._directory, jobs, self._quiet)
+            self.runs = sorted(map(Run.open, runs_in(self._directory)), key=job_number)
             return
         with Interrupts() as interrupts, new_sweep(jobs, self._directory) as (sweep, held):
+            self.runs = sweep.runs
             train_sweep(sweep, [Place(run) for run in sweep.runs], choose_sweep_view(self._quiet), interrupts, held)
         self.exit_code = finish_sweep(sweep, interrupts.signal, self._quiet)
 
@@ -88,7 +111,7 @@ def _part_of(values: Any, key: str | None) -> Any:
     return values
 
 
-def call_hydra(arguments: Sequence[str], application: Application) -> None:
+def _call_hydra(arguments: Sequence[str], application: Application) -> None:
     """Run the Hydra application with these arguments; its errors become ours.
 
     Raises:
@@ -110,6 +133,19 @@ def call_hydra(arguments: Sequence[str], application: Application) -> None:
             raise UsageError(_first_line(error)) from error
     if failures:
         raise failures[0]
+
+
+@contextmanager
+def apart_from_other_hydra() -> Iterator[None]:
+    """Whoever calls us from Python may use Hydra as well: its state in this process is put back as it was."""
+    hydra_of, config_of = GlobalHydra.instance(), HydraConfig.instance()
+    runtime_of, version_of = JobRuntime.instance(), VersionBase.instance()
+    before = hydra_of.hydra, config_of.cfg, copy.deepcopy(runtime_of.conf), version_of.version_base
+    hydra_of.clear()
+    try:
+        yield
+    finally:
+        hydra_of.hydra, config_of.cfg, runtime_of.conf, version_of.version_base = before
 
 
 @contextmanager

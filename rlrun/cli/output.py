@@ -9,6 +9,7 @@ import os
 import shlex
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -16,13 +17,26 @@ from rlrun.errors import StorageError
 from rlrun.plain import printable, reason_of
 from rlrun.provenance import clean
 
+_muted: ContextVar[bool] = ContextVar("muted", default=False)
 _LONGEST = 1e15  # numbers from here on are shown with an exponent
 
 
 def say(line: str = "") -> None:
-    """Print a line. That nobody can read it any more does not stop the work."""
+    """Print a line, unless ``muted``. That nobody can read it any more does not stop the work."""
+    if _muted.get():
+        return
     with unless_closed():
         print(clean(line), flush=True)
+
+
+@contextlib.contextmanager
+def muted() -> Iterator[None]:
+    """Let ``say`` print nothing here: of a caller in Python, who is given what it would say."""
+    token = _muted.set(True)
+    try:
+        yield
+    finally:
+        _muted.reset(token)
 
 
 def warn(line: str) -> None:

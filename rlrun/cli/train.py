@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import re
 from argparse import Namespace
+from contextlib import nullcontext
 from pathlib import Path
 
 from rlrun.cli.arguments import Parser, take_imports, take_place
-from rlrun.cli.groups import check_is_folder, configs_directory, find_groups
+from rlrun.cli.groups import check_is_folder
+from rlrun.cli.output import muted
 from rlrun.cli.secrets import remember_typed
 from rlrun.errors import ResumeError, UsageError
 from rlrun.plain import printable, read_yaml
+from rlrun.run import Run
 
 _EXAMPLES = """examples:
   rlrun algo=ppo env=pendulum seed=3 algo.learning_rate=1e-3
@@ -23,6 +26,7 @@ _EXAMPLES = """examples:
 rlrun configs lists what can be composed; rlrun configs algo explains each setting."""
 
 
+_FROM_PYTHON = ("-m", "--multirun", "--config-dir", "-cd")
 _INFORMATION = ("all", "config", "defaults", "defaults-tree", "plugins", "searchpath")
 
 
@@ -34,16 +38,34 @@ def main(arguments: list[str]) -> int:
     secret = remember_typed(options.overrides)
     if secret and options.cfg in ("hydra", "all"):
         raise UsageError(f"--cfg {options.cfg} shows what was typed as it is, also {secret}; use --cfg job")
-    directories = [*([options.config_dir] if options.config_dir else []), configs_directory()]
 
-    from rlrun.cli.application import Application, call_hydra  # imports Hydra, which help and completion do without
-    from rlrun.cli.overrides import check_overrides, is_multirun
+    from rlrun.cli.application import Application  # imports Hydra, which help and completion do without
 
-    multirun = options.multirun or is_multirun(options.overrides)
-    overrides = check_overrides(options.overrides, find_groups(directories), multirun)
     application = Application(options.quiet, options.cfg == "job", options.package, directory, resume)
-    call_hydra([*_hydra_flags(options), *overrides], application)
+    application.compose(options.overrides, options.multirun, options.config_dir, _hydra_flags(options))
     return application.exit_code
+
+
+def train_from_python(arguments: list[str], quiet: bool) -> tuple[list[Run], bool, int]:
+    """Train as ``main`` does. Returns the runs in the order of the jobs, whether they are a sweep, and the exit code.
+
+    Raises:
+        UsageError: an argument is of the command line only; and what ``main`` raises.
+    """
+    arguments, directory, resume = take_place(take_imports(arguments))
+    foreign = [text for text in arguments if text.startswith("-") and not text.startswith(_FROM_PYTHON)]
+    if foreign:
+        raise UsageError(f"{foreign[0]} is for the command line; rlrun.train takes KEY=VALUE, -m and --config-dir=DIR")
+    options = _parser().parse_intermixed_args(arguments)
+    _check_options(options)
+    remember_typed(options.overrides)
+
+    from rlrun.cli.application import Application, apart_from_other_hydra
+
+    application = Application(quiet, False, None, directory, resume)
+    with muted() if quiet else nullcontext(), apart_from_other_hydra():
+        application.compose(options.overrides, options.multirun, options.config_dir, _hydra_flags(options))
+    return application.runs, application.is_sweep, application.exit_code
 
 
 def _parser() -> Parser:

@@ -15,9 +15,9 @@ from typing import NoReturn
 
 from rlrun.checkpoint_folder import CheckpointFolder
 from rlrun.cli.arguments import Parser, add_outputs, integer, take_imports
-from rlrun.cli.evaluate import add_player, player
 from rlrun.cli.output import counted, deliver_json, deliver_line, shown_number, shown_path, warn
-from rlrun.errors import ResumeError, UsageError
+from rlrun.cli.playing import add_player, blamed_on_config, open_to_play
+from rlrun.errors import UsageError
 from rlrun.seeding import Stream, derive
 
 _EPILOG = """examples:
@@ -34,7 +34,9 @@ def main(arguments: list[str]) -> int:
     formats, folder = _formats(options.format), options.o
     if folder is not None and folder.exists() and not folder.is_dir():
         raise UsageError(f"-o {folder}: not a folder; the files in it get names of their own")
-    run, checkpoint = player(options, "video")
+    run, checkpoint = open_to_play(
+        options.run, options.outputs, options.checkpoint, options.device, options.secrets, "rlrun video"
+    )
 
     from rlrun.video import Order, film, make_folder, own_folder  # imports Gymnasium
 
@@ -50,8 +52,8 @@ def main(arguments: list[str]) -> int:
     try:
         with _cleaning_up(), _Counter() as counter:
             video = film(order, folder, name, counter.show, warn)
-    except UsageError as error:  # what was typed has been checked: it is what the run's config asks for
-        raise ResumeError(f"{shown_path(run.directory / 'config.yaml')}: {error}") from error
+    except UsageError as error:
+        raise blamed_on_config(run, error) from error
     assert video is not None
     if options.json:
         files = [str(file) for file in video.files]
