@@ -36,7 +36,7 @@ LAYERS = (
         "interrupts",
     },
     {"trainers"},
-    {"training", "bookkeeping", "member", "view", "evaluation", "reports", "watchdog"},
+    {"training", "bookkeeping", "member", "view", "evaluation", "reports", "watchdog", "tracking"},
     {"sweeps", "cli"},
 )
 LEVEL = {module: level for level, modules in enumerate(LAYERS) for module in modules}
@@ -44,6 +44,7 @@ ONLY = {  # who may import what
     "hydra": {"cli", "sweeps"},
     "omegaconf": {"config"},
     "rich": {"cli", "reports"},
+    **dict.fromkeys(("tensorboard", "wandb", "mlflow"), {"tracking"}),
 }
 NO_TORCH = {"errors", "config", "plain", "seeding", "provenance", "envs", "envstate"} | {
     *("run", "manifest", "finding", "checkpoint", "checkpoint_folder", "pieces", "metrics"),

@@ -19,6 +19,7 @@ from rlrun.sweeps.jobs import check_device
 from rlrun.sweeps.resources import check_batches, spaces_of
 from rlrun.sweeps.summary import NO_CHECKPOINT, save_summary
 from rlrun.sweeps.sweep import opened_sweep, places_of, plan_sweep, train_sweep
+from rlrun.tracking import check_installed
 
 
 def resume_sweep(
@@ -47,6 +48,7 @@ def resume_sweep(
             return 0
         for config in {(config.device, config.network.hidden): config for _, config in pairs}.values():
             check_device(config)
+        check_installed({name for _, config in pairs for name in config.logger})
         if pairs:
             wanted = [config for _, config in pairs]
             check_batches(wanted, spaces_of(wanted))
