@@ -44,7 +44,9 @@ ONLY = {  # who may import what
     "hydra": {"cli", "sweeps"},
     "omegaconf": {"config"},
     "rich": {"cli", "reports"},
-    **dict.fromkeys(("tensorboard", "wandb", "mlflow"), {"tracking"}),
+    "tensorboard": {"tracking"},
+    "wandb": {"tracking"},
+    "mlflow": {"tracking"},
 }
 NO_TORCH = {"errors", "config", "plain", "seeding", "provenance", "envs", "envstate"} | {
     *("run", "manifest", "finding", "checkpoint", "checkpoint_folder", "pieces", "metrics"),

@@ -119,6 +119,10 @@ def _rewrite(override: Override, text: str, groups: Mapping[str, Collection[str]
         raise UsageError(f"{text}: rlrun runs sweeps itself; leave {key} out")
     if key.startswith(("hydra.", "hydra/")) or override.package is not None:
         return [text]
+    if key.startswith("logger."):
+        raise UsageError(
+            f"{text}: a logger has no settings; logging.project=NAME names W&B's project, MLflow's experiment"
+        )
     plain = text.lstrip("+")
     if key not in groups:
         return [f"++{plain}"]
