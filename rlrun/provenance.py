@@ -17,7 +17,7 @@ from typing import Any
 _PACKAGES = ("rlrun", "torch", "numpy", "gymnasium", "mujoco")
 HIDDEN = "***"
 """What is written in place of a secret."""
-_NO_SECRETS = "PROJECT|MODE|DIR|RUN_GROUP|JOB_TYPE|TAGS|SILENT|CONSOLE|DISABLED|START_METHOD"
+_NO_SECRETS = "PROJECT|MODE|DIR|BASE_URL|RUN_GROUP|JOB_TYPE|TAGS|SILENT|CONSOLE|DISABLED|START_METHOD"
 """What W&B's variables end with whose values are words that a config may well contain."""
 _SECRET_NAME = re.compile(
     f"KEY|TOKEN|SECRET|PASSWORD|PASSWD|CREDENTIAL|^WANDB_(?!({_NO_SECRETS})$)|^AWS_", re.IGNORECASE

@@ -255,6 +255,18 @@ def test_a_missing_package_is_said_before_anything_is_written(
     assert len(str(error.value).splitlines()) == 2
 
 
+def test_mlflow_without_its_databases_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("rlrun.tracking.find_spec", lambda name: None if name == "sqlalchemy" else object())
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "postgresql+psycopg2://me:password@host/db")
+    with pytest.raises(
+        UnavailableError, match="MLFLOW_TRACKING_URI=postgresql:... is a database.*: pip install mlflow"
+    ):
+        check_installed(["mlflow"])
+    check_installed(["wandb"])
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "https://host")
+    check_installed(["mlflow"])
+
+
 def test_a_resumed_run_with_a_missing_package_stays_as_it_was(
     rlrun: Any, workplace: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -338,7 +350,8 @@ def test_one_run_that_can_not_be_sent_spares_the_others(tmp_path: Path, monkeypa
         sending.join(30)
     assert not sending.is_alive()
     assert tools[tmp_path / "c"].frames == [10, 20, 30] and tools[tmp_path / "c"].status == "stopped"
-    assert json.loads((tmp_path / "out").read_text()) == {"tool": "tool", "failure": "no network"}  # once
+    said = [json.loads(line) for line in (tmp_path / "out").read_text().splitlines()]
+    assert said == [{"tool": "tool", "failure": "no network"}, {"tool": "tool", "done": ""}]  # the failure once
 
 
 # --- rows --------------------------------------------------------------------------------------------------------------

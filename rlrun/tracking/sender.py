@@ -19,6 +19,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NoReturn, TextIO
 
+from rlrun.errors import ResumeError
+from rlrun.manifest import UNENDED, read_manifest
 from rlrun.tracking.folders import turn
 from rlrun.tracking.points import Feed, Open, Subject, Tool
 
@@ -57,6 +59,7 @@ class Sending(threading.Thread):
                     self._send(run, ended.get(run))
         except Exception as error:
             self._out.failed(self._tool, error)
+        self._out.done(self._tool)
 
     def _say(self, line: str) -> None:
         self._out.say(self._tool, line)
@@ -85,6 +88,9 @@ class Output:
 
     def say(self, tool: str, line: str) -> None:
         self._write({"tool": tool, "line": line})
+
+    def done(self, tool: str) -> None:
+        self._write({"tool": tool, "done": ""})
 
     def failed(self, tool: str, error: BaseException) -> None:
         if os.environ.get("RLRUN_DEBUG") == "1":
@@ -129,10 +135,11 @@ def main() -> None:
         return
     with contextlib.ExitStack() as turns:
         subjects = {}
+        until = time.monotonic() + _SECONDS_TO_WAIT
         for run, values in enumerate(request["runs"]):
             subject = Subject(**values | {key: Path(values[key]) for key in ("directory", "outputs")})
             try:
-                turns.enter_context(turn(subject.directory, _SECONDS_TO_WAIT))
+                turns.enter_context(turn(subject.directory, until - time.monotonic()))
                 subjects[run] = subject
             except OSError as error:  # TimeoutError is one
                 out.failed(", ".join(request["tools"]), error)
@@ -141,10 +148,19 @@ def main() -> None:
             thread.start()
         for line in lines:
             _end(threads, [line["run"]], line["status"])
-        _end(threads, subjects, "killed")
+        for run, subject in subjects.items():
+            _end(threads, [run], _recorded_end(subject.directory))
         until = time.monotonic() + _SECONDS_TO_END
         for thread in threads:
             thread.join(max(0.0, until - time.monotonic()))
+
+
+def _recorded_end(directory: Path) -> str:
+    """How a run ended whose process has left without a word: as its run.json says, or it was killed."""
+    with contextlib.suppress(ResumeError):
+        status = read_manifest(directory)["status"]
+        return "killed" if status in UNENDED else str(status)
+    return "killed"
 
 
 def _end(threads: Sequence[Sending], runs: Any, status: str) -> None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Sequence
-from importlib.util import find_spec
 from typing import Any
 
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # read when it is imported
@@ -34,17 +33,13 @@ _SECONDS_TO_WAIT = 30.0  # for another process that makes the same experiment
 
 
 def open_run(subject: Subject, say: Callable[[str], None]) -> MLflow:
-    """Raises OSError, ModuleNotFoundError, and what MLflow raises."""
+    """Raises OSError, and what MLflow raises."""
     uri = os.environ.get("MLFLOW_TRACKING_URI")
     folder = own_folder(subject.outputs)
     if not uri:
         os.environ["MLFLOW_ALLOW_FILE_STORE"] = "true"
         uri = own_folder(folder / "mlruns").absolute().as_uri()
         say(f"mlflow: in {folder / 'mlruns'}")
-    elif uri.startswith("sqlite") and find_spec("sqlalchemy") is None:
-        raise ModuleNotFoundError(
-            "MLFLOW_TRACKING_URI names a database, which needs the full package: pip install mlflow"
-        )
     client = MlflowClient(tracking_uri=uri)
     with turn(folder, _SECONDS_TO_WAIT):  # two of the same name would be two experiments
         experiment = _experiment(client, subject)

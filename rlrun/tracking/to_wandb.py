@@ -23,18 +23,46 @@ from rlrun.tracking.points import Point, Subject
 
 PROJECT = "rlrun"
 _LONGEST_TAG = 64
+_SECONDS_TO_REACH = 20.0
 _EXIT_CODES = {"finished": 0, "failed": 1}
 _KILLED = 255  # W&B's own, for what it shows as killed
 
 
 def open_run(subject: Subject, say: Callable[[str], None]) -> WandB:
-    """Raises OSError, and what W&B raises."""
-    mode = os.environ.get("WANDB_MODE") or ("online" if _is_logged_in() else "offline")
+    """Offline if W&B can't be reached. Raises OSError, and what W&B raises."""
     folder = own_folder(subject.directory / "wandb")
+    if os.path.lexists(subject.directory / ".wandb"):
+        raise OSError(
+            f"{subject.directory / '.wandb'} would be written to, but {folder} is where W&B's files go; remove it"
+        )
+    mode, why = os.environ.get("WANDB_MODE"), ""
+    if mode:
+        run = _init(subject, mode, folder)
+    else:
+        run, mode, why = _init_where_possible(subject, folder)
+        os.environ["WANDB_MODE"] = mode  # for the other runs of this process
+    where = f"{why}offline; send it: wandb sync {shlex.quote(_short(folder))}/offline-run-*"
+    say(f"wandb: {where if mode == 'offline' else run.url or mode}")
+    return WandB(run, offline=mode == "offline")
+
+
+def _init_where_possible(subject: Subject, folder: Path) -> tuple[Any, str, str]:
+    """A run online, if somebody is logged in and W&B can be reached; else offline, and why."""
+    if not _is_logged_in():
+        return _init(subject, "offline", folder), "offline", "not logged in, so "
+    try:
+        return _init(subject, "online", folder), "online", ""
+    except wandb.Error as error:
+        wandb.teardown()  # what it began holds the run's id
+        why = f"{' '.join(str(error).split()):.120}; so "
+        return _init(subject, "offline", folder), "offline", why
+
+
+def _init(subject: Subject, mode: str, folder: Path) -> Any:
     if mode == "offline":
         for old in folder.glob(f"offline-run-*-{subject.id}"):
             shutil.rmtree(old)
-    run = wandb.init(
+    return wandb.init(
         mode=mode,  # type: ignore[arg-type]
         dir=str(subject.directory),
         id=subject.id,
@@ -46,13 +74,14 @@ def open_run(subject: Subject, say: Callable[[str], None]) -> WandB:
         job_type="train",
         tags=[text[:_LONGEST_TAG] for text in dict.fromkeys((subject.algo, subject.env, subject.name)) if text],
         config=subject.config | {"rlrun": subject.facts},
-        settings=wandb.Settings(silent=True, console="off", save_code=False, x_stats_pid=subject.trainer),
+        settings=wandb.Settings(
+            silent=True,
+            console="off",
+            save_code=False,
+            init_timeout=_SECONDS_TO_REACH,
+            x_stats_pid=subject.trainer,
+        ),
     )
-    why = "" if os.environ.get("WANDB_MODE") else "not logged in, so "
-    where = f"{why}offline; send it: wandb sync {shlex.quote(_short(folder))}/offline-run-*"
-    where = where if mode == "offline" else run.url or mode
-    say(f"wandb: {where}")
-    return WandB(run, offline=mode == "offline")
 
 
 class WandB:

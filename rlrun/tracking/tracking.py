@@ -27,6 +27,7 @@ from rlrun.run import Run
 COMMAND = (sys.executable, "-P", "-m", "rlrun.tracking.sender")
 _SECONDS_TO_END = 60.0
 _SECONDS_TO_LEAVE = 10.0  # after a signal: a scheduler kills soon
+_SECONDS_IN_SILENCE = 5.0
 _SECONDS_BETWEEN_LOOKS = 0.05
 _ID = re.compile("[0-9a-f]{16}")
 _FACTS = ("seed", "device", "implementation", "overrides", "experiment", "tuned", "versions", "git", "machine")
@@ -41,6 +42,7 @@ class Tracking:
         self._numbers = {agent: number for number, agent in enumerate(runs)}
         self._process: subprocess.Popen[bytes] | None = None
         self._loggers = self._runs[0].config.logger if self._runs else ()
+        self._unsent = dict.fromkeys(self._loggers)  # those that have not said that they have it all
         if not self._loggers:
             return
         try:
@@ -48,7 +50,7 @@ class Tracking:
             self._start(json.dumps({"tools": self._loggers, "runs": subjects}))
         except (OSError, StorageError) as error:
             reason = reason_of(error) if isinstance(error, OSError) else str(error)
-            self._note(self._left_out(", ".join(self._loggers), reason))
+            self._note(self._left_out(", ".join(self._unsent), reason))
 
     def _start(self, request: str) -> None:
         debug = os.environ.get("RLRUN_DEBUG") == "1"
@@ -76,7 +78,7 @@ class Tracking:
         if code is not None:
             self._forget()
             if code:
-                self._note(self._left_out(", ".join(self._loggers), f"its process ended with code {code}"))
+                self._note(self._left_out(", ".join(self._unsent), f"its process ended with code {code}"))
 
     def ended(self, agent: int, status: str) -> None:
         """Say how a run has ended; all its rows are in its files."""
@@ -90,17 +92,22 @@ class Tracking:
         assert self._process.stdin is not None
         with contextlib.suppress(OSError):
             self._process.stdin.close()
-        began = time.monotonic()
+        began, told = time.monotonic(), False
         while self._process is not None:
             self.listen()
             limit = _SECONDS_TO_LEAVE if is_interrupted() else _SECONDS_TO_END
-            if self._process is not None and time.monotonic() - began > limit:
+            waited = time.monotonic() - began
+            if self._process is not None and waited > _SECONDS_IN_SILENCE and not told:
+                told = True
+                self._note(f"waiting for {', '.join(self._unsent)}, {limit:g} s at most")
+            if self._process is not None and waited > limit:
                 with contextlib.suppress(OSError):
                     os.killpg(self._process.pid, signal.SIGKILL)
                 self._process.wait()
                 self._forget()
-                self._note(self._left_out(", ".join(self._loggers), f"not all was sent within {limit:g} s"))
-            time.sleep(_SECONDS_BETWEEN_LOOKS if self._process is not None else 0)
+                self._note(self._left_out(", ".join(self._unsent), f"not all was sent within {limit:g} s"))
+            elif self._process is not None:
+                time.sleep(_SECONDS_BETWEEN_LOOKS)
 
     def _tell(self, line: str) -> None:
         if self._process is not None:
@@ -111,7 +118,9 @@ class Tracking:
 
     def _pass_on(self, message: Mapping[str, str]) -> None:
         first = self._runs[0].manifest.get("job") in (None, 1)  # the processes of a sweep would all say the same
-        if "failure" in message:
+        if "done" in message:
+            self._unsent.pop(message["tool"], None)
+        elif "failure" in message:
             self._note(self._left_out(message["tool"], message["failure"]))
         elif first:
             self._note(printable(clean(message["line"])))
