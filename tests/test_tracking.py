@@ -403,6 +403,32 @@ def test_what_tools_are_told_has_no_secrets_and_no_forged_id(tmp_path: Path, mon
     assert "sesame" not in json.dumps(told) and told["config"]["env"]["id"] == "CartPole-v1"
 
 
+@pytest.mark.parametrize(
+    ("run", "outputs"),
+    [
+        ("outputs/2026-11-25/120000_dqn_s0", "outputs"),
+        ("/data/runs/sweeps/2026-11-25_120000_dqn/120000_dqn_s0", "/data/runs"),
+        ("runs/a", "runs"),
+        ("a", "."),
+    ],
+)
+def test_what_several_runs_share_lies_in_the_folder_of_runs(run: str, outputs: str) -> None:
+    assert tracking.outputs_of(Path(run)) == Path(outputs)
+
+
+def test_a_new_run_does_not_take_over_what_other_tools_wrote(rlrun: Any, workplace: Path) -> None:
+    for name in ("tensorboard", "wandb"):
+        place = workplace / name / name
+        place.mkdir(parents=True)
+        (place / "events.out.tfevents.1").touch()
+        answer = rlrun(f"run.dir={name}", "logger=tensorboard")
+        assert (answer.code, answer.errors) == (
+            4,
+            [f"run.dir={name} holds {name}, which is of no run; choose another place"],
+        )
+        assert (place / "events.out.tfevents.1").exists()
+
+
 def test_the_tools_folders_are_the_runs_own_and_of_one_process(tmp_path: Path) -> None:
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / "tensorboard").symlink_to(tmp_path / "elsewhere")

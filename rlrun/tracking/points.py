@@ -26,6 +26,7 @@ class Subject:
     sweep: str | None
     project: str | None
     outputs: Path
+    """The folder of runs that it lies in."""
     config: dict[str, Any]
     """Nested, as config.yaml has it."""
     facts: dict[str, Any]

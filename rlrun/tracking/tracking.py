@@ -30,6 +30,7 @@ _SECONDS_TO_LEAVE = 10.0  # after a signal: a scheduler kills soon
 _SECONDS_IN_SILENCE = 5.0
 _SECONDS_BETWEEN_LOOKS = 0.05
 _ID = re.compile("[0-9a-f]{16}")
+_DATE = re.compile(r"\d{4}-\d\d-\d\d")
 _FACTS = ("seed", "device", "implementation", "overrides", "experiment", "tuned", "versions", "git", "machine")
 
 
@@ -165,13 +166,22 @@ def _subject(run: Run) -> dict[str, Any]:
         "name": run.config.name,
         "sweep": printable(sweep) if isinstance(sweep, str) else None,
         "project": run.config.logging.project,
-        "outputs": run.config.outputs,
+        "outputs": str(outputs_of(Path(run.directory))),
         "config": to_mapping(run.config),
         "facts": {key: manifest.get(key) for key in _FACTS},
         "created": _created(manifest["created"]),
         "trainer": os.getpid(),
     }
     return {**clean(values), "directory": values["directory"], "outputs": values["outputs"]}
+
+
+def outputs_of(directory: Path) -> Path:
+    """The folder of runs that a run lies in, by where it is: its config may be anyone's, and name any folder."""
+    if _DATE.fullmatch(directory.parent.name):
+        return directory.parents[1]
+    if directory.parent.parent.name == "sweeps":
+        return directory.parents[2]
+    return directory.parent
 
 
 def _created(text: str) -> float:
