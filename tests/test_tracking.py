@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import struct
 import subprocess
 import sys
@@ -11,6 +12,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
 
@@ -202,6 +204,11 @@ def test_members_of_a_sweep_are_runs_of_one_group(rlrun: Any, workplace: Path) -
         groups = [record.run.run_group for record in wandb_records(directory) if record.HasField("run")]
         assert groups == [sweep.name]
         assert mlflow_run(directory, workplace / "outputs")[1].data.tags["sweep"] == sweep.name
+        shutil.rmtree(directory / "tensorboard")
+    answer = rlrun("resume", str(sweep), "logger=tensorboard")
+    assert answer.code == 0 and "already complete" in answer.out
+    for directory in members:
+        assert_all_have(directory, workplace / "outputs")
 
 
 def test_tensorboard_has_the_settings_and_the_times_of_the_rows(
@@ -414,6 +421,16 @@ def test_what_tools_are_told_has_no_secrets_and_no_forged_id(tmp_path: Path, mon
 )
 def test_what_several_runs_share_lies_in_the_folder_of_runs(run: str, outputs: str) -> None:
     assert tracking.outputs_of(Path(run)) == Path(outputs)
+
+
+def test_online_wandb_gets_what_it_does_not_have() -> None:
+    module = pytest.importorskip("rlrun.tracking.to_wandb", exc_type=ImportError)
+    run = mock.Mock(starting_step=201)  # it has all up to frame 200
+    tool = module.WandB(run, offline=False)
+    tool.log([Point(100, 1.0, {"a": 1.0}), Point(200, 2.0, {"a": 2.0}), Point(300, 3.0, {"a": 3.0})])
+    run.log.assert_called_once_with({"a": 3.0, "global_step": 300, "_timestamp": 3.0}, step=300)
+    tool.close("failed")
+    run.finish.assert_called_once_with(exit_code=1)
 
 
 def test_a_new_run_does_not_take_over_what_other_tools_wrote(rlrun: Any, workplace: Path) -> None:

@@ -42,7 +42,8 @@ def main(arguments: list[str]) -> int:
         from rlrun.cli.resume_sweep import resume_sweep
 
         config_of = functools.partial(changed, overrides=options.overrides)
-        return resume_sweep(sweep, config_of, options.require_exact, options.quiet, options.trust)
+        send = names_loggers(options.overrides)
+        return resume_sweep(sweep, config_of, options.require_exact, options.quiet, options.trust, send)
     directory = find(options.run, options.outputs)
     run = Run.open(directory)
     if not options.trust:
@@ -62,8 +63,8 @@ def resume_run(run: Run, config: RunConfig, overrides: Sequence[str], exact: boo
     """
     if run.manifest["status"] == "finished":
         if not extends(run, config):
-            if any(override.startswith("logger=") for override in overrides):
-                _send(run, config)
+            if names_loggers(overrides) and config.logger:
+                send_finished([dataclasses.replace(run, config=config)])
             say(_already_complete(run))
             return 0
         _refuse_reached(run, config, overrides)
@@ -92,13 +93,16 @@ def resume_run(run: Run, config: RunConfig, overrides: Sequence[str], exact: boo
     return finish_run(outcome.run, outcome.status, outcome.error, outcome.signal, quiet)
 
 
-def _send(run: Run, config: RunConfig) -> None:
-    """Give what a finished run has recorded to the loggers that were typed."""
-    from rlrun.tracking import check_installed
+def names_loggers(overrides: Sequence[str]) -> bool:
+    """Whether loggers were typed, who are to get also what has been finished."""
+    return any(override.startswith("logger=") for override in overrides)
+
+
+def send_finished(runs: Sequence[Run]) -> None:
+    """Give what finished runs have recorded to their loggers."""
     from rlrun.tracking.tracking import send
 
-    check_installed(config.logger)
-    send(dataclasses.replace(run, config=config), lambda line: say(f"note: {line}"))
+    send(runs, lambda line: say(f"note: {line}"))
 
 
 def _prepare(run: Run, config: RunConfig, quiet: bool) -> bool:

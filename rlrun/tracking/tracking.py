@@ -12,7 +12,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from rlrun.errors import StorageError
 from rlrun.plain import printable, reason_of
 from rlrun.provenance import clean
 from rlrun.run import Run
+from rlrun.tracking import check_installed
 
 # -P: nothing in the folder that the user stands in may take the place of a module.
 COMMAND = (sys.executable, "-P", "-m", "rlrun.tracking.sender")
@@ -142,11 +143,20 @@ class Tracking:
                 pipe.close()
 
 
-def send(run: Run, note: Callable[[str], None]) -> None:
-    """Give the loggers of a run that has ended what they do not have of it. Raises LockedError, ResumeError, StorageError."""
-    with run.lock():
-        tracking = Tracking({0: run}, note)
-        tracking.ended(0, run.manifest["status"])
+def send(runs: Sequence[Run], note: Callable[[str], None]) -> None:
+    """Give the loggers of runs that have ended, all of the same ones, what they do not have of them.
+
+    Raises:
+        UnavailableError: a package is missing.
+        LockedError, ResumeError, StorageError: as ``Run.lock``.
+    """
+    check_installed(runs[0].config.logger)
+    with contextlib.ExitStack() as locks:
+        for run in runs:
+            locks.enter_context(run.lock())
+        tracking = Tracking(dict(enumerate(runs)), note)
+        for number, run in enumerate(runs):
+            tracking.ended(number, run.manifest["status"])
         tracking.finish(lambda: False)
 
 
