@@ -17,7 +17,11 @@ from typing import Any
 _PACKAGES = ("rlrun", "torch", "numpy", "gymnasium", "mujoco")
 HIDDEN = "***"
 """What is written in place of a secret."""
-_SECRET_NAME = re.compile("KEY|TOKEN|SECRET|PASSWORD|PASSWD|CREDENTIAL|^WANDB_|^AWS_", re.IGNORECASE)
+_NO_SECRETS = "PROJECT|MODE|DIR|BASE_URL|RUN_GROUP|JOB_TYPE|TAGS|SILENT|CONSOLE|DISABLED|START_METHOD"
+"""What W&B's variables end with whose values are words that a config may well contain."""
+_SECRET_NAME = re.compile(
+    f"KEY|TOKEN|SECRET|PASSWORD|PASSWD|CREDENTIAL|^WANDB_(?!({_NO_SECRETS})$)|^AWS_", re.IGNORECASE
+)
 _SHORTEST_SECRET = 6  # shorter values of such variables are words like "auto" that a config may well contain
 _FREE_KEYS = "kwargs"
 """The part of a config whose keys are the user's: there a name tells a secret."""

@@ -25,6 +25,7 @@ from rlrun.member import Member, population_note, take
 from rlrun.metrics import Recorder
 from rlrun.reports.figures import draw_figures
 from rlrun.run import Run
+from rlrun.tracking.tracking import Tracking
 from rlrun.trainers import make_trainer
 from rlrun.trainers.base import check_counts, restore
 from rlrun.view import Outcome, View
@@ -94,6 +95,7 @@ class Loop:
         )
         self.members = [Member(run, CheckpointFolder(run.checkpoints, run.config.checkpoint.keep)) for run in runs]
         self.books = Books(self.trainer, self.members, self.config, view, interrupts)
+        self.tracking = Tracking({}, view.note)
         self.active = list(range(len(runs)))
         self.outcomes: dict[int, Outcome] = {}
 
@@ -101,6 +103,7 @@ class Loop:
         self.trainer.close()
         for member in self.members:
             member.close()
+        self.tracking.finish(self.interrupts)
 
     def run(self, resume: bool, frames: int | None, refused: Mapping[int, RlrunError]) -> list[Outcome]:
         """Train until every member has ended, but for those that are ``refused``."""
@@ -194,6 +197,7 @@ class Loop:
         alone = {"alone": note or SAME_BITS} if size > 1 else {}
         self.view.start([member.run for member in self.members], header | alone)
         self.books.check_filming()
+        self.tracking = Tracking({agent: self.members[agent].run for agent in self.active}, self.view.note)
 
     def _train(self) -> None:
         """Steps up to the next due frame or moment, a signal, a failure, or the last episode wanted."""
@@ -243,6 +247,7 @@ class Loop:
             return
         self._drop_failed()
         self.books.log(self._due(before, config.logging.every_frames))
+        self.tracking.listen()
         for agent in self.active:
             self.members[agent].handled = frames
         asked = self.interrupts.save_wanted
@@ -297,6 +302,7 @@ class Loop:
             member.describe(self.trainer.frames, status=status, failure=str(error) if error else None)
         except StorageError as problem:
             status, error = "failed", error or member.with_advice(problem)
+        self.tracking.ended(agent, status)
         self._freeze(agent, status, error)
 
     def _freeze(self, agent: int, status: str, error: RlrunError | None) -> None:

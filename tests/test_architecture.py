@@ -40,7 +40,7 @@ LAYERS = (
         "movie",
     },
     {"trainers"},
-    {"training", "bookkeeping", "member", "view", "evaluation", "reports", "watchdog"}
+    {"training", "bookkeeping", "member", "view", "evaluation", "reports", "watchdog", "tracking"}
     | {"video", "filming", "video_worker", "wrapped", "policy", "torch_policy", "export", "export_formats"},
     {"sweeps", "cli", "api"},
 )
@@ -49,6 +49,9 @@ ONLY = {  # who may import what
     "hydra": {"cli", "sweeps"},
     "omegaconf": {"config"},
     "rich": {"cli", "reports"},
+    "tensorboard": {"tracking"},
+    "wandb": {"tracking"},
+    "mlflow": {"tracking"},
 }
 NO_TORCH = {"errors", "config", "plain", "seeding", "provenance", "envs", "envstate"} | {
     *("run", "manifest", "finding", "deletion", "garbage", "checkpoint", "checkpoint_folder", "pieces", "metrics"),

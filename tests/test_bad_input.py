@@ -9,7 +9,6 @@ Rows that can't be as they are written, because rlrun has no such thing:
     52  the half on ``resume=auto`` is a feature of its own, with tests of its own.
     91  no environment lives in a process of its own; the process that may die is the worker of a sweep (row 73).
     92  the watchdog of hanging environments is a feature of its own, with tests of its own.
-    96  there is no optional logger: asking for one is an unknown key.
     97  there is no prioritised replay: asking for it is an unknown key.
 """
 
@@ -174,7 +173,8 @@ TYPED: list[Case] = [
     (87, "--bogus", 2, ["unrecognized arguments: --bogus; see rlrun train --help"]),
     (87, "--cfg", 2, ["expected one argument; see rlrun train --help"]),
     (87, "--experimental-rerun x.pickle", 2, ["pickle"]),
-    (96, "logger=wandb", 2, ["unknown key 'logger'"]),
+    (96, "logger=wandbb", 2, ["logger=wandbb is not known; choices: tensorboard, wandb, mlflow; for none: []; did you mean 'wandb'?"]),
+    (96, "logger.wandb.project=x", 2, ["a logger has no settings", "logging.project=NAME"]),
     (97, "algo.prioritized=true", 2, ["unknown key 'algo.prioritized'"]),
     (103, "resume A B", 2, ["'B' has no value; write B=VALUE"]),
 ]  # fmt: skip

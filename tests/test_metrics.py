@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from rlrun.errors import ResumeError, StorageError
-from rlrun.metrics import Recorder, last_returns, read_episodes, read_rows
+from rlrun.metrics import Recorder, last_returns, read_episodes, read_rows, read_rows_from
 
 FILES = ("metrics.jsonl", "timing.jsonl", "episodes.csv")
 
@@ -177,7 +177,7 @@ def test_a_full_disk_is_one_storage_error(tmp_path: Path, monkeypatch: pytest.Mo
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(os, "write", fail)
-    with pytest.raises(StorageError, match=r"metrics.jsonl: No space left on device"):
+    with pytest.raises(StorageError, match=r"timing.jsonl: No space left on device"):
         getattr(recorder, call)()
 
 
@@ -249,3 +249,29 @@ def test_what_is_no_file_is_not_read(reader: Callable[[Path], object], tmp_path:
     path.symlink_to("/dev/zero")
     with pytest.raises(ResumeError, match="can't read"):
         reader(tmp_path)
+
+
+def test_whoever_follows_the_files_gets_each_whole_row_once_and_its_time(tmp_path: Path) -> None:
+    recorder = Recorder(tmp_path, None)
+    recorder.metrics({"frames": 10, "loss": math.inf})
+    recorder.timing({"frames": 10})
+    recorder.flush()
+    rows, offset = read_rows_from(tmp_path / "metrics.jsonl", 0)
+    assert rows == [{"frames": 10, "loss": math.inf}] and offset == (tmp_path / "metrics.jsonl").stat().st_size
+    assert read_rows_from(tmp_path / "metrics.jsonl", offset) == ([], offset)
+    assert read_rows_from(tmp_path / "none.jsonl", 5) == ([], 5)
+    with (tmp_path / "metrics.jsonl").open("ab") as file:
+        file.write(b'{"frames": 20}\n{"frames"')
+    assert read_rows_from(tmp_path / "metrics.jsonl", offset) == ([{"frames": 20}], offset + 15)
+    recorder.close()
+
+
+def test_the_time_of_a_row_is_written_before_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    recorder = Recorder(tmp_path, None)
+    recorder.metrics({"frames": 10})
+    recorder.timing({"seconds": 1.0})
+    written: list[bytes] = []
+    monkeypatch.setattr("rlrun.metrics.write_all", lambda descriptor, data: written.append(data))
+    recorder.flush()
+    assert written == [b'{"seconds": 1.0}\n', b'{"frames": 10}\n']
+    recorder.close()

@@ -106,7 +106,7 @@ def _check_sweep(override: Override, text: str, multirun: bool) -> None:
         instead = ""
         if re.fullmatch(r"\d{1,3}(,\d{3})+", value) and not key.startswith("network."):
             instead = f", or write {value.replace(',', '')} without a comma"
-        elif "(" not in value and key.startswith(("network.hidden", "env.kwargs.")):
+        elif "(" not in value and key.startswith(("network.hidden", "env.kwargs.", "logger")):
             instead = f", or write one list: {key}=[{value}]"
         raise UsageError(f"{text} is a sweep over several values; add -m to run them all{instead}")
 
@@ -119,6 +119,10 @@ def _rewrite(override: Override, text: str, groups: Mapping[str, Collection[str]
         raise UsageError(f"{text}: rlrun runs sweeps itself; leave {key} out")
     if key.startswith(("hydra.", "hydra/")) or override.package is not None:
         return [text]
+    if key.startswith("logger."):
+        raise UsageError(
+            f"{text}: a logger has no settings; logging.project=NAME names W&B's project, MLflow's experiment"
+        )
     plain = text.lstrip("+")
     if key not in groups:
         return [f"++{plain}"]

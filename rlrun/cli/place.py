@@ -63,7 +63,7 @@ def start_run(directory: Path, job: Job) -> Run:
 def _refuse_to_overwrite(directory: Path, config: bytes) -> None:
     """Raises ResumeError if there are files that a run would write, but for what one leaves that is killed while it is made."""
     there = [name for name in (*FILES, "crash.log") if os.path.lexists(directory / name)]
-    there += [name for name in ("checkpoints", "plots") if any((directory / name).glob("*"))]
+    there += [name for name in ("checkpoints", "plots", "tensorboard", "wandb") if any((directory / name).glob("*"))]
     if os.path.lexists(directory / "config.yaml") and not _holds(directory / "config.yaml", config):
         there.append("config.yaml")
     if there:

@@ -42,7 +42,8 @@ def main(arguments: list[str]) -> int:
         from rlrun.cli.resume_sweep import resume_sweep
 
         config_of = functools.partial(changed, overrides=options.overrides)
-        return resume_sweep(sweep, config_of, options.require_exact, options.quiet, options.trust)
+        send = names_loggers(options.overrides)
+        return resume_sweep(sweep, config_of, options.require_exact, options.quiet, options.trust, send)
     directory = find(options.run, options.outputs)
     run = Run.open(directory)
     if not options.trust:
@@ -62,6 +63,8 @@ def resume_run(run: Run, config: RunConfig, overrides: Sequence[str], exact: boo
     """
     if run.manifest["status"] == "finished":
         if not extends(run, config):
+            if names_loggers(overrides) and config.logger:
+                send_finished([dataclasses.replace(run, config=config)])
             say(_already_complete(run))
             return 0
         _refuse_reached(run, config, overrides)
@@ -73,8 +76,10 @@ def resume_run(run: Run, config: RunConfig, overrides: Sequence[str], exact: boo
     from rlrun.sweeps.jobs import check_device
     from rlrun.sweeps.resources import check_memory, spaces_of
     from rlrun.sweeps.runner import train_runs
+    from rlrun.tracking import check_installed
 
     check_device(config)
+    check_installed(config.logger)
     _require_idle_sweep(run)
     view = choose_view(quiet)
     try:
@@ -86,6 +91,18 @@ def resume_run(run: Run, config: RunConfig, overrides: Sequence[str], exact: boo
     except UsageError as error:  # what was typed has been checked: it is what the run's config asks for
         raise ResumeError(f"{shown_path(run.directory / 'config.yaml')}: {error}") from error
     return finish_run(outcome.run, outcome.status, outcome.error, outcome.signal, quiet)
+
+
+def names_loggers(overrides: Sequence[str]) -> bool:
+    """Whether loggers were typed, who are to get also what has been finished."""
+    return any(override.startswith("logger=") for override in overrides)
+
+
+def send_finished(runs: Sequence[Run]) -> None:
+    """Give what finished runs have recorded to their loggers."""
+    from rlrun.tracking.tracking import send
+
+    send(runs, lambda line: say(f"note: {line}"))
 
 
 def _prepare(run: Run, config: RunConfig, quiet: bool) -> bool:
@@ -105,7 +122,7 @@ def _parser() -> Parser:
     parser = Parser(
         "resume",
         "Continue a run from its newest checkpoint, or finish a sweep: what is done is not done again.",
-        "total_frames may grow; stop.*, evaluation.*, checkpoint.*, logging.* and plot.* may change;\n"
+        "total_frames may grow; stop.*, evaluation.*, checkpoint.*, logging.*, plot.* and logger may change;\n"
         "device, hardware.device and hardware.threads too, but then the run is no longer exact; of a sweep, sweep.*.",
     )
     parser.add_argument("run", metavar="RUN", help="directory of a run or sweep, how its name begins, or latest")
@@ -210,8 +227,8 @@ def reached_limits(run: Run, config: RunConfig) -> dict[str, float]:
 
 
 def extends(run: Run, config: RunConfig) -> bool:
-    """Whether ``config`` leaves the finished run something to do; how a sweep is run does not."""
-    same = dataclasses.replace(config, sweep=run.config.sweep) == run.config
+    """Whether ``config`` leaves the finished run something to do; how a sweep is run, or where metrics go, does not."""
+    same = dataclasses.replace(config, sweep=run.config.sweep, logger=run.config.logger) == run.config
     return not same and config.total_frames > run.manifest["frames"]
 
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from rlrun.checkpoint_folder import CheckpointFolder
 from rlrun.cli.output import counted, say, shown_path
 from rlrun.cli.results import finish_sweep
-from rlrun.cli.resume import extend, extends, reached_limits, require_exact, say_moving
+from rlrun.cli.resume import extend, extends, reached_limits, require_exact, say_moving, send_finished
 from rlrun.cli.sweep_view import choose_sweep_view
 from rlrun.config import RunConfig
 from rlrun.errors import ResumeError, RlrunError
@@ -19,12 +19,20 @@ from rlrun.sweeps.jobs import check_device
 from rlrun.sweeps.resources import check_batches, spaces_of
 from rlrun.sweeps.summary import NO_CHECKPOINT, save_summary
 from rlrun.sweeps.sweep import opened_sweep, places_of, plan_sweep, train_sweep
+from rlrun.tracking import check_installed
 
 
 def resume_sweep(
-    directory: Path, config_of: Callable[[Run], RunConfig], exact: bool, quiet: bool, trust: bool = False
+    directory: Path,
+    config_of: Callable[[Run], RunConfig],
+    exact: bool,
+    quiet: bool,
+    trust: bool = False,
+    send: bool = False,
 ) -> int:
     """Train the unfinished runs of a sweep, and finished ones that their new config extends. Returns the exit code.
+
+    ``send``: give the loggers the other finished ones, too.
 
     Raises:
         LockedError: the sweep, or one of its runs, is being trained.
@@ -35,6 +43,8 @@ def resume_sweep(
             require_own(place)
         configs = [config_of(run) for run in sweep.runs]
         pairs = [(run, config) for run, config in zip(sweep.runs, configs, strict=True) if _is_left(run, config)]
+        if send:
+            _send_finished(zip(sweep.runs, configs, strict=True))
         view = choose_sweep_view(quiet)
         left = [run for run, _ in pairs]
         sweep.errors = _without_environment(left) | _without_checkpoint(left, view.note)
@@ -47,6 +57,7 @@ def resume_sweep(
             return 0
         for config in {(config.device, config.network.hidden): config for _, config in pairs}.values():
             check_device(config)
+        check_installed({name for _, config in pairs for name in config.logger})
         if pairs:
             wanted = [config for _, config in pairs]
             check_batches(wanted, spaces_of(wanted))
@@ -59,6 +70,13 @@ def resume_sweep(
             if pairs:
                 train_sweep(sweep, places_of([run for run, _ in pairs], view.note), view, interrupts, held)
     return finish_sweep(sweep, interrupts.signal, quiet)
+
+
+def _send_finished(pairs: Iterable[tuple[Run, RunConfig]]) -> None:
+    """Give the loggers what runs have recorded that are not gone on with."""
+    done = [replace(run, config=config) for run, config in pairs if config.logger and not _is_left(run, config)]
+    if done:
+        send_finished(done)
 
 
 def _is_left(run: Run, config: RunConfig) -> bool:

@@ -12,6 +12,8 @@ DEVICE = re.compile(r"auto|cpu|cuda(:\d+)?")
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 NAME_RULE = "may only contain A-Z a-z 0-9 . _ - and must start with a letter or digit"
 LONGEST_NAME = 64
+PROJECT = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._-]{0,127}")
+PROJECT_RULE = "may only contain A-Z a-z 0-9 . _ - and spaces, 128 at most, and must start with a letter or digit"
 
 
 def check(config: RunConfig) -> list[str]:
@@ -36,6 +38,10 @@ def _check_names(config: RunConfig) -> list[str]:
         problems.append(f"device={config.device!r:.40} is not known; choices: auto, cpu, cuda, cuda:N")
     if config.outputs.startswith("~"):
         problems.append(f"outputs={config.outputs!r:.60}: ~ has not been expanded by your shell; write $HOME instead")
+    if len(set(config.logger)) < len(config.logger):
+        problems.append(f"logger=[{','.join(config.logger)}] names one twice; keep one")
+    if config.logging.project is not None and not PROJECT.fullmatch(config.logging.project.replace(HIDDEN, "x")):
+        problems.append(f"logging.project={config.logging.project!r:.80} {PROJECT_RULE}")
     if not config.outputs or "\0" in config.outputs:
         problems.append(f"outputs={config.outputs!r:.40} is not a folder")
     return problems

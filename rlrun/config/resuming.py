@@ -7,7 +7,7 @@ from typing import Any
 
 MAY_CHANGE = (
     *("total_frames", "stop.", "evaluation.", "checkpoint.", "logging.", "plot.", "sweep."),
-    *("env.step_timeout", "name", "outputs"),
+    *("env.step_timeout", "name", "outputs", "logger"),
 )
 """Keys, and groups with a dot, that do not change what is computed at a frame."""
 TOLD = ("total_frames", "stop.", "evaluation.", "logging.")

@@ -12,6 +12,7 @@ from typing import Any
 from rlrun.config.settings import setting
 
 SCHEDULES = ("constant", "linear", "cosine")
+LOGGERS = ("tensorboard", "wandb", "mlflow")
 
 
 @dataclass(frozen=True)
@@ -198,6 +199,9 @@ class LoggingConfig:
     """Metric rows."""
 
     every_frames: int = setting(1000, "Frames between two rows of metrics.jsonl.", low=1, unit="frames")
+    project: str | None = setting(
+        None, "W&B project and MLflow experiment; null: as those tools' variables say, else rlrun."
+    )
 
 
 @dataclass(frozen=True)
@@ -247,6 +251,9 @@ class RunConfig:
     name: str = setting("", "Name of the run, used in its directory.", per_agent=True)
     total_frames: int = setting(50_000, "Frames to train for.", low=1, high=10**15, unit="frames")
     outputs: str = setting("outputs", "Folder that runs go to.")
+    logger: tuple[str, ...] = setting(
+        (), "Tools that get the metrics as well: one, or several as in [tensorboard,wandb].", choices=LOGGERS
+    )
     algo: AlgoConfig = field(default_factory=DQNConfig)
     env: EnvConfig = field(default_factory=EnvConfig)
     network: NetworkConfig = field(default_factory=NetworkConfig)

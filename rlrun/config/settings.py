@@ -95,9 +95,10 @@ def number(value: float) -> str:
 def allowed(field_type: Any, meaning: Meaning) -> str:
     """What a value may be, in words: ``a number in [0, 1]``."""
     if meaning.choices:
-        return " or ".join(
+        words_of_choices = " or ".join(
             [", ".join(meaning.choices[:-1]), meaning.choices[-1]] if len(meaning.choices) > 1 else meaning.choices
         )
+        return words_of_choices + (" or a list of them" if typing.get_origin(field_type) is tuple else "")
     options = [option for option in members(field_type) if option is not types.NoneType]
     words = {bool: "true or false", int: "an integer", float: "a number", str: "text", dict: "a mapping"}
     word = " or ".join(words.get(typing.get_origin(option) or option, "a list of integers") for option in options)
@@ -161,18 +162,22 @@ def _as(value: Any, option: Any) -> Any:
         if isinstance(value, str):
             return value
     elif typing.get_origin(option) is tuple:
+        item_type = typing.get_args(option)[0]
+        if isinstance(value, str) and item_type is str:  # logger=wandb is a list of one
+            return (value,)
         if isinstance(value, (list, tuple)):
-            return tuple(_as(item, typing.get_args(option)[0]) for item in value)
+            return tuple(_as(item, item_type) for item in value)
     elif typing.get_origin(option) is dict and isinstance(value, Mapping):
         return {_as(k, str): v for k, v in value.items()}
     raise TypeError(value)
 
 
 def _check_range(key: str, raw: Any, value: Any, meaning: Meaning, field_type: Any) -> None:
-    if meaning.choices and isinstance(value, str) and value not in meaning.choices:
-        raise ValueError(
-            f"{key}={raw} is not known; choices: {', '.join(meaning.choices)}{nearest(value, meaning.choices)}"
-        )
+    for item in value if isinstance(value, tuple) else (value,):
+        if meaning.choices and isinstance(item, str) and item not in meaning.choices:
+            none = "; for none: []" if isinstance(value, tuple) else ""
+            choices = f"{', '.join(meaning.choices)}{none}{nearest(item, meaning.choices)}"
+            raise ValueError(f"{key}={item} is not known; choices: {choices}")
     for item in value if isinstance(value, tuple) else (value,):
         if isinstance(item, bool) or not isinstance(item, (int, float)):
             continue

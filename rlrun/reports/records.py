@@ -26,7 +26,7 @@ from rlrun.plain import parse_yaml, printable, read_small, read_yaml
 
 _CONFIG = "config.yaml"
 _SAME = (
-    *("seed", "outputs", "checkpoint.", "logging.", "plot.", "sweep."),
+    *("seed", "outputs", "logger", "checkpoint.", "logging.", "plot.", "sweep."),
     *("env.step_timeout", "hardware.threads", "evaluation.video"),
 )
 """Keys, and groups with a dot, in which runs may differ and still be runs of the same settings."""

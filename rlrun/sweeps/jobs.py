@@ -21,6 +21,7 @@ from rlrun.plain import read_yaml, reason_of
 from rlrun.provenance import is_secret_name, remember
 from rlrun.sweeps.resources import check_batches, check_memory, has_graphics_driver, spaces_of
 from rlrun.sweeps.room import check_room
+from rlrun.tracking import check_installed
 from rlrun.watchdog import watching
 
 NOT_TUNED = "none"
@@ -120,6 +121,7 @@ def check_jobs(jobs: Sequence[Job], place: Path | None = None) -> None:
         _check_actions(job, spaces[repr(job.config.env)].action)
     for config in {(config.device, max(config.network.hidden)): config for config in configs}.values():
         check_device(config)
+    check_installed(configs[0].logger)  # the same for all
     for config in configs:
         check_memory(config, spaces[repr(config.env)])
     if len(configs) > 1:
@@ -136,9 +138,11 @@ def _check_of_one_sweep(configs: Sequence[RunConfig]) -> None:
     for key, values in (
         ("outputs", {config.outputs for config in configs}),
         ("sweep.*", {config.sweep for config in configs}),
+        ("logger", {config.logger for config in configs}),
     ):
         if len(values) > 1:
-            raise UsageError(f"{key} can't be swept; a sweep has one {'folder' if key == 'outputs' else 'plan'}")
+            one = {"outputs": "folder", "logger": "list of them: logger=[tensorboard,wandb]"}.get(key, "plan")
+            raise UsageError(f"{key} can't be swept; a sweep has one {one}")
 
 
 def _check_duplicates(jobs: Sequence[Job]) -> None:

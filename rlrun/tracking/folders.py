@@ -1,0 +1,46 @@
+"""Folders that the tools write to, and turns between processes that send the same run."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+_SECONDS_BETWEEN_TRIES = 0.1
+
+
+def own_folder(path: Path) -> Path:
+    """A real folder, made if need be. Raises OSError: something else is there, such as a link that leads out of the run."""
+    path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if path.is_symlink():
+        raise OSError(f"{path} is a symbolic link; it must be a folder")
+    return path
+
+
+@contextlib.contextmanager
+def turn(folder: Path, seconds: float) -> Iterator[None]:
+    """Wait for at most ``seconds`` until no other process is in here with the same folder.
+
+    Raises:
+        OSError: there is no such folder.
+        TimeoutError: the other one did not leave.
+    """
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        until = time.monotonic() + seconds
+        while True:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() > until:
+                    raise TimeoutError("another process still sends this run") from None
+                time.sleep(_SECONDS_BETWEEN_TRIES)
+            except OSError:
+                break  # a file system without locks
+        yield
+    finally:
+        os.close(descriptor)

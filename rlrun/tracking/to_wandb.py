@@ -1,0 +1,120 @@
+"""A run in Weights & Biases: online, or offline in ``<run>/wandb`` if W&B's own settings say so or nobody is logged in.
+
+Online, W&B knows the last step that it has of a resumed run, and the points after it follow. Offline, the run is written anew
+from its first row, so that ``wandb sync`` sends one whole run.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import netrc
+import os
+import shlex
+import shutil
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import wandb
+
+from rlrun.tracking.folders import own_folder
+from rlrun.tracking.points import Point, Subject
+
+PROJECT = "rlrun"
+_LONGEST_TAG = 64
+_SECONDS_TO_REACH = 20.0
+_EXIT_CODES = {"finished": 0, "failed": 1}
+_KILLED = 255  # W&B's own, for what it shows as killed
+
+
+def open_run(subject: Subject, say: Callable[[str], None]) -> WandB:
+    """Offline if W&B can't be reached. Raises OSError, and what W&B raises."""
+    folder = own_folder(subject.directory / "wandb")
+    if os.path.lexists(subject.directory / ".wandb"):
+        raise OSError(
+            f"{subject.directory / '.wandb'} would be written to, but {folder} is where W&B's files go; remove it"
+        )
+    mode, why = os.environ.get("WANDB_MODE"), ""
+    if mode:
+        run = _init(subject, mode, folder)
+    else:
+        run, mode, why = _init_where_possible(subject, folder)
+        os.environ["WANDB_MODE"] = mode  # for the other runs of this process
+    where = f"{why}offline; send it: wandb sync {shlex.quote(_short(folder))}/offline-run-*"
+    say(f"wandb: {where if mode == 'offline' else run.url or mode}")
+    return WandB(run, offline=mode == "offline")
+
+
+def _init_where_possible(subject: Subject, folder: Path) -> tuple[Any, str, str]:
+    """A run online, if somebody is logged in and W&B can be reached; else offline, and why."""
+    if not _is_logged_in():
+        return _init(subject, "offline", folder), "offline", "not logged in, so "
+    try:
+        return _init(subject, "online", folder), "online", ""
+    except wandb.Error as error:
+        wandb.teardown()  # what it began holds the run's id
+        why = f"{' '.join(str(error).split()):.120}; so "
+        return _init(subject, "offline", folder), "offline", why
+
+
+def _init(subject: Subject, mode: str, folder: Path) -> Any:
+    if mode == "offline":
+        for old in folder.glob(f"offline-run-*-{subject.id}"):
+            shutil.rmtree(old)
+    return wandb.init(
+        mode=mode,  # type: ignore[arg-type]
+        dir=str(subject.directory),
+        id=subject.id,
+        resume="allow" if mode == "online" else None,
+        reinit="create_new",
+        project=subject.project or os.environ.get("WANDB_PROJECT") or PROJECT,
+        name=subject.title,
+        group=subject.sweep,
+        job_type="train",
+        tags=[text[:_LONGEST_TAG] for text in dict.fromkeys((subject.algo, subject.env, subject.name)) if text],
+        config=subject.config | {"rlrun": subject.facts},
+        settings=wandb.Settings(
+            silent=True,
+            console="off",
+            save_code=False,
+            init_timeout=_SECONDS_TO_REACH,
+            x_stats_pid=subject.trainer,
+        ),
+    )
+
+
+class WandB:
+    """One run."""
+
+    def __init__(self, run: Any, offline: bool) -> None:
+        self._run = run
+        self._first = 0 if offline else run.starting_step  # points before it are there
+
+    def log(self, points: Sequence[Point]) -> None:
+        for point in points:
+            if point.frames >= self._first:
+                values = {**point.values, "global_step": point.frames, "_timestamp": point.moment}
+                self._run.log(values, step=point.frames)
+
+    def close(self, status: str) -> None:
+        self._run.finish(exit_code=_EXIT_CODES.get(status, _KILLED))
+
+
+def _short(folder: Path) -> str:
+    """From the current folder, if it is in there."""
+    here = Path.cwd()
+    return str(folder.relative_to(here) if folder.is_relative_to(here) else folder)
+
+
+def _is_logged_in() -> bool:
+    """Whether W&B would find a key. It looks at its settings, its variables and .netrc, and else asks on the terminal."""
+    settings = wandb.Settings()
+    if settings.api_key or os.environ.get("WANDB_API_KEY") or os.environ.get("WANDB_IDENTITY_TOKEN_FILE"):
+        return True
+    host = urlsplit(settings.base_url).hostname or ""
+    for file in [os.environ["NETRC"]] if os.environ.get("NETRC") else ["~/.netrc", "~/_netrc"]:
+        with contextlib.suppress(OSError, netrc.NetrcParseError):
+            if netrc.netrc(str(Path(file).expanduser())).authenticators(host):
+                return True
+    return False

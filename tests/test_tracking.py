@@ -1,0 +1,494 @@
+"""Loggers: what TensorBoard, Weights & Biases and MLflow have of a run, read back from what they wrote."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import struct
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import pytest
+
+from rlrun.config import from_mapping
+from rlrun.errors import UnavailableError, UsageError
+from rlrun.metrics import read_rows
+from rlrun.run import Run
+from rlrun.tracking import check_installed, sender, tracking
+from rlrun.tracking.folders import own_folder, turn
+from rlrun.tracking.points import Feed, Point, Subject, name_of
+from rlrun.training import train
+from tests.support import CARTPOLE, Folder, Silent, recorded, resumed
+
+ALL = ("tensorboard", "wandb", "mlflow")
+Curves = dict[str, dict[int, float]]
+"""Name of a curve -> frame -> value."""
+
+
+@pytest.fixture(autouse=True)
+def own_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No account, server or setting of whoever runs the tests."""
+    for name in [name for name in os.environ if name.startswith(("WANDB_", "MLFLOW_"))]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("NETRC", str(tmp_path / "no-netrc"))
+
+
+# --- reading back ----------------------------------------------------------------------------------------------------
+
+
+def of_metrics(run: Path, algo: str = "dqn") -> Curves:
+    """What the tools are to have: every number in metrics.jsonl."""
+    curves: Curves = {}
+    for row in read_rows(run / "metrics.jsonl"):
+        for key, value in row.items():
+            if key not in ("type", "frames") and value is not None:
+                curves.setdefault(name_of(algo, row["type"], key), {})[row["frames"]] = float(value)
+    return curves
+
+
+def of_tensorboard(run: Path) -> Curves:
+    accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    events = accumulator.EventAccumulator(str(run / "tensorboard"), size_guidance={"scalars": 0}).Reload()
+    curves: Curves = {}
+    for tag in events.Tags()["scalars"]:
+        points = [(event.step, event.value) for event in events.Scalars(tag)]
+        steps = [step for step, _ in points]
+        assert steps == sorted(set(steps)), f"{tag}: {steps}"
+        curves[tag] = dict(points)
+    return curves
+
+
+def wandb_records(run: Path) -> list[Any]:
+    """The records of the only offline run there: LevelDB's log format, blocks of 32 KiB, after a header of 7 bytes."""
+    protocol = pytest.importorskip("wandb.proto.wandb_internal_pb2")
+    (file,) = (run / "wandb").glob("offline-run-*/*.wandb")
+    data, at, whole, records = file.read_bytes(), 7, b"", []
+    while at + 7 <= len(data):
+        if 32768 - at % 32768 < 7:
+            at += 32768 - at % 32768
+            continue
+        _, length, kind = struct.unpack("<IHB", data[at : at + 7])
+        whole += data[at + 7 : at + 7 + length]
+        at += 7 + length
+        if kind in (1, 4):  # whole, or the last part
+            records.append(protocol.Record.FromString(whole))
+            whole = b""
+    return records
+
+
+def of_wandb(run: Path) -> Curves:
+    curves: Curves = {}
+    steps = []
+    for record in wandb_records(run):
+        if record.WhichOneof("record_type") == "history":
+            values = {
+                item.key or "/".join(item.nested_key): json.loads(item.value_json) for item in record.history.item
+            }
+            steps.append(values["_step"])
+            assert values.pop("global_step") == values["_step"]
+            for key, value in values.items():
+                if not key.startswith("_"):
+                    curves.setdefault(key, {})[steps[-1]] = float(value)
+    assert steps == sorted(set(steps))
+    return curves
+
+
+def mlflow_run(run: Path, outputs: Path) -> tuple[Any, Any]:
+    mlflow = pytest.importorskip("mlflow")
+    os.environ["MLFLOW_ALLOW_FILE_STORE"] = "true"
+    client = mlflow.MlflowClient(tracking_uri=(outputs / "mlruns").absolute().as_uri())
+    experiments = [experiment for experiment in client.search_experiments() if experiment.name == "rlrun"]
+    assert len(experiments) == 1
+    name = f"attributes.run_name = '{run.name}'"
+    (found,) = client.search_runs([experiments[0].experiment_id], name)
+    return client, found
+
+
+def of_mlflow(run: Path, outputs: Path) -> Curves:
+    client, found = mlflow_run(run, outputs)
+    curves: Curves = {}
+    for key in found.data.metrics:
+        points = [(metric.step, metric.value) for metric in client.get_metric_history(found.info.run_id, key)]
+        assert len(points) == len(dict(points)), f"{key}: {points}"
+        curves[key] = dict(points)
+    return curves
+
+
+def assert_all_have(run: Path, outputs: Path, *kept: int) -> None:
+    """The tools have every point of metrics.jsonl, the speed at each row, and nothing else; MLflow what it was given at ``kept``, too."""
+    expected = of_metrics(run)
+    expected["charts/SPS"] = dict.fromkeys(expected["charts/learning_rate"], 0.0)
+    for read in (of_tensorboard(run), of_wandb(run), without(of_mlflow(run, outputs), kept)):
+        assert all(speed > 0 for speed in read["charts/SPS"].values())
+        read["charts/SPS"] = dict.fromkeys(read["charts/SPS"], 0.0)
+        assert read.keys() == expected.keys()
+        for name, points in expected.items():
+            assert read[name] == pytest.approx(points, rel=1e-6), name  # TensorBoard has 32 bits
+    assert of_wandb(run)["losses/td_loss"] == expected["losses/td_loss"]
+
+
+def without(curves: Curves, frames: Sequence[int]) -> Curves:
+    return {key: {at: value for at, value in points.items() if at not in frames} for key, points in curves.items()}
+
+
+# --- training --------------------------------------------------------------------------------------------------------
+
+
+def test_stopped_and_resumed_a_run_has_each_point_once_in_all_tools(tmp_path: Path) -> None:
+    folder = Folder(tmp_path / "runs")
+    run = folder.stopped_and_resumed(260, CARTPOLE, {"logger": ALL, "name": "mine"})
+    assert recorded(run) == recorded(folder.trained(CARTPOLE, {"name": "mine"})), "loggers change training"
+    assert_all_have(run.directory, folder.path)
+    _, found = mlflow_run(run.directory, folder.path)
+    assert found.info.status == "FINISHED" and found.data.params["algo.batch_size"] == "32"
+    assert found.data.tags["algo"] == "dqn" and found.data.tags["name"] == "mine"
+
+    assert resumed(run, total_frames=500).status == "finished"
+    assert_all_have(run.directory, folder.path, 400)  # the last row, which is cut off where a run is extended
+    _, found = mlflow_run(run.directory, folder.path)
+    assert (found.data.params["total_frames"], found.data.tags["changed.total_frames"]) == ("400", "500")
+
+    (start,) = [record.run for record in wandb_records(run.directory) if record.WhichOneof("record_type") == "run"]
+    config = {item.key: json.loads(item.value_json) for item in start.config.update}
+    assert (start.project, start.display_name, start.job_type) == ("rlrun", run.directory.name, "train")
+    assert list(start.tags) == ["dqn", "cartpole-v1", "mine"]
+    assert config["algo"]["batch_size"] == 32 and "versions" in config["rlrun"]
+
+
+def test_a_killed_run_is_sent_to_its_last_row_and_goes_on_without_duplicates(tmp_path: Path) -> None:
+    outputs = tmp_path / "runs"
+    settings = ["algo.learning_starts=100", "total_frames=1000000", "logging.every_frames=200", "evaluation.episodes=2"]
+    settings += ["evaluation.every_frames=300", "checkpoint.every_frames=1000", "tuned=none", f"outputs={outputs}"]
+    command = [sys.executable, "-m", "rlrun", f"logger=[{','.join(ALL)}]", *settings]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        until = time.monotonic() + 60
+        while not list(outputs.glob("mlruns/*/*/metrics/charts/*")) and time.monotonic() < until:
+            time.sleep(0.1)
+        (directory,) = (path.parent for path in outputs.glob("*/*/run.json"))
+    finally:
+        process.kill()
+        process.wait()
+    with turn(directory, 60.0):  # who sends has ended
+        assert_all_have(directory, outputs)
+    assert mlflow_run(directory, outputs)[1].info.status == "KILLED"
+    (ended,) = [record.exit for record in wandb_records(directory) if record.WhichOneof("record_type") == "exit"]
+    assert ended.exit_code == 255
+
+    run = Run.open(directory)
+    reached = max(row["frames"] for row in read_rows(directory / "metrics.jsonl"))
+    assert resumed(run, total_frames=reached + 500).status == "finished"
+    assert_all_have(directory, outputs)
+    assert mlflow_run(directory, outputs)[1].info.status == "FINISHED"
+
+
+def test_members_of_a_sweep_are_runs_of_one_group(rlrun: Any, workplace: Path) -> None:
+    answer = rlrun(
+        "-m", "seed=1,2", f"logger=[{','.join(ALL)}]", "tuned=none", "total_frames=400", "name=group",
+        "algo.learning_starts=100", "logging.every_frames=100", "evaluation.episodes=0",
+    )  # fmt: skip
+    assert answer.code == 0 and answer.errors == [], answer.err
+    assert answer.err.count("rlrun: note: tensorboard --logdir outputs") == 1
+    (sweep,) = (workplace / "outputs" / "sweeps").iterdir()
+    members = sorted(path.parent for path in sweep.glob("*/run.json"))
+    assert len(members) == 2
+    for directory in members:
+        assert_all_have(directory, workplace / "outputs")
+        groups = [record.run.run_group for record in wandb_records(directory) if record.HasField("run")]
+        assert groups == [sweep.name]
+        assert mlflow_run(directory, workplace / "outputs")[1].data.tags["sweep"] == sweep.name
+        shutil.rmtree(directory / "tensorboard")
+    answer = rlrun("resume", str(sweep), "logger=tensorboard")
+    assert answer.code == 0 and "already complete" in answer.out
+    for directory in members:
+        assert_all_have(directory, workplace / "outputs")
+
+
+def test_tensorboard_has_the_settings_and_the_times_of_the_rows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MY_TOKEN", "sesame42")
+    accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    from tensorboard.plugins.hparams import metadata
+
+    run = Folder(tmp_path).trained(CARTPOLE, {"logger": "tensorboard", "name": "sesame42"})
+    events = accumulator.EventAccumulator(str(run.directory / "tensorboard")).Reload()
+    times = {row["frames"]: row["unix_time"] for row in read_rows(run.directory / "timing.jsonl")}
+    assert {event.step: event.wall_time for event in events.Scalars("charts/SPS")} == times
+    (text,) = events.Tensors("hyperparameters/text_summary")
+    assert b"|algo.batch_size|32|" in text.tensor_proto.string_val[0]
+    assert b"|name|***|" in text.tensor_proto.string_val[0]
+    start, end = (
+        events.SummaryMetadata(tag).plugin_data.content
+        for tag in (metadata.SESSION_START_INFO_TAG, metadata.SESSION_END_INFO_TAG)
+    )
+    hyperparameters = metadata.parse_session_start_info_plugin_data(start).hparams
+    assert hyperparameters["algo.learning_rate"].number_value == 1e-3
+    assert hyperparameters["algo.amsgrad"].bool_value is True and "outputs" not in hyperparameters
+    assert metadata.parse_session_end_info_plugin_data(end).status == 1  # success
+
+
+def test_a_finished_run_is_sent_when_a_logger_is_typed(rlrun: Any, workplace: Path) -> None:
+    run = Folder(workplace / "outputs").trained(CARTPOLE)
+    config = (run.directory / "config.yaml").read_bytes()
+    answer = rlrun("resume", "latest", "logger=tensorboard")
+    assert answer.code == 0 and "already complete" in answer.out and "tensorboard --logdir" in answer.out
+    read = of_tensorboard(run.directory)
+    assert read.pop("charts/SPS").keys() == read["charts/learning_rate"].keys()
+    assert read.keys() == of_metrics(run.directory).keys()
+    assert (run.directory / "config.yaml").read_bytes() == config
+
+
+# --- what goes wrong ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("arguments", [(), ("-m", "seed=1,2")])
+def test_a_missing_package_is_said_before_anything_is_written(
+    arguments: tuple[str, ...], rlrun: Any, workplace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("rlrun.tracking.find_spec", lambda name: None if name in ("wandb", "mlflow") else object())
+    answer = rlrun(*arguments, "logger=[tensorboard,wandb]")
+    assert (answer.code, answer.errors) == (3, ["logger=wandb needs wandb: pip install 'rlrun[wandb]'"])
+    assert list(workplace.iterdir()) == []
+    with pytest.raises(UnavailableError) as error:
+        check_installed(["mlflow", "wandb"])
+    assert len(str(error.value).splitlines()) == 2
+
+
+def test_mlflow_without_its_databases_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("rlrun.tracking.find_spec", lambda name: None if name == "sqlalchemy" else object())
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "postgresql+psycopg2://me:password@host/db")
+    with pytest.raises(
+        UnavailableError, match="MLFLOW_TRACKING_URI=postgresql:... is a database.*: pip install mlflow"
+    ):
+        check_installed(["mlflow"])
+    check_installed(["wandb"])
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "https://host")
+    check_installed(["mlflow"])
+
+
+def test_a_resumed_run_with_a_missing_package_stays_as_it_was(
+    rlrun: Any, workplace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = Folder(workplace / "outputs").trained(CARTPOLE)
+    before = (run.directory / "run.json").read_bytes()
+    monkeypatch.setattr("rlrun.tracking.find_spec", lambda name: None)
+    for settings in (["logger=mlflow"], ["logger=mlflow", "total_frames=500"]):
+        answer = rlrun("resume", "latest", *settings)
+        assert (answer.code, answer.errors) == (3, ["logger=mlflow needs mlflow: pip install 'rlrun[mlflow]'"])
+    assert (run.directory / "run.json").read_bytes() == before
+
+
+def test_a_tool_that_fails_is_left_out_and_the_run_is_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "server").write_text("no folder")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", (tmp_path / "server").as_uri())
+    run, view = Folder(tmp_path / "runs").run(CARTPOLE, {"logger": ["mlflow", "tensorboard"]}), Silent()
+    assert [outcome.status for outcome in train([run], view)] == ["finished"]
+    (failure,) = [note for note in view.notes if "left out" in note]
+    assert failure.startswith("mlflow left out: ") and "rlrun resume" in failure and "\n" not in failure
+    assert of_tensorboard(run.directory)["charts/updates"] == of_metrics(run.directory)["charts/updates"]
+
+
+@pytest.mark.parametrize(
+    ("program", "reason"),
+    [
+        ("raise SystemExit(7)", "its process ended with code 7"),
+        ("import time; time.sleep(60)", "not all was sent within 0.2 s"),
+    ],
+    ids=["dies", "hangs"],
+)
+def test_a_process_that_does_not_send_costs_no_run(
+    program: str, reason: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tracking, "COMMAND", (sys.executable, "-c", program))
+    monkeypatch.setattr(tracking, "_SECONDS_TO_END", 0.2 if "within" in reason else 60.0)
+    run, view = Folder(tmp_path).run(CARTPOLE, {"logger": "wandb"}), Silent()
+    assert [outcome.status for outcome in train([run], view)] == ["finished"]
+    (note,) = view.notes
+    assert note.startswith(f"wandb left out: {reason}") and note.endswith("logger=wandb")
+
+
+class Recording:
+    """A tool that keeps what it gets, and fails where a test wants it to."""
+
+    def __init__(self, fails: bool = False) -> None:
+        self.fails, self.status = fails, ""
+        self.frames: list[int] = []
+
+    def log(self, points: Sequence[Point]) -> None:
+        if self.fails:
+            raise ConnectionError("no\n  network")
+        self.frames += [point.frames for point in points]
+
+    def close(self, status: str) -> None:
+        self.status = status
+
+
+def subject_of(directory: Path) -> Subject:
+    return Subject(directory, "0" * 16, "dqn", "cartpole", "", None, None, directory, {}, {}, 0.0, 1)
+
+
+def write_rows(directory: Path, *frames: int) -> None:
+    directory.mkdir(exist_ok=True)
+    with (directory / "metrics.jsonl").open("a") as metrics, (directory / "timing.jsonl").open("a") as timing:
+        for frame in frames:
+            metrics.write(json.dumps({"type": "train", "frames": frame, "loss": 0.5}) + "\n")
+            timing.write(json.dumps({"frames": frame, "seconds": frame / 100, "unix_time": 5.0 + frame}) + "\n")
+
+
+def test_one_run_that_can_not_be_sent_spares_the_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tools = {tmp_path / "a": Recording(fails=True), tmp_path / "b": Recording(fails=True), tmp_path / "c": Recording()}
+    for directory in tools:
+        write_rows(directory, 10, 20)
+    monkeypatch.setattr(sender, "opener", lambda tool: lambda subject, say: tools[subject.directory])
+    with (tmp_path / "out").open("w") as stream:
+        sending = sender.Sending("tool", dict(enumerate(map(subject_of, tools))), sender.Output(stream))
+        sending.start()
+        write_rows(tmp_path / "c", 30)
+        for run in range(3):
+            sending.end(run, "stopped")
+        sending.join(30)
+    assert not sending.is_alive()
+    assert tools[tmp_path / "c"].frames == [10, 20, 30] and tools[tmp_path / "c"].status == "stopped"
+    said = [json.loads(line) for line in (tmp_path / "out").read_text().splitlines()]
+    assert said == [{"tool": "tool", "failure": "no network"}, {"tool": "tool", "done": ""}]  # the failure once
+
+
+# --- rows --------------------------------------------------------------------------------------------------------------
+
+
+def test_names_are_those_that_dashboards_know() -> None:
+    names = {
+        key: name_of("ppo", "train", key) for key in ("return_mean", "critic_loss", "approximate_kl", "loss", "new")
+    }
+    assert names == {
+        "return_mean": "charts/episodic_return", "critic_loss": "losses/value_loss",
+        "approximate_kl": "losses/approx_kl", "loss": "losses/loss", "new": "losses/new",
+    }  # fmt: skip
+    assert name_of("dqn", "train", "loss") == "losses/td_loss"
+    assert name_of("dqn", "evaluation", "return_mean") == "eval/return_mean"
+
+
+def test_rows_are_followed_as_they_are_written(tmp_path: Path) -> None:
+    feed = Feed(tmp_path, "dqn")
+    assert feed.new() == []
+    write_rows(tmp_path, 100)
+    assert feed.new() == [Point(100, 105.0, {"losses/td_loss": 0.5, "charts/SPS": 100.0})]
+    evaluation = json.dumps(
+        {"type": "evaluation", "frames": 150, "return_mean": None, "nonfinite": {"return_mean": "inf"}}
+    )
+    with (tmp_path / "metrics.jsonl").open("a") as file:
+        file.write(evaluation[:20])
+        file.flush()
+        assert feed.new() == []  # half a row is none
+        file.write(evaluation[20:] + "\n")
+    write_rows(tmp_path, 200)
+    first, second = feed.new()
+    assert first == Point(150, 205.0, {"eval/return_mean": float("inf")})  # written with the row of 200
+    assert (second.frames, second.values["charts/SPS"]) == (200, 100.0)
+    assert feed.new() == []
+
+
+def test_what_tools_are_told_has_no_secrets_and_no_forged_id(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MY_TOKEN", "sesame-42")
+    monkeypatch.setenv("WANDB_PROJECT", "CartPole")  # a word, and no secret
+    run = Folder(tmp_path).run(CARTPOLE, {"env": {"kwargs": {"note": "sesame-42"}}})
+    for forged in (None, 7, "../../etc", "ABCDEF0123456789"):
+        run.manifest["tracking"] = forged
+        told = tracking._subject(run)
+        assert set(told["id"]) <= set("0123456789abcdef") and len(told["id"]) == 16
+    assert (
+        tracking._subject(run)["id"] == told["id"] == json.loads((run.directory / "run.json").read_text())["tracking"]
+    )
+    assert "sesame" not in json.dumps(told) and told["config"]["env"]["id"] == "CartPole-v1"
+
+
+@pytest.mark.parametrize(
+    ("run", "outputs"),
+    [
+        ("outputs/2026-11-25/120000_dqn_s0", "outputs"),
+        ("/data/runs/sweeps/2026-11-25_120000_dqn/120000_dqn_s0", "/data/runs"),
+        ("runs/a", "runs"),
+        ("a", "."),
+    ],
+)
+def test_what_several_runs_share_lies_in_the_folder_of_runs(run: str, outputs: str) -> None:
+    assert tracking.outputs_of(Path(run)) == Path(outputs)
+
+
+def test_online_wandb_gets_what_it_does_not_have() -> None:
+    module = pytest.importorskip("rlrun.tracking.to_wandb", exc_type=ImportError)
+    run = mock.Mock(starting_step=201)  # it has all up to frame 200
+    tool = module.WandB(run, offline=False)
+    tool.log([Point(100, 1.0, {"a": 1.0}), Point(200, 2.0, {"a": 2.0}), Point(300, 3.0, {"a": 3.0})])
+    run.log.assert_called_once_with({"a": 3.0, "global_step": 300, "_timestamp": 3.0}, step=300)
+    tool.close("failed")
+    run.finish.assert_called_once_with(exit_code=1)
+
+
+def test_a_new_run_does_not_take_over_what_other_tools_wrote(rlrun: Any, workplace: Path) -> None:
+    for name in ("tensorboard", "wandb"):
+        place = workplace / name / name
+        place.mkdir(parents=True)
+        (place / "events.out.tfevents.1").touch()
+        answer = rlrun(f"run.dir={name}", "logger=tensorboard")
+        assert (answer.code, answer.errors) == (
+            4,
+            [f"run.dir={name} holds {name}, which is of no run; choose another place"],
+        )
+        assert (place / "events.out.tfevents.1").exists()
+
+
+def test_the_tools_folders_are_the_runs_own_and_of_one_process(tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "tensorboard").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(OSError, match="symbolic link"):
+        own_folder(tmp_path / "tensorboard")
+    with turn(tmp_path, 0.0), pytest.raises(TimeoutError), turn(tmp_path, 0.0):
+        pass
+    with turn(tmp_path, 0.0):
+        """It is free again."""
+
+
+# --- settings ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("value", "loggers"), [("wandb", ("wandb",)), ([], ()), (["mlflow", "wandb"], ("mlflow", "wandb"))]
+)
+def test_a_bare_word_is_a_list_of_one(value: Any, loggers: tuple[str, ...]) -> None:
+    assert from_mapping({"logger": value}).logger == loggers
+
+
+@pytest.mark.parametrize(
+    ("value", "line"),
+    [
+        (
+            "wandbb",
+            "logger=wandbb is not known; choices: tensorboard, wandb, mlflow; for none: []; did you mean 'wandb'?",
+        ),
+        (["wandb", "wandb"], "logger=[wandb,wandb] names one twice; keep one"),
+        (3, "logger: expected tensorboard, wandb or mlflow or a list of them, got 3"),
+        (None, "logger: expected tensorboard, wandb or mlflow or a list of them, got null"),
+    ],
+)
+def test_what_is_no_logger_is_one_line(value: Any, line: str) -> None:
+    with pytest.raises(UsageError) as error:
+        from_mapping({"logger": value})
+    assert str(error.value) == line
+
+
+def test_loggers_are_typed_as_any_setting(rlrun: Any) -> None:
+    assert "logger:\n- wandb\n" in rlrun("--cfg", "job", "logger=wandb").out
+    assert "write one list: logger=[wandb,mlflow]" in rlrun("logger=wandb,mlflow").err
+    assert rlrun("-m", "logger=wandb,mlflow").errors == [
+        "logger can't be swept; a sweep has one list of them: logger=[tensorboard,wandb]"
+    ]
+    assert "logging.project=NAME" in rlrun("logger.wandb=1").err
