@@ -19,6 +19,7 @@ COMMANDS = {
     "train": ("rlrun.cli.train", "train an agent; what rlrun does without a command"),
     "eval": ("rlrun.cli.evaluate", "play episodes with a trained agent and print its returns"),
     "resume": ("rlrun.cli.resume", "continue a run or a sweep that was stopped, or extend a finished one"),
+    "plot": ("rlrun.cli.plot", "draw learning curves, losses and diagnostics as PNG and SVG"),
     "ls": ("rlrun.cli.ls", "list runs"),
     "configs": ("rlrun.cli.configs", "show what can be composed, and the settings of each group"),
 }

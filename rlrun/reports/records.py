@@ -221,10 +221,15 @@ def _globbed(pattern: str, outputs: Path) -> Iterator[tuple[Path, Path | None, b
 
 def _points(pairs: Iterator[tuple[Any, Any]]) -> Series:
     """The pairs of numbers among ``pairs``, in the order of the first."""
-    numbers = [pair for pair in pairs if all(type(value) in (int, float) for value in pair)]
+    numbers = [pair for pair in pairs if all(map(_is_number, pair))]
     points = np.array(numbers, float).reshape(-1, 2)
     points = points[np.argsort(points[:, 0], kind="stable")]
     return points[:, 0], points[:, 1]
+
+
+def _is_number(value: Any) -> bool:
+    """Whether it fits into a float: what is read may be any integer."""
+    return type(value) is float or (type(value) is int and abs(value) < 1e300)
 
 
 def _read_settings(path: Path) -> dict[str, Any]:
