@@ -46,7 +46,7 @@ ONLY = {  # who may import what
     "rich": {"cli", "reports"},
 }
 NO_TORCH = {"errors", "config", "plain", "seeding", "provenance", "envs", "envstate"} | {
-    *("run", "manifest", "finding", "checkpoint", "checkpoint_folder", "pieces", "metrics"),
+    *("run", "manifest", "finding", "checkpoint", "checkpoint_folder", "pieces", "metrics", "reports"),
 }
 FORBIDDEN_IMPORTS = {"pickle", "cloudpickle", "dill", "marshal", "shelve", "joblib", "jsonpickle", "commands", "pty"}
 FORBIDDEN_CALLS = {

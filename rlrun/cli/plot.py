@@ -21,7 +21,7 @@ from rlrun.reports.figures import FIGURES, WANTED, draw, plots_folder, save
 from rlrun.reports.records import Record, read_record, select
 from rlrun.run import Run
 
-_MOST_RUNS, _MOST_BYTES = 1000, 64 * 1024**2
+_MOST_RUNS, _MOST_BYTES = 500, 64 * 1024**2
 """Runs, and bytes of their files: what takes longer than a few seconds is drawn only if somebody asks for it."""
 
 

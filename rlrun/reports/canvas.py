@@ -29,7 +29,7 @@ _MARGIN = 0.12  # inches beside the texts above the panels
 _TITLE, _TEXT, _TICK = 11.0, 8.5, 8.5  # points
 _LEADING = 1.3  # height of a line for a letter of one
 _GAP = 0.25  # between entries of the legend, in letters
-_MOST_LINES = 3  # of one text
+_MOST_LINES = 4  # of one text
 _STEPS = (1, 2, 2.5, 5, 10)  # between ticks
 _LONGEST_PLAIN, _SHORTEST_PLAIN = 1e15, 1e-6
 

@@ -17,6 +17,7 @@ Line: TypeAlias = Series
 
 WINDOW = 100  # episodes in the running mean
 _MOST_POINTS = 2000  # of a line: more than a picture has columns
+_FEWEST_POINTS, _MOST_POINTS_OF_ALL = 50, 20_000  # of one of many lines, and of all of them together
 _LARGEST = 1e100  # beyond this matplotlib's own arithmetic overflows
 
 
@@ -43,14 +44,14 @@ class Curve:
     """Where [T], low [T] and high [T] of the interval of the IQM."""
     thin: list[Line] = field(default_factory=list)
     """Of each run."""
-    single: list[Line] = field(default_factory=list)
+    single: Line | None = None
     """Of each episode of the only run."""
     left_out: int = 0
     """Points that are not finite."""
 
     @property
     def lines(self) -> list[Line]:
-        return [*([self.main] if self.main is not None else []), *self.thin, *self.single]
+        return [*filter(None, (self.main, self.single)), *self.thin]
 
 
 def curves_of(panel: Panel, groups: Sequence[tuple[int, Group]]) -> list[Curve]:
@@ -65,9 +66,10 @@ def _curve(panel: Panel, style: int, records: Sequence[Record], alone: bool) -> 
     left_out = 0 if panel.clock else sum(_left_out(panel, record) for record in records)
     if len(records) == 1:
         raw = alone and panel.kind == "episodes" and len(lines[0][0]) > 0
-        single = [_thinned(_episodes(panel, records[0]))] if raw else []
+        single = _thinned(_episodes(panel, records[0])) if raw else None
         return Curve(style, _thinned(lines[0]) if len(lines[0][0]) else None, single=single, left_out=left_out)
-    thin = [_thinned(line) for line in lines if len(line[0])]
+    most = max(_FEWEST_POINTS, _MOST_POINTS_OF_ALL // len(records))
+    thin = [_thinned(line, most) for line in lines if len(line[0])]
     finished = [line for line, record in zip(lines, records, strict=True) if record.status == "finished"]
     whole = combine(finished if any(len(where) for where, _ in finished) else lines)
     if not len(whole.where):
@@ -118,13 +120,13 @@ def running_mean(values: Array, window: int = WINDOW) -> Array:
     return means
 
 
-def _thinned(line: Line) -> Line:
-    """A line of at most _MOST_POINTS points: the lowest and the highest of each stretch."""
+def _thinned(line: Line, most: int = _MOST_POINTS) -> Line:
+    """A line of at most ``most`` points: its ends, and the lowest and the highest of each stretch."""
     where, values = line
-    if len(where) <= _MOST_POINTS:
+    if len(where) <= most:
         return line
     kept: set[int] = {0, len(where) - 1}
-    for part in np.array_split(np.arange(len(where)), _MOST_POINTS // 2 - 1):
+    for part in np.array_split(np.arange(len(where)), most // 2 - 1):
         kept |= {int(part[np.argmin(values[part])]), int(part[np.argmax(values[part])])}
     places = np.array(sorted(kept))
     return where[places], values[places]
