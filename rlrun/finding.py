@@ -61,7 +61,7 @@ def find_sweep(selector: str, outputs: Path) -> Path | None:
         return None
     if os.path.isdir(wanted):
         return Path(wanted) if os.path.isfile(os.path.join(wanted, SWEEP_LIST)) else None
-    sweeps = [path for path in _folders(outputs / SWEEPS) if os.path.lexists(path / SWEEP_LIST)]
+    sweeps = [path for path in folders(outputs / SWEEPS) if os.path.lexists(path / SWEEP_LIST)]
     fits = [path for path in sweeps if path.name == wanted] or [path for path in sweeps if path.name.startswith(wanted)]
     runs = [path for path in _all_runs(outputs) if path.parent.parent.name != SWEEPS]
     others = [path for path in runs if path.name.startswith(wanted) or identity(path).startswith(wanted)]
@@ -92,16 +92,16 @@ def list_runs(outputs: Path) -> list[dict[str, Any]]:
 
 
 def _all_runs(outputs: Path) -> Iterator[Path]:
-    for parent in itertools.chain([outputs], _folders(outputs), _folders(outputs / SWEEPS)):
+    for parent in itertools.chain([outputs], folders(outputs), folders(outputs / SWEEPS)):
         yield from runs_in(parent)
 
 
 def runs_in(parent: Path) -> Iterator[Path]:
     """The directories of the runs directly in ``parent``."""
-    return (directory for directory in _folders(parent) if os.path.lexists(directory / MANIFEST))
+    return (directory for directory in folders(parent) if os.path.lexists(directory / MANIFEST))
 
 
-def _folders(parent: Path) -> list[Path]:
+def folders(parent: Path) -> list[Path]:
     """The real folders in ``parent``: a link could lead anywhere."""
     try:
         with os.scandir(parent) as entries:

@@ -170,7 +170,6 @@ def test_help_names_commands_and_examples(rlrun: Any) -> None:
 def test_every_command_has_help(name: str, rlrun: Any) -> None:
     answer = rlrun(name, "--help")
     assert answer.code == 0 and f"usage: rlrun {name}" in answer.out
-    assert rlrun("help", name).out == answer.out
 
 
 def test_version(rlrun: Any) -> None:
@@ -389,8 +388,8 @@ def test_multiplying_out_varies_the_last_key_fastest() -> None:
 
 def test_a_job_remembers_what_was_typed(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     jobs: list[Job] = []
-    monkeypatch.setattr("rlrun.cli.train.check_jobs", lambda found, place: jobs.extend(found))
-    monkeypatch.setattr("rlrun.cli.train.create_run", lambda job: (_ for _ in ()).throw(KeyboardInterrupt))
+    monkeypatch.setattr("rlrun.cli.application.check_jobs", lambda found, place: jobs.extend(found))
+    monkeypatch.setattr("rlrun.cli.application.create_run", lambda job: (_ for _ in ()).throw(KeyboardInterrupt))
     assert main(["env=acrobot", "++algo.gamma=0.9"]) == 130
     assert jobs[0].overrides == ("env=acrobot", "algo.gamma=0.9") and jobs[0].tuned == "tuned/dqn_acrobot"
     assert main(["env=acrobot", "tuned=none"]) == 130

@@ -10,6 +10,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import textwrap
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -438,3 +439,20 @@ def test_header_names_the_origin_of_settings(
 def test_a_job_knows_which_keys_were_typed() -> None:
     job = Job(from_mapping({}), ("algo.gamma=0.9", "name='a=b'"))
     assert job.typed == {"algo.gamma", "name"}
+
+
+def test_ctrl_c_while_modules_are_imported_is_one_line() -> None:
+    program = textwrap.dedent("""
+        import sys
+
+        class Interrupting:
+            def find_spec(self, name, path=None, target=None):
+                if name == "rlrun.cli.output":
+                    raise KeyboardInterrupt
+
+        sys.meta_path.insert(0, Interrupting())
+        from rlrun.__main__ import main
+        sys.exit(main())
+    """)
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "rlrun: interrupted\n")

@@ -35,7 +35,7 @@ def test_it_finds_a_bug(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> Non
 def test_it_finds_settings_that_get_lost(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     lost = Job(from_mapping({"algo": {"name": "ppo"}, "total_frames": 12345}), ())
     with monkeypatch.context() as patch:
-        patch.setattr("rlrun.cli.train.make_job", lambda *_: lost)
+        patch.setattr("rlrun.cli.application.make_job", lambda *_: lost)
         patch.setattr("benchmarks.reliability.fuzz_workshop.Workshop.prepare", lambda shop: None)
         patch.setattr(fuzz, "KINDS", (fuzz._command_line,))
         findings = fuzz.run(60, seed=1)

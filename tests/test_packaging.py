@@ -41,7 +41,7 @@ def test_wheel_has_all_modules_and_configs_and_nothing_else(unpacked: Path) -> N
     assert (unpacked / "rlrun" / "kernels" / "native.c").exists()
     assert sorted(path.name.split("-")[0] for path in unpacked.iterdir()) == ["rlrun", "rlrun"]
     (entry_points,) = unpacked.glob("*.dist-info/entry_points.txt")
-    assert "rlrun = rlrun.cli:main" in entry_points.read_text()
+    assert "rlrun = rlrun.__main__:main" in entry_points.read_text()
     assert list(unpacked.glob("*.dist-info/licenses/LICENSE"))
 
 

@@ -110,8 +110,8 @@ class Workshop:
 
         with (
             mock.patch("rlrun.training.train", train),
+            mock.patch("rlrun.cli.resume_sweep.train_sweep", train_sweep),  # first: importing it takes the other's
             mock.patch("rlrun.sweeps.sweep.train_sweep", train_sweep),
-            mock.patch("rlrun.cli.resume_sweep.train_sweep", train_sweep),
         ):
             yield
 

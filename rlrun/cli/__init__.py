@@ -8,7 +8,7 @@ import importlib
 import io
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from rlrun import __version__
 from rlrun.cli.output import deliver, silence
@@ -21,6 +21,7 @@ COMMANDS = {
     "resume": ("rlrun.cli.resume", "continue a run or a sweep that was stopped, or extend a finished one"),
     "plot": ("rlrun.cli.plot", "draw learning curves, losses and diagnostics as PNG and SVG"),
     "ls": ("rlrun.cli.ls", "list runs"),
+    "completion": ("rlrun.cli.completion", "complete commands, settings and runs on Tab, in bash, zsh and fish"),
     "configs": ("rlrun.cli.configs", "show what can be composed, and the settings of each group"),
 }
 """Name -> module with ``main(arguments) -> exit code``, and one line of help. Imported only when called."""
@@ -31,7 +32,7 @@ usage: rlrun [COMMAND] [KEY=VALUE ...] [OPTIONS]
 
 commands:
 {commands}
-  help      this page; rlrun COMMAND --help says more of one
+  help        this page; rlrun help COMMAND says everything about one
 
 examples:
   rlrun algo=dqn env=cartpole seed=1
@@ -73,10 +74,14 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _dispatch(arguments: list[str]) -> int:
     first = arguments[0] if arguments else ""
+    if os.environ.get("_ARGCOMPLETE"):
+        from rlrun.cli.completion import answer
+
+        answer({name: line for name, (_, line) in COMMANDS.items()}, _main_of)
     if first == "help" and len(arguments) > 1:
-        return _dispatch([arguments[1], "--help"])
+        return _explain(arguments[1:])
     if first in ("help", "--help", "-h"):
-        commands = "\n".join(f"  {name:<9} {line}" for name, (_, line) in COMMANDS.items())
+        commands = "\n".join(f"  {name:<11} {line}" for name, (_, line) in COMMANDS.items())
         deliver(HELP.format(commands=commands) + "\n")
         return 0
     if first == "--version":
@@ -92,11 +97,28 @@ def _dispatch(arguments: list[str]) -> int:
 
 
 def _run(command: str, arguments: list[str]) -> int:
-    module = importlib.import_module(COMMANDS[command][0])
     try:
-        return int(module.main(arguments))
+        return _main_of(command)(arguments)
     except SystemExit as stop:  # argparse after --help
         return stop.code if isinstance(stop.code, int) else 0
+
+
+def _main_of(command: str) -> Callable[[list[str]], int]:
+    main: Callable[[list[str]], int] = importlib.import_module(COMMANDS[command][0]).main
+    return main
+
+
+def _explain(commands: list[str]) -> int:
+    """Print the manual of one command."""
+    from rlrun.cli.arguments import parser_of
+    from rlrun.cli.manual import manual
+
+    if len(commands) > 1:
+        raise UsageError(f"help explains one command at a time; type rlrun help {commands[0]}")
+    if commands[0] not in COMMANDS:
+        raise UsageError(_unknown_command(commands[0]))
+    deliver(manual(commands[0], COMMANDS[commands[0]][1], parser_of(_main_of(commands[0])), COMMANDS))
+    return 0
 
 
 def _unknown_command(word: str) -> str:

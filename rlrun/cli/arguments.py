@@ -5,9 +5,10 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import re
-from collections.abc import Sequence
+import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from rlrun.config import RunConfig
 from rlrun.config.settings import key_of
@@ -28,9 +29,51 @@ class Parser(argparse.ArgumentParser):
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
 
+    @property
+    def arguments(self) -> list[argparse.Action]:
+        """What can be typed behind the command."""
+        return self._actions
+
     def error(self, message: str) -> NoReturn:
         """Raises UsageError."""
         raise UsageError(f"{message}; see {self.prog} --help")
+
+    def parse_args(self, *arguments: Any) -> Any:  # type: ignore[override]  # of its overloads we use one
+        """As argparse has it. Raises _Parsing if only the parser is wanted."""
+        _hand_over(self)
+        return super().parse_args(*arguments)
+
+    def parse_intermixed_args(self, *arguments: Any) -> Any:  # type: ignore[override]
+        """As argparse has it. Raises _Parsing if only the parser is wanted."""
+        _hand_over(self)
+        return super().parse_intermixed_args(*arguments)
+
+
+class _Parsing(Exception):
+    """A command has come to its parser, and is to go no further."""
+
+
+_only_parsers = False
+
+
+def _hand_over(parser: Parser) -> None:
+    if _only_parsers:
+        raise _Parsing(parser)
+
+
+def parser_of(command: Callable[[list[str]], int]) -> Parser:
+    """The parser that a command's ``main`` makes, without running the command."""
+    global _only_parsers
+    _only_parsers = True
+    try:
+        command([])
+    except _Parsing as parsing:
+        parser = parsing.args[0]
+        assert isinstance(parser, Parser)
+        return parser
+    finally:
+        _only_parsers = False
+    raise AssertionError("a command without a parser")
 
 
 def add_outputs(parser: argparse.ArgumentParser) -> None:
@@ -46,8 +89,6 @@ def take_imports(arguments: Sequence[str]) -> list[str]:
     Raises:
         UsageError: it names no module, or is given twice.
     """
-    from rlrun import envs  # imports Gymnasium
-
     typed = [text for text in arguments if text.lstrip("+").startswith(f"{ALLOW_IMPORT}=")]
     if len(typed) > 1:
         raise UsageError(f"{ALLOW_IMPORT} is given twice ({typed[0]} and {typed[1]}); write {ALLOW_IMPORT}=[A,B]")
@@ -55,7 +96,10 @@ def take_imports(arguments: Sequence[str]) -> list[str]:
     wrong = [module for module in modules if not re.fullmatch(r"[^\W\d]\w*(\.[^\W\d]\w*)*", module)]
     if wrong:
         raise UsageError(f"{typed[0]}: {wrong[0]!r:.60} is not the name of a module; write {ALLOW_IMPORT}=MODULE")
-    envs.allow_imports(modules)
+    if modules or "rlrun.envs" in sys.modules:  # what was allowed before is allowed no more
+        from rlrun import envs  # imports Gymnasium, which a shell that waits for a completion has no time for
+
+        envs.allow_imports(modules)
     return [text for text in arguments if text not in typed]
 
 

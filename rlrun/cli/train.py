@@ -1,36 +1,16 @@
-"""``rlrun [train]``: a Hydra application. Hydra composes; every check and every file is rlrun's own."""
+"""``rlrun [train]``: what can be typed, before ``application.py`` composes and trains."""
 
 from __future__ import annotations
 
-import os
 import re
-import sys
 from argparse import Namespace
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
-
-import hydra
-import yaml
-from hydra.core.hydra_config import HydraConfig
-from hydra.errors import HydraException
 
 from rlrun.cli.arguments import Parser, take_imports, take_place
 from rlrun.cli.groups import check_is_folder, configs_directory, find_groups
-from rlrun.cli.output import deliver
-from rlrun.cli.overrides import check_overrides, is_multirun
-from rlrun.cli.place import begun_run, begun_sweep, go_on, go_on_with_sweep, start_run
 from rlrun.cli.secrets import remember_typed
-from rlrun.config import composition_errors, to_mapping
-from rlrun.config.settings import nearest
 from rlrun.errors import ResumeError, UsageError
-from rlrun.interrupts import Interrupts
-from rlrun.plain import printable, read_yaml, to_yaml
-from rlrun.provenance import clean
-from rlrun.sweeps.jobs import Job, check_jobs, make_job
-from rlrun.sweeps.plugins import register
-from rlrun.sweeps.runner import create_run, train_runs
+from rlrun.plain import printable, read_yaml
 
 _EXAMPLES = """examples:
   rlrun algo=ppo env=pendulum seed=3 algo.learning_rate=1e-3
@@ -50,68 +30,20 @@ def main(arguments: list[str]) -> int:
     """Train, sweep, or show the config. Returns the exit code."""
     arguments, directory, resume = take_place(take_imports(arguments))
     options = _parser().parse_intermixed_args(arguments)
-    if options.shell_completion:
-        _call_hydra(["--shell-completion", *options.overrides], _Application(options))
-        return 0
     _check_options(options)
     secret = remember_typed(options.overrides)
     if secret and options.cfg in ("hydra", "all"):
         raise UsageError(f"--cfg {options.cfg} shows what was typed as it is, also {secret}; use --cfg job")
     directories = [*([options.config_dir] if options.config_dir else []), configs_directory()]
+
+    from rlrun.cli.application import Application, call_hydra  # imports Hydra, which help and completion do without
+    from rlrun.cli.overrides import check_overrides, is_multirun
+
     multirun = options.multirun or is_multirun(options.overrides)
     overrides = check_overrides(options.overrides, find_groups(directories), multirun)
-    application = _Application(options, directory, resume)
-    _call_hydra([*_hydra_flags(options), *overrides], application)
+    application = Application(options.quiet, options.cfg == "job", options.package, directory, resume)
+    call_hydra([*_hydra_flags(options), *overrides], application)
     return application.exit_code
-
-
-class _Application:
-    """What Hydra calls with what it composed."""
-
-    def __init__(self, options: Namespace, directory: Path | None = None, resume: bool = False) -> None:
-        """``directory``: where to train, if not in a new one, and whether to ``resume`` what is there."""
-        self.exit_code = 0
-        self._directory, self._resume = directory, resume
-        self._quiet, self._show_config, self._part = options.quiet, options.cfg == "job", options.package
-        register(self.run_sweep)
-
-    def run(self, composed: Any) -> None:
-        """Train one run, or print its config."""
-        job = make_job(composed, HydraConfig.get())
-        of_sweeps = sorted(key for key in job.typed if key.startswith("sweep."))
-        if of_sweeps:
-            raise UsageError(f"{', '.join(of_sweeps)}: for sweeps only; add -m, or leave it out")
-        if self._show_config:
-            deliver(to_yaml(_part_of(clean(to_mapping(job.config)), self._part)).decode())
-            return
-        begun = begun_run(self._directory, self._resume, job) if self._directory else None
-        if begun is not None:
-            self.exit_code = go_on(begun, job, self._quiet)
-            return
-        check_jobs([job], self._directory)
-        from rlrun.cli.live import choose_view
-        from rlrun.cli.results import finish_run
-
-        view = choose_view(self._quiet)
-        with Interrupts() as interrupts:  # before the run exists: importing torch alone takes seconds
-            run = start_run(self._directory, job) if self._directory else create_run(job)
-            (outcome,) = train_runs([run], view, interrupts)
-        self.exit_code = finish_run(outcome.run, outcome.status, outcome.error, outcome.signal, self._quiet)
-
-    def run_sweep(self, jobs: list[Job]) -> None:
-        """Train all jobs of a sweep."""
-        from rlrun.cli.results import finish_sweep
-        from rlrun.cli.sweep_view import choose_sweep_view
-        from rlrun.sweeps.batches import Place
-        from rlrun.sweeps.sweep import new_sweep, train_sweep
-
-        check_jobs(jobs, self._directory)
-        if self._directory and begun_sweep(self._directory, self._resume, jobs):
-            self.exit_code = go_on_with_sweep(self._directory, jobs, self._quiet)
-            return
-        with Interrupts() as interrupts, new_sweep(jobs, self._directory) as (sweep, held):
-            train_sweep(sweep, [Place(run) for run in sweep.runs], choose_sweep_view(self._quiet), interrupts, held)
-        self.exit_code = finish_sweep(sweep, interrupts.signal, self._quiet)
 
 
 def _parser() -> Parser:
@@ -126,7 +58,7 @@ def _parser() -> Parser:
     add("-cd", "--config-dir", type=Path, metavar="DIR", help="a folder of your own configs, laid out like rlrun's")
     add("-cn", "--config-name", metavar="NAME", help="refused: an experiment in your own --config-dir does that")
     add("-i", "--info", nargs="?", const="all", choices=_INFORMATION, help="Hydra's information on the composition")
-    add("-sc", "--shell-completion", action="store_true", help="install=bash, install=zsh or install=fish")
+    add("-sc", "--shell-completion", action="store_true", help="refused: rlrun completion does that")
     add("--experimental-rerun", metavar="FILE", help="refused: it would execute a pickle")
     return parser
 
@@ -134,6 +66,8 @@ def _parser() -> Parser:
 def _check_options(options: Namespace) -> None:
     if options.experimental_rerun is not None:
         raise UsageError("--experimental-rerun loads a pickle, which can run any code; use rlrun resume RUN")
+    if options.shell_completion:
+        raise UsageError("--shell-completion: type rlrun completion bash, zsh or fish")
     if options.multirun and (options.cfg or options.info):
         raise UsageError("-m runs a sweep; leave it out to show a config")
     if options.config_name is not None:
@@ -177,16 +111,6 @@ def _wrong_header(file: Path) -> str | None:
     return None
 
 
-def _part_of(values: Any, key: str | None) -> Any:
-    """What ``algo`` or ``algo.gamma`` names in nested settings, a single value with its name; all of it for None."""
-    for part in key.split(".") if key else ():
-        if not isinstance(values, dict) or part not in values:
-            known = values if isinstance(values, dict) else ()
-            raise UsageError(f"--package={key}: the config has no such part{nearest(part, known)}")
-        values = values[part] if isinstance(values[part], dict) else {part: values[part]}
-    return values
-
-
 def _hydra_flags(options: Namespace) -> list[str]:
     """The options that Hydra is to see. It trains nothing for ``--cfg job``: we print what we would train."""
     flags = ["--multirun"] if options.multirun else []
@@ -194,48 +118,3 @@ def _hydra_flags(options: Namespace) -> list[str]:
         flags += ["--cfg", options.cfg, *(["--resolve"] if options.resolve else [])]
     flags += [f"--info={options.info}"] if options.info is not None else []
     return flags + ([] if options.config_dir is None else [f"--config-dir={options.config_dir}"])
-
-
-def _call_hydra(arguments: Sequence[str], application: _Application) -> None:
-    """Run the Hydra application with these arguments; its errors become ours.
-
-    Raises:
-        UsageError: Hydra could not compose; and what the application raises.
-    """
-
-    def run(composed: Any) -> None:
-        try:
-            application.run(composed)
-        except Exception as error:  # Hydra would print a line of its own before passing it on
-            failures.append(error)
-
-    failures: list[Exception] = []
-    composing: tuple[type[Exception], ...] = (HydraException, yaml.YAMLError, *composition_errors())
-    with _as_hydra_expects(arguments):
-        try:
-            hydra.main(version_base="1.3", config_path=str(configs_directory()), config_name="config")(run)()
-        except composing as error:
-            raise UsageError(_first_line(error)) from error
-    if failures:
-        raise failures[0]
-
-
-@contextmanager
-def _as_hydra_expects(arguments: Sequence[str]) -> Iterator[None]:
-    """Hydra reads ``sys.argv``, and lets exceptions through only if asked in the environment."""
-    argv, full_error = sys.argv, os.environ.get("HYDRA_FULL_ERROR")
-    sys.argv, os.environ["HYDRA_FULL_ERROR"] = ["rlrun", *arguments], "1"
-    try:
-        yield
-    finally:
-        sys.argv = argv
-        if full_error is None:
-            del os.environ["HYDRA_FULL_ERROR"]
-        else:
-            os.environ["HYDRA_FULL_ERROR"] = full_error
-
-
-def _first_line(error: Exception) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    cause = [line.strip() for line in str(error.__cause__ or "").splitlines() if line.strip()]
-    return "; ".join(dict.fromkeys([*lines[:1], *cause[:1]])) or type(error).__name__

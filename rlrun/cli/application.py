@@ -1,0 +1,133 @@
+"""The Hydra application behind ``rlrun train``. Hydra composes; every check and every file is rlrun's own."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import hydra
+import yaml
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException
+
+from rlrun.cli.groups import configs_directory
+from rlrun.cli.output import deliver
+from rlrun.cli.place import begun_run, begun_sweep, go_on, go_on_with_sweep, start_run
+from rlrun.config import composition_errors, to_mapping
+from rlrun.config.settings import nearest
+from rlrun.errors import UsageError
+from rlrun.interrupts import Interrupts
+from rlrun.plain import to_yaml
+from rlrun.provenance import clean
+from rlrun.sweeps.jobs import Job, check_jobs, make_job
+from rlrun.sweeps.plugins import register
+from rlrun.sweeps.runner import create_run, train_runs
+
+
+class Application:
+    """What Hydra calls with what it composed."""
+
+    def __init__(self, quiet: bool, show_config: bool, part: str | None, directory: Path | None, resume: bool) -> None:
+        """``show_config``: print it, or a ``part`` of it, and do not train. ``directory``: where to train, if not in a new
+        one, and whether to ``resume`` what is there."""
+        self.exit_code = 0
+        self._directory, self._resume = directory, resume
+        self._quiet, self._show_config, self._part = quiet, show_config, part
+        register(self.run_sweep)
+
+    def run(self, composed: Any) -> None:
+        """Train one run, or print its config."""
+        job = make_job(composed, HydraConfig.get())
+        of_sweeps = sorted(key for key in job.typed if key.startswith("sweep."))
+        if of_sweeps:
+            raise UsageError(f"{', '.join(of_sweeps)}: for sweeps only; add -m, or leave it out")
+        if self._show_config:
+            deliver(to_yaml(_part_of(clean(to_mapping(job.config)), self._part)).decode())
+            return
+        begun = begun_run(self._directory, self._resume, job) if self._directory else None
+        if begun is not None:
+            self.exit_code = go_on(begun, job, self._quiet)
+            return
+        check_jobs([job], self._directory)
+        from rlrun.cli.live import choose_view
+        from rlrun.cli.results import finish_run
+
+        view = choose_view(self._quiet)
+        with Interrupts() as interrupts:  # before the run exists: importing torch alone takes seconds
+            run = start_run(self._directory, job) if self._directory else create_run(job)
+            (outcome,) = train_runs([run], view, interrupts)
+        self.exit_code = finish_run(outcome.run, outcome.status, outcome.error, outcome.signal, self._quiet)
+
+    def run_sweep(self, jobs: list[Job]) -> None:
+        """Train all jobs of a sweep."""
+        from rlrun.cli.results import finish_sweep
+        from rlrun.cli.sweep_view import choose_sweep_view
+        from rlrun.sweeps.batches import Place
+        from rlrun.sweeps.sweep import new_sweep, train_sweep
+
+        check_jobs(jobs, self._directory)
+        if self._directory and begun_sweep(self._directory, self._resume, jobs):
+            self.exit_code = go_on_with_sweep(self._directory, jobs, self._quiet)
+            return
+        with Interrupts() as interrupts, new_sweep(jobs, self._directory) as (sweep, held):
+            train_sweep(sweep, [Place(run) for run in sweep.runs], choose_sweep_view(self._quiet), interrupts, held)
+        self.exit_code = finish_sweep(sweep, interrupts.signal, self._quiet)
+
+
+def _part_of(values: Any, key: str | None) -> Any:
+    """What ``algo`` or ``algo.gamma`` names in nested settings, a single value with its name; all of it for None."""
+    for part in key.split(".") if key else ():
+        if not isinstance(values, dict) or part not in values:
+            known = values if isinstance(values, dict) else ()
+            raise UsageError(f"--package={key}: the config has no such part{nearest(part, known)}")
+        values = values[part] if isinstance(values[part], dict) else {part: values[part]}
+    return values
+
+
+def call_hydra(arguments: Sequence[str], application: Application) -> None:
+    """Run the Hydra application with these arguments; its errors become ours.
+
+    Raises:
+        UsageError: Hydra could not compose; and what the application raises.
+    """
+
+    def run(composed: Any) -> None:
+        try:
+            application.run(composed)
+        except Exception as error:  # Hydra would print a line of its own before passing it on
+            failures.append(error)
+
+    failures: list[Exception] = []
+    composing: tuple[type[Exception], ...] = (HydraException, yaml.YAMLError, *composition_errors())
+    with _as_hydra_expects(arguments):
+        try:
+            hydra.main(version_base="1.3", config_path=str(configs_directory()), config_name="config")(run)()
+        except composing as error:
+            raise UsageError(_first_line(error)) from error
+    if failures:
+        raise failures[0]
+
+
+@contextmanager
+def _as_hydra_expects(arguments: Sequence[str]) -> Iterator[None]:
+    """Hydra reads ``sys.argv``, and lets exceptions through only if asked in the environment."""
+    argv, full_error = sys.argv, os.environ.get("HYDRA_FULL_ERROR")
+    sys.argv, os.environ["HYDRA_FULL_ERROR"] = ["rlrun", *arguments], "1"
+    try:
+        yield
+    finally:
+        sys.argv = argv
+        if full_error is None:
+            del os.environ["HYDRA_FULL_ERROR"]
+        else:
+            os.environ["HYDRA_FULL_ERROR"] = full_error
+
+
+def _first_line(error: Exception) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    cause = [line.strip() for line in str(error.__cause__ or "").splitlines() if line.strip()]
+    return "; ".join(dict.fromkeys([*lines[:1], *cause[:1]])) or type(error).__name__
