@@ -21,6 +21,11 @@ from rlrun.reports.figures import FIGURES, WANTED, draw, plots_folder, save
 from rlrun.reports.records import Record, read_record, select
 from rlrun.run import Run
 
+_EXAMPLES = """examples:
+  rlrun plot latest
+  rlrun plot 2026-11-24_2158 --format svg -o figures       a sweep, by how its name begins
+  rlrun plot '*_ppo_*' '*_dqn_*' --figures returns         runs beside each other"""
+
 _MOST_RUNS, _MOST_BYTES = 500, 64 * 1024**2
 """Runs, and bytes of their files: what takes longer than a few seconds is drawn only if somebody asks for it."""
 
@@ -29,8 +34,9 @@ def main(arguments: list[str]) -> int:
     """Draw figures."""
     parser = Parser(
         "plot",
-        "Draw learning curves, losses and diagnostics of runs; seeds of the same settings become one curve with its interval.",
-        "Figures go into the plots folder of the run or the sweep; those of several into plots in the current folder.",
+        "Draw learning curves, losses and diagnostics of runs; seeds of the same settings become one curve, with its interval.\n"
+        "They go into the plots folder of the run or the sweep; those of several into plots in the current folder.",
+        _EXAMPLES,
     )
     add = parser.add_argument
     add(
