@@ -20,8 +20,8 @@ from rlrun.errors import ResumeError, StorageError
 from rlrun.plain import to_yaml
 from rlrun.reports import canvas
 from rlrun.reports.canvas import STYLES, plain_numbers, wrapped
-from rlrun.reports.figures import FIGURES, draw, plots_folder, save
-from rlrun.reports.panels import running_mean
+from rlrun.reports.figures import draw, plots_folder, save
+from rlrun.reports.panels import FIGURES, running_mean
 from rlrun.reports.records import Record, read_record
 from rlrun.run import Run
 
@@ -276,6 +276,7 @@ def test_losses_of_two_algorithms_are_apart_and_their_returns_together(make: Mak
     figures = drawn([make(curves, **DQN), make(curves, **PPO)], "returns", "losses")
     assert set(figures) == {"returns", "losses_dqn", "losses_ppo"}
     assert texts(figures["returns"]).startswith("DQN and PPO on CartPole-v1, 2 settings")
+    assert texts(figures["losses_dqn"]) == "DQN on CartPole-v1, seed 0 run0 (finished)"
     colors = [figures[name].axes[0].lines[0].get_color() for name in ("losses_dqn", "losses_ppo")]
     assert colors == [line.get_color() for line in figures["returns"].axes[0].lines]
 
@@ -306,7 +307,7 @@ def test_of_too_many_settings_the_best_are_drawn_and_the_rest_is_counted(make: M
     (figure,) = drawn(runs, "returns").values()
     shown = [points(line)[1][-1] for line in figure.axes[0].lines]
     assert sorted(shown) == [93, 94, 95, 96, 97, 98, 99]
-    assert "Not drawn: 93 more. These 7 settings have the highest last returns." in texts(figure)
+    assert "Not drawn: 93 more. Those drawn are among the 7 with the highest last returns." in texts(figure)
     labels = [text.get_text() for text in figure.legends[0].get_texts()]
     chosen = [rate for rate, value in returns.items() if value >= 93]
     assert labels == [f"learning_rate={rate / 1000} (seed 0)" for rate in chosen]
@@ -318,6 +319,8 @@ def test_the_title_says_what_is_shown(make: Make) -> None:
     figure = drawn(runs, "returns")["returns"]
     assert texts(figure).startswith("DQN on CartPole-v1, 3 seeds Thick: interquartile mean (IQM) over seeds")
     assert "95 % bootstrap interval" in texts(figure)
+    again = [make({"train.return_mean": {10: 1.0}}, seed=7) for _ in range(2)]
+    assert texts(drawn(again, "returns")["returns"]).startswith("DQN on CartPole-v1, 2 runs ")
     alone = drawn(runs[:1], "returns")["returns"]
     assert texts(alone) == "DQN on CartPole-v1, seed 0 run0 (finished)"
 

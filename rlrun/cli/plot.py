@@ -17,7 +17,8 @@ from rlrun.errors import ResumeError, StorageError, UsageError, in_users_terms
 from rlrun.metrics import FILES
 from rlrun.plain import printable, reason_of
 from rlrun.reports import canvas
-from rlrun.reports.figures import FIGURES, WANTED, draw, plots_folder, save
+from rlrun.reports.figures import WANTED, draw, plots_folder, save
+from rlrun.reports.panels import FIGURES
 from rlrun.reports.records import Record, read_record, select
 from rlrun.run import Run
 
@@ -144,7 +145,10 @@ def _place(wanted: Path | None, records: Sequence[Record]) -> Path:
     sweeps = {record.sweep for record in records}
     (sweep,) = sweeps if len(sweeps) == 1 else (None,)
     if wanted is None and (sweep is not None or len(records) == 1):
-        return plots_folder(sweep or records[0].directory)
+        try:
+            return plots_folder(sweep or records[0].directory)
+        except StorageError as error:
+            raise StorageError(f"{error}; choose another folder with -o DIR") from error
     place = wanted or Path("plots")
     try:
         place.mkdir(parents=True, exist_ok=True)

@@ -19,48 +19,13 @@ from rlrun.errors import StorageError
 from rlrun.plain import printable, reason_of, write_atomically
 from rlrun.reports import canvas
 from rlrun.reports.canvas import STYLES, Entry
-from rlrun.reports.panels import WINDOW, Curve, Line, Panel, curves_of
+from rlrun.reports.panels import FIGURES, WINDOW, Curve, Line, Panel, curves_of
 from rlrun.reports.records import Group, Record, group
 from rlrun.reports.statistics import iqm
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-
-FIGURES: dict[str, tuple[Panel, ...]] = {
-    "returns": tuple(
-        Panel(kind, "return_mean", title, clock)
-        for clock in (False, True)
-        for kind, title in (("evaluation", "Evaluation return"), ("train", "Training return"))
-    ),
-    "losses": (
-        Panel("train", "loss", "Loss"),
-        Panel("train", "policy_loss", "Policy loss"),
-        Panel("train", "critic_loss", "Critic loss"),
-        Panel("train", "entropy", "Entropy of the policy"),
-        Panel("train", "q_value", "Q value of the actions taken"),
-        Panel("train", "gradient_norm", "Norm of the gradient"),
-    ),
-    "diagnostics": (
-        Panel("train", "epsilon", "Epsilon"),
-        Panel("train", "approximate_kl", "Approximate KL divergence of an update"),
-        Panel("train", "clip_fraction", "Fraction of clipped ratios"),
-        Panel("train", "explained_variance", "Explained variance of the returns", floor=-1.0),
-        Panel("train", "learning_rate", "Learning rate"),
-        Panel("timing", "frames_per_second", "Speed (frames per second)"),
-    ),
-    "episodes": (
-        Panel("episodes", "length", "Episode durations (steps)"),
-        Panel("episodes", "return", "Episode returns"),
-    ),
-    "four_panels": (
-        Panel("train", "reward_mean", "Training reward (average per step)"),
-        Panel("train", "length_max", "Training step count (longest episode)"),
-        Panel("evaluation", "return_mean", "Test return"),
-        Panel("evaluation", "length_max", "Test step count (longest episode)"),
-    ),
-}
-"""Name -> panels, from top to bottom. Panels without data are left out."""
 
 WANTED = {"auto": tuple(FIGURES), "dqn": ("episodes",), "ppo": ("four_panels",), "none": ()}
 """``plot.figures`` -> names of figures."""
@@ -130,7 +95,7 @@ def plots_folder(directory: Path) -> Path:
     except OSError as error:
         raise StorageError(f"can't make {printable(place)}: {reason_of(error)}") from error
     if place.is_symlink():
-        raise StorageError(f"{printable(place)} is a symbolic link; figures need a real folder")
+        raise StorageError(f"{printable(place)} is a symbolic link; figures need a real one")
     return place
 
 
@@ -139,8 +104,8 @@ def plots_folder(directory: Path) -> Path:
 
 def _shown(groups: Sequence[Group]) -> list[tuple[int, Group]]:
     """As many groups as can be told apart, those with the highest last returns, each with the number of its style."""
-    chosen = sorted(groups, key=_last_return, reverse=True)[: len(STYLES)]
-    return [(style, each) for style, each in enumerate(each for each in groups if each in chosen)]
+    best = sorted(range(len(groups)), key=lambda number: -_last_return(groups[number]))[: len(STYLES)]
+    return [(style, groups[number]) for style, number in enumerate(sorted(best))]
 
 
 def _last_return(each: Group) -> float:
@@ -161,8 +126,9 @@ def _figure(name: str, sheet: _Sheet, algorithm: str | None) -> Figure | None:
         del drawn[1]
     if not drawn or (name == "four_panels" and drawn[0][0].key != "reward_mean"):
         return None
-    legend, notes = _legend(shown, name == "episodes"), _notes(sheet, shown, name == "episodes")
-    figure, columns = canvas.new_figure(_title(sheet, shown, algorithm), notes, legend, len(drawn))
+    all_of_them = [each for each in sheet.groups if algorithm in (None, _algorithm(each))]
+    legend, notes = _legend(shown, name == "episodes"), _notes(all_of_them, shown, name == "episodes")
+    figure, columns = canvas.new_figure(_title(sheet.environment, all_of_them), notes, legend, len(drawn))
     for axes, (panel, curves) in zip(columns, drawn, strict=True):
         _draw_panel(axes, panel, curves)
     return figure
@@ -190,19 +156,14 @@ def _file_name(parts: Sequence[str], used: set[str]) -> str:
 # --- texts ------------------------------------------------------------------------------------------------------------
 
 
-def _title(sheet: _Sheet, shown: Sequence[tuple[int, Group]], algorithm: str | None) -> str:
+def _title(environment: str, groups: Sequence[Group]) -> str:
     """``PPO on CartPole-v1, 16 seeds``."""
-    algorithms = [algorithm] if algorithm else list(dict.fromkeys(_algorithm(each) for _, each in shown))
-    what = _short(f"{' and '.join(name.upper() for name in algorithms)} on {sheet.environment}", 70)
-    if len(sheet.groups) > 1:
-        return f"{what}, {len(sheet.groups)} settings"
-    records = shown[0][1].records
-    if len(records) > 1:
-        return f"{what}, {len(records)} seeds"
-    return f"{what}, seed {records[0].manifest['seed']}"
+    algorithms = dict.fromkeys(_algorithm(each).upper() for each in groups)
+    what = _short(f"{' and '.join(algorithms)} on {environment}", 70)
+    return f"{what}, {len(groups)} settings" if len(groups) > 1 else f"{what}, {_seeds(groups[0])}"
 
 
-def _notes(sheet: _Sheet, shown: Sequence[tuple[int, Group]], episodes: bool) -> list[str]:
+def _notes(groups: Sequence[Group], shown: Sequence[tuple[int, Group]], episodes: bool) -> list[str]:
     records = [record for _, each in shown for record in each.records]
     notes = []
     if len(records) == 1:
@@ -215,12 +176,12 @@ def _notes(sheet: _Sheet, shown: Sequence[tuple[int, Group]], episodes: bool) ->
         )
     unfinished = sum(record.status != "finished" for record in records)
     if unfinished and len(records) > 1:
-        notes.append(
-            f"{unfinished} of {len(records)} runs did not finish: beside others that did, they are thin lines only."
-        )
-    hidden = len(sheet.groups) - len(sheet.shown)
+        notes.append(f"{unfinished} of {len(records)} runs did not finish; where other seeds did, they are thin only.")
+    hidden = len(groups) - len(shown)
     if hidden:
-        notes.append(f"Not drawn: {hidden} more. These {len(sheet.shown)} settings have the highest last returns.")
+        notes.append(
+            f"Not drawn: {hidden} more. Those drawn are among the {len(STYLES)} with the highest last returns."
+        )
     return notes
 
 
@@ -244,7 +205,10 @@ def _short(text: str, most: int) -> str:
 
 
 def _seeds(each: Group) -> str:
-    return f"{len(each.records)} seeds" if len(each.records) > 1 else f"seed {each.records[0].manifest['seed']}"
+    seeds = [record.manifest["seed"] for record in each.records]
+    if len(seeds) == 1:
+        return f"seed {seeds[0]}"
+    return f"{len(seeds)} {'seeds' if len(set(seeds)) == len(seeds) else 'runs'}"
 
 
 # --- drawing ----------------------------------------------------------------------------------------------------------

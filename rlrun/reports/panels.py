@@ -33,6 +33,42 @@ class Panel:
     floor: float | None = None
 
 
+FIGURES: dict[str, tuple[Panel, ...]] = {
+    "returns": tuple(
+        Panel(kind, "return_mean", title, clock)
+        for clock in (False, True)
+        for kind, title in (("evaluation", "Evaluation return"), ("train", "Training return"))
+    ),
+    "losses": (
+        Panel("train", "loss", "Loss"),
+        Panel("train", "policy_loss", "Policy loss"),
+        Panel("train", "critic_loss", "Critic loss"),
+        Panel("train", "entropy", "Entropy of the policy"),
+        Panel("train", "q_value", "Q value of the actions taken"),
+        Panel("train", "gradient_norm", "Norm of the gradient"),
+    ),
+    "diagnostics": (
+        Panel("train", "epsilon", "Epsilon"),
+        Panel("train", "approximate_kl", "Approximate KL divergence of an update"),
+        Panel("train", "clip_fraction", "Fraction of clipped ratios"),
+        Panel("train", "explained_variance", "Explained variance of the returns", floor=-1.0),
+        Panel("train", "learning_rate", "Learning rate"),
+        Panel("timing", "frames_per_second", "Speed (frames per second)"),
+    ),
+    "episodes": (
+        Panel("episodes", "length", "Episode durations (steps)"),
+        Panel("episodes", "return", "Episode returns"),
+    ),
+    "four_panels": (
+        Panel("train", "reward_mean", "Training reward (average per step)"),
+        Panel("train", "length_max", "Training step count (longest episode)"),
+        Panel("evaluation", "return_mean", "Test return"),
+        Panel("evaluation", "length_max", "Test step count (longest episode)"),
+    ),
+}
+"""Name -> panels, from top to bottom. Panels without data are left out."""
+
+
 @dataclass(frozen=True)
 class Curve:
     """A group in a panel."""
