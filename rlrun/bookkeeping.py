@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import math
 import time
 from collections.abc import Iterator, Sequence
@@ -10,15 +11,20 @@ from typing import Any
 
 import numpy as np
 
+from rlrun import video
 from rlrun.arrays import as_array
-from rlrun.config import RunConfig
-from rlrun.errors import DivergedError, EnvironmentFailure, StorageError
+from rlrun.config import RunConfig, to_mapping
+from rlrun.errors import DivergedError, EnvironmentFailure, StorageError, in_users_terms
 from rlrun.evaluation import evaluate
 from rlrun.interrupts import Interrupts
 from rlrun.member import Member
+from rlrun.provenance import clean
 from rlrun.seeding import Stream, derive
 from rlrun.trainers.base import Trainer, capture
+from rlrun.video import Order
 from rlrun.view import View
+
+_SECONDS_FILMED = 10.0  # of the environment's time, at most: training waits
 
 
 class Books:
@@ -30,6 +36,13 @@ class Books:
         self.trainer, self.members, self.config = trainer, members, config
         self.view, self.interrupts = view, interrupts
         self.save_by = self._next_save()
+        self.filming = config.evaluation.video
+
+    def check_filming(self) -> None:
+        """Say at the start, and once, if no video can be made here."""
+        if self.filming:
+            with self._filming():
+                video.check(self.config.env, self.view.note)
 
     def evaluate(self, agents: Sequence[int]) -> bool:
         """Evaluate members and keep the best of each. False if interrupted."""
@@ -55,7 +68,33 @@ class Books:
                     member.save_best(frames, self._policy_tree(agent))
                 member.describe(frames)
                 self.view.evaluated(agent, frames, result, best)
+        self._film([agent for agent in agents if agent not in self.trainer.failures], seeds)
         return True
+
+    def _film(self, agents: Sequence[int], seeds: Sequence[int]) -> None:
+        """An episode of each, if that is wanted. What an interruption or a failure leaves out is not made up for."""
+        frames = self.trainer.frames
+        for agent in agents:
+            if not self.filming or self.interrupts():
+                return
+            run = self.members[agent].run
+            weights = (
+                {"frames": frames, "config": clean(to_mapping(run.config))},
+                {"training": self._policy_tree(agent)},
+            )
+            config = dataclasses.replace(run.config, device="cpu")
+            order = Order(config, weights, seeds[agent], formats=("mp4",), seconds=_SECONDS_FILMED)
+            with self._filming():
+                video.film(order, video.own_folder(run), f"frames_{frames:012d}", interrupted=self.interrupts)
+
+    @contextlib.contextmanager
+    def _filming(self) -> Iterator[None]:
+        """Whatever goes wrong here ends the filming, not the training."""
+        try:
+            yield
+        except Exception as error:
+            self.filming = False
+            self.view.note(f"no video: {in_users_terms(error)}; training goes on without")
 
     def _has_diverged(self, agent: int) -> bool:
         """Whether a member's weights are not finite: it fails, and nothing of it is evaluated or saved."""

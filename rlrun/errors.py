@@ -61,6 +61,10 @@ class SweepError(RlrunError):
     exit_code = 9
 
 
+DIFFERENT = 10
+"""The exit code of a command that has done its work and found that two runs are not the same."""
+
+
 def as_storage_error(error: BaseException) -> StorageError | None:
     """What the user reads if ``error`` says that memory ran out, in Python, NumPy or PyTorch; else None."""
     text = str(error)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
 from itertools import chain
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from rlrun import hardware
 from rlrun.arrays import fill, finite
 from rlrun.checkpoint import config_of, load
 from rlrun.checkpoint_folder import CheckpointFolder
-from rlrun.config import EnvConfig, to_mapping
+from rlrun.config import EnvConfig, RunConfig, to_mapping
 from rlrun.config.resuming import forbidden_changes
 from rlrun.envs import spaces
 from rlrun.errors import EnvironmentFailure, ResumeError
@@ -45,8 +46,8 @@ def evaluate(
         For each agent ``summary`` of its undiscounted returns and ``lengths``, or what its environment did wrong; agents in ``skip``
         have no episodes. None if ``interrupted`` became true.
     """
-    envs = min(episodes, MOST_ENVS)
-    quota = [episodes // envs + (env < episodes % envs) for env in range(envs)]
+    quota = shares(episodes)
+    envs = len(quota)
     returns: list[list[list[float]]] = [[[] for _ in range(envs)] for _ in seeds]
     lengths: list[list[list[int]]] = [[[] for _ in range(envs)] for _ in seeds]
     environments = Environments(config, envs, seeds, exact=False)
@@ -72,6 +73,12 @@ def evaluate(
     ]
 
 
+def shares(episodes: int) -> list[int]:
+    """How many of the episodes each environment plays."""
+    envs = min(episodes, MOST_ENVS)
+    return [episodes // envs + (env < episodes % envs) for env in range(envs)]
+
+
 def summary(returns: Sequence[float]) -> dict[str, Any]:
     """Mean, standard deviation, interquartile mean and extremes of returns, and the returns themselves."""
     if not returns:
@@ -95,18 +102,23 @@ def load_policy(run: Run, checkpoint: str) -> tuple[Policy, str]:
         ResumeError: no such checkpoint, damaged, or not of this config.
     """
     path = CheckpointFolder(run.checkpoints, run.config.checkpoint.keep).resolve(checkpoint)
+    return read_policy(path, run.config), path.name
+
+
+def read_policy(path: Path, config: RunConfig) -> Policy:
+    """The greedy policy in a file. Raises ResumeError: it is damaged, or not of this config."""
     header, tree = load(path)
-    changed = forbidden_changes(config_of(path, header), clean(to_mapping(run.config)))
+    changed = forbidden_changes(config_of(path, header), clean(to_mapping(config)))
     if changed:
         raise ResumeError(f"{path.name} is not of this config: {'; '.join(changed)}")
-    policy = make_policy(run.config, spaces(run.config.env), 1, hardware.configure(run.config))
+    policy = make_policy(config, spaces(config.env), 1, hardware.configure(config))
     try:
         fill(policy.rows_AP[0], tree["training"]["parameters_AP"])
         finite(tree["training"]["parameters_AP"])
         policy.normalizer.restore(0, tree["training"]["normalizer"])
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
-        raise ResumeError(f"{path.name} does not fit the config of {run.directory.name} ({error})") from error
-    return policy, path.name
+        raise ResumeError(f"{path.name} does not fit the config of its run ({error})") from error
+    return policy
 
 
 def evaluate_run(run: Run, episodes: int, seed: int, checkpoint: str) -> dict[str, Any]:

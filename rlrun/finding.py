@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import difflib
-import itertools
+import glob
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,8 @@ from rlrun.manifest import MANIFEST, identity, read_manifest
 from rlrun.plain import printable
 
 SWEEPS, SWEEP_LIST = "sweeps", "sweep.json"
+REMOVED = ".removed-"
+"""How the name of a directory begins that is being deleted: it is no run any more."""
 
 
 def find(selector: str, outputs: Path) -> Path:
@@ -34,7 +36,7 @@ def find(selector: str, outputs: Path) -> Path:
         raise UsageError("which run? give its directory, the beginning of its name, or latest")
     if os.path.isdir(wanted) and os.path.lexists(os.path.join(wanted, MANIFEST)):
         return Path(wanted)
-    names = {path: (path.name, identity(path)) for path in _all_runs(outputs)}
+    names = {path: (path.name, identity(path)) for path in all_runs(outputs)}
     matches = [path for path, forms in names.items() if wanted in forms]
     matches = matches or [path for path, forms in names.items() if any(form.startswith(wanted) for form in forms)]
     if len(matches) == 1:
@@ -61,9 +63,9 @@ def find_sweep(selector: str, outputs: Path) -> Path | None:
         return None
     if os.path.isdir(wanted):
         return Path(wanted) if os.path.isfile(os.path.join(wanted, SWEEP_LIST)) else None
-    sweeps = [path for path in folders(outputs / SWEEPS) if os.path.lexists(path / SWEEP_LIST)]
+    sweeps = [path for path in folders(outputs / SWEEPS) if is_sweep(path)]
     fits = [path for path in sweeps if path.name == wanted] or [path for path in sweeps if path.name.startswith(wanted)]
-    runs = [path for path in _all_runs(outputs) if path.parent.parent.name != SWEEPS]
+    runs = [path for path in all_runs(outputs) if path.parent.parent.name != SWEEPS]
     others = [path for path in runs if path.name.startswith(wanted) or identity(path).startswith(wanted)]
     if not fits or (len(fits) == 1 and not others):
         return fits[0] if fits else None
@@ -73,39 +75,92 @@ def find_sweep(selector: str, outputs: Path) -> Path | None:
     )
 
 
+def find_all(selectors: Sequence[str], outputs: Path) -> list[Path]:
+    """The directories of the runs and sweeps meant by ``selectors``, globs too, in that order, each once.
+
+    Raises:
+        UsageError: one of them fits several, and is no glob.
+        ResumeError: one of them fits none.
+    """
+    found: dict[str, Path] = {}
+    for selector in selectors:
+        pattern = is_glob(selector)
+        for path in (
+            globbed(selector, outputs) if pattern else [find_sweep(selector, outputs) or find(selector, outputs)]
+        ):
+            found.setdefault(os.path.realpath(path), path)
+    return list(found.values())
+
+
+def is_glob(selector: str) -> bool:
+    """Whether a selector is a pattern, and not the name of something there that looks like one."""
+    return any(letter in selector for letter in "*?[") and not os.path.lexists(selector)
+
+
+def globbed(pattern: str, outputs: Path) -> list[Path]:
+    """The directories of runs and sweeps whose paths, or else names in ``outputs``, fit. Raises ResumeError: none does."""
+    within = [outputs / pattern, outputs / "*" / pattern, outputs / SWEEPS / "*" / pattern]
+    for place in (pattern, *map(str, within)):
+        fits = [path for path in map(Path, sorted(glob.glob(place))) if is_run(path) or is_sweep(path)]
+        if fits:
+            return fits
+    raise ResumeError(f"no run or sweep fits {printable(pattern)}; rlrun ls lists them")
+
+
+def is_run(directory: Path) -> bool:
+    return os.path.lexists(directory / MANIFEST)
+
+
+def is_sweep(directory: Path) -> bool:
+    return os.path.lexists(directory / SWEEP_LIST)
+
+
 def list_runs(outputs: Path) -> list[dict[str, Any]]:
-    """The manifests of all runs in ``outputs``, newest first, each with its ``directory``.
+    """The manifests of all runs in ``outputs``, newest first, as ``listed`` has them."""
+    runs = [listed(directory) for directory in all_runs(outputs)]
+    return sorted(runs, key=lambda run: (run["created"], run["directory"]), reverse=True)
+
+
+def listed(directory: Path) -> dict[str, Any]:
+    """The manifest of a run, with its ``directory``.
 
     A manifest that can't be read becomes ``status`` unreadable with the reason in ``failure``; a run that says running
     while no process holds its lock becomes interrupted.
     """
-    runs = []
-    for directory in _all_runs(outputs):
-        try:
-            run = read_manifest(directory)
-        except ResumeError as error:
-            run = {"id": identity(directory), "status": "unreadable", "created": "", "failure": str(error)}
-        if run["status"] == "running" and not is_locked(directory):
-            run["status"] = "interrupted"
-        runs.append(run | {"directory": str(directory)})
-    return sorted(runs, key=lambda run: (run["created"], run["directory"]), reverse=True)
+    try:
+        run = read_manifest(directory)
+    except ResumeError as error:
+        run = {"id": identity(directory), "status": "unreadable", "created": "", "failure": str(error)}
+    if run["status"] == "running" and not is_locked(directory):
+        run["status"] = "interrupted"
+    return run | {"directory": str(directory)}
 
 
-def _all_runs(outputs: Path) -> Iterator[Path]:
-    for parent in itertools.chain([outputs], folders(outputs), folders(outputs / SWEEPS)):
+def all_runs(outputs: Path) -> Iterator[Path]:
+    """The directories of all runs in ``outputs``, those of sweeps too."""
+    for parent in parents(outputs):
         yield from runs_in(parent)
+
+
+def parents(outputs: Path) -> list[Path]:
+    """The folders in which runs are looked for: ``outputs``, those in it, and the sweeps."""
+    return [outputs, *folders(outputs), *folders(outputs / SWEEPS)]
 
 
 def runs_in(parent: Path) -> Iterator[Path]:
     """The directories of the runs directly in ``parent``."""
-    return (directory for directory in folders(parent) if os.path.lexists(directory / MANIFEST))
+    return (directory for directory in folders(parent) if is_run(directory))
 
 
 def folders(parent: Path) -> list[Path]:
     """The real folders in ``parent``: a link could lead anywhere."""
     try:
         with os.scandir(parent) as entries:
-            return [Path(entry.path) for entry in entries if entry.is_dir(follow_symlinks=False)]
+            return [
+                Path(entry.path)
+                for entry in entries
+                if entry.is_dir(follow_symlinks=False) and not entry.name.startswith(REMOVED)
+            ]
     except OSError:
         return []
 

@@ -16,7 +16,7 @@ from rlrun.arrays import real, whole
 from rlrun.checkpoint import config_of
 from rlrun.checkpoint_folder import CheckpointFolder
 from rlrun.config import RunConfig, to_mapping
-from rlrun.config.resuming import forbidden_changes, inexact_changes
+from rlrun.config.resuming import forbidden_changes, inexact_changes, told_changes
 from rlrun.errors import EnvironmentFailure, LockedError, LostFileError, ResumeError, RlrunError, StorageError
 from rlrun.hardware import choose_device
 from rlrun.manifest import SAME_BITS, dependence, other_population
@@ -69,6 +69,7 @@ class Member:
     episodes: int = 0
     recent: list[tuple[float, int]] = field(default_factory=list)  # return and length of episodes since the last row
     moved: list[str] = field(default_factory=list)  # settings changed on resume that change the bits
+    told: tuple[int, dict[str, Any]] = (0, {})  # frame from which settings differ that the rows show, and these
     best: dict[str, Any] | None = None
     evaluation: dict[str, Any] | None = None
 
@@ -122,7 +123,7 @@ class Member:
             raise ResumeError(
                 f"the checkpoint is not of this config: {'; '.join(changed)}; put config.yaml back as it was"
             )
-        self.moved = inexact_changes(before, now)
+        self.moved, self.told = inexact_changes(before, now), (frames, told_changes(before, now))
         return frames
 
     def begin(
@@ -157,9 +158,22 @@ class Member:
             inexact_because=reasons,
             population=population,
             alone=note or SAME_BITS,
+            **self._history(),
             **facts,
         )
         return reasons if resumed else []
+
+    def _history(self) -> dict[str, Any]:
+        """What run.json is to say under ``changed``: from which frame on the run went by which other settings."""
+        frames, settings = self.told
+        entries = self.run.manifest.get("changed")
+        earlier = [
+            entry
+            for entry in (entries if isinstance(entries, list) else [])
+            if isinstance(entry, dict) and isinstance(entry.get("frames"), int) and entry["frames"] < frames
+        ]  # later ones were of what is cut off now
+        now = [*earlier, *([{"frames": frames, "settings": settings}] if settings else [])]
+        return {"changed": now} if now or entries else {}
 
     @property
     def wall_seconds(self) -> float:

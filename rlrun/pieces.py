@@ -116,6 +116,11 @@ def names_of(references: Any) -> set[str]:
     return {_name_of(piece) for piece in _checked(references)}
 
 
+def is_piece(name: str) -> bool:
+    """Whether a file of this name is a piece."""
+    return _NAME.fullmatch(name) is not None
+
+
 def is_pieced(tree: Any) -> bool:
     """Whether a part of a checkpoint's state stands for a ring in pieces."""
     return isinstance(tree, Mapping) and tree.keys() == _KEYS

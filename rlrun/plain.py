@@ -85,11 +85,16 @@ def write_all(descriptor: int, data: bytes) -> None:
         rest = rest[os.write(descriptor, rest) :]
 
 
+def is_temporary(name: str) -> bool:
+    """Whether a file of this name is one that ``write_atomically`` was writing."""
+    return name.startswith(_TEMPORARY_PREFIX)
+
+
 def remove_stale(directory: Path) -> None:
     """Delete the temporary files a killed process left in ``directory``. Only for the holder of the run's lock."""
     with contextlib.suppress(OSError), os.scandir(directory) as entries:
         for entry in entries:
-            if entry.name.startswith(_TEMPORARY_PREFIX) and entry.is_file(follow_symlinks=False):
+            if is_temporary(entry.name) and entry.is_file(follow_symlinks=False):
                 with contextlib.suppress(OSError):
                     os.unlink(entry.path)
 

@@ -48,7 +48,8 @@ class Environments:
     - ``reward`` float32 [A, N]: scaled and clipped;
     - ``terminated``, ``truncated`` bool [A, N]: as the environment said; our time limit sets ``truncated`` only.
 
-    ``finished`` lists the episodes that the last step ended. ``failures`` maps an agent to what its environment did wrong:
+    ``finished`` lists the episodes that the last step ended; ``before_reset`` is called with the place of each one's environment while
+    it still stands where the episode ended. ``failures`` maps an agent to what its environment did wrong:
     that agent's rows are zero from then on, and its environments are left alone; no other agent notices.
     """
 
@@ -70,6 +71,7 @@ class Environments:
         # With reward_norm the clip comes after the normaliser, which applies it.
         self._clip = None if config.reward_norm else config.reward_clip
         self._newly_failed = False
+        self.before_reset: Callable[[int], object] = lambda index: None
         self._limit = step_limit(config) or sys.maxsize
         self._returns, self._lengths = [0.0] * count, [0] * count
         self._step_count, self._steps_before = 0, [0] * len(self._seeds)
@@ -118,6 +120,7 @@ class Environments:
         self._frames[...] = self._next_frames
         for index in ended:
             if index // self._num_envs not in self.failures:
+                self.before_reset(index)
                 self._reset(index, None)
         if self._newly_failed:
             self._silence_failed()
@@ -170,6 +173,22 @@ class Environments:
             self._reset(index, int(seed))
         if self._newly_failed:
             self._silence_failed()
+
+    def picture(self, index: int) -> NDArray[np.uint8]:
+        """What an environment made with ``render_mode=rgb_array`` looks like now: uint8 [H, W, 3]. Raises EnvironmentFailure."""
+        try:
+            picture: Any = self._envs[index].render()
+        except MemoryError:
+            raise
+        except (Exception, SystemExit) as error:
+            raise EnvironmentFailure(f"env {self._config.id} can't be drawn: {one_line(error)}") from error
+        if not (isinstance(picture, np.ndarray) and picture.dtype == np.uint8 and picture.shape[2:] == (3,)):
+            shape = f" {picture.dtype} {picture.shape}" if isinstance(picture, np.ndarray) else ""
+            raise EnvironmentFailure(
+                f"env {self._config.id} can't be drawn: render() gave {type(picture).__name__}{shape}, "
+                "expected pictures as uint8 [height, width, 3]"
+            )
+        return picture
 
     def whereabouts(self, index: int) -> tuple[int, int, str]:
         """The agent of an environment, its step, and both in words."""

@@ -36,10 +36,12 @@ def train(
     resume: bool = False,
     frames: int | None = None,
     interrupts: Interrupts | None = None,
+    until: int | None = None,
 ) -> list[Outcome]:
     """Train runs of one signature as a population; if ``resume``, each from its checkpoint of ``frames`` or its newest.
 
     ``interrupts``: already entered by a caller who wants signals to be caught from before on; else only while training.
+    ``until``: frames at which they end, though schedules run to ``total_frames``.
 
     A run that is locked, damaged, changed since it was read, or can't go on, fails alone and stays as it was.
 
@@ -54,7 +56,7 @@ def train(
         ended = set(refused)
         env = runs[0].config.env
         stack.enter_context(watching(env.id, env.step_timeout, functools.partial(_leave, runs, ended, view)))
-        loop = Loop(runs, view, interrupts, ended)
+        loop = Loop(runs, view, interrupts, ended, until)
         stack.callback(loop.close)
         outcomes = loop.run(resume, frames, refused)
     return outcomes
@@ -76,10 +78,13 @@ def _leave(runs: Sequence[Run], ended: Collection[int], view: View, agent: int |
 class Loop:
     """One population from start to end."""
 
-    def __init__(self, runs: Sequence[Run], view: View, interrupts: Interrupts, ended: set[int]) -> None:
+    def __init__(
+        self, runs: Sequence[Run], view: View, interrupts: Interrupts, ended: set[int], until: int | None = None
+    ) -> None:
         """``ended`` is kept up to date: the members that nothing more is to be written of."""
         self.view, self.interrupts, self.ended = view, interrupts, ended
         self.config: RunConfig = runs[0].config
+        self.end = self.config.total_frames if until is None else min(until, self.config.total_frames)
         self.hardware = hardware.configure(self.config)
         self.inexact = envstate.exactness(self.config.env, self.config.seed)
         self.trainer = make_trainer(
@@ -186,12 +191,13 @@ class Loop:
         header = {"device": device, "networks": implementation, "exact resume": self.inexact or "yes"}
         alone = {"alone": note or SAME_BITS} if size > 1 else {}
         self.view.start([member.run for member in self.members], header | alone)
+        self.books.check_filming()
 
     def _train(self) -> None:
         """Steps up to the next due frame or moment, a signal, a failure, or the last episode wanted."""
         trainer, interrupts, config = self.trainer, self.interrupts, self.config
         cadences = config.logging.every_frames, config.evaluation.every_frames, config.checkpoint.every_frames
-        target = min(config.total_frames, *(next_multiple(trainer.frames, every) for every in cadences if every > 0))
+        target = min(self.end, *(next_multiple(trainer.frames, every) for every in cadences if every > 0))
         limit = config.stop.seconds
         left = math.inf if limit is None else limit - max(self.members[agent].wall_seconds for agent in self.active)
         started = time.monotonic()
@@ -243,7 +249,7 @@ class Loop:
         if asked and any(self.members[agent].saved == frames for agent in self.active):
             self.view.note(f"checkpoint of frame {frames:,} saved, as SIGUSR1 asked")
         self._drop_failed()
-        ended = [agent for agent in self.active if frames >= config.total_frames or self.members[agent].has_enough()]
+        ended = [agent for agent in self.active if frames >= self.end or self.members[agent].has_enough()]
         if ended and self._close_books(ended):
             self._drop_failed()
             for agent in [agent for agent in ended if agent in self.active]:

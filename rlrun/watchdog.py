@@ -25,6 +25,7 @@ _TRYING = {
     envs.probe.__code__: "in its first steps",
     envstate.exactness.__code__: "in its first steps",
     envstate.capture.__code__: "when its state was read",
+    Environments.picture.__code__: "when it was drawn",
     envstate.restore.__code__: "when its state was restored",
 }
 _LOOKS = 20  # within the time allowed

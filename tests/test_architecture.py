@@ -28,15 +28,30 @@ LAYERS = (
         "run",
         "manifest",
         "finding",
+        "deletion",
+        "garbage",
         "checkpoint",
         "checkpoint_folder",
         "pieces",
         "locks",
         "metrics",
         "interrupts",
+        "rendering",
+        "movie",
     },
     {"trainers"},
-    {"training", "bookkeeping", "member", "view", "evaluation", "reports", "watchdog"},
+    {
+        "training",
+        "bookkeeping",
+        "member",
+        "view",
+        "evaluation",
+        "reports",
+        "watchdog",
+        "video",
+        "filming",
+        "video_worker",
+    },
     {"sweeps", "cli"},
 )
 LEVEL = {module: level for level, modules in enumerate(LAYERS) for module in modules}
@@ -46,7 +61,8 @@ ONLY = {  # who may import what
     "rich": {"cli", "reports"},
 }
 NO_TORCH = {"errors", "config", "plain", "seeding", "provenance", "envs", "envstate"} | {
-    *("run", "manifest", "finding", "checkpoint", "checkpoint_folder", "pieces", "metrics", "reports"),
+    *("run", "manifest", "finding", "deletion", "garbage", "checkpoint", "checkpoint_folder", "pieces", "metrics"),
+    *("rendering", "movie", "video", "reports"),
 }
 FORBIDDEN_IMPORTS = {"pickle", "cloudpickle", "dill", "marshal", "shelve", "joblib", "jsonpickle", "commands", "pty"}
 FORBIDDEN_CALLS = {

@@ -18,7 +18,7 @@ COMMANDS = list(
         re.split(r"\s{2,}", line)[0] for block in BLOCKS for line in block.splitlines() if line.startswith("rlrun")
     )
 )
-READING = ("ls", "eval", "resume", "configs")
+READING = ("ls", "show", "diff", "eval", "resume", "reproduce", "rm", "gc", "configs")
 TRAININGS = [command for command in COMMANDS if shlex.split(command)[1:2] not in [[word] for word in READING]]
 SHORT = {"dqn": ["total_frames=400", "algo.learning_starts=128"], "ppo": ["total_frames=4096"]}
 

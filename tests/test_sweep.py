@@ -22,8 +22,8 @@ from test_cli_hardship import wait_until
 
 from rlrun.checkpoint import save
 from rlrun.locks import lock
+from rlrun.reports.tables import spreadsheet_cell
 from rlrun.run import Run
-from rlrun.sweeps.summary import _cell
 
 SEEDS = ("-m", "seed=range(4)", "total_frames=2000", "sweep.batch=2", "sweep.workers=2")
 
@@ -106,7 +106,7 @@ def test_sweep_json_and_csv(rlrun: Any, workplace: Path, fake_worker: Any) -> No
     ],
 )
 def test_cells_are_no_formulas(cell: Any, safe: Any) -> None:
-    assert _cell(cell) == safe
+    assert spreadsheet_cell(cell) == safe
 
 
 def test_returns_of_training_where_nothing_is_evaluated(rlrun: Any, workplace: Path, fake_worker: Any) -> None:

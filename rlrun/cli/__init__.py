@@ -18,9 +18,16 @@ from rlrun.interrupts import ignore_wishes
 COMMANDS = {
     "train": ("rlrun.cli.train", "train an agent; what rlrun does without a command"),
     "eval": ("rlrun.cli.evaluate", "play episodes with a trained agent and print its returns"),
+    "video": ("rlrun.cli.video", "film episodes of a trained agent as MP4 and GIF"),
     "resume": ("rlrun.cli.resume", "continue a run or a sweep that was stopped, or extend a finished one"),
     "plot": ("rlrun.cli.plot", "draw learning curves, losses and diagnostics as PNG and SVG"),
-    "ls": ("rlrun.cli.ls", "list runs"),
+    "ls": ("rlrun.cli.ls", "list runs and sweeps, chosen and sorted"),
+    "show": ("rlrun.cli.show", "show all there is to know of a run or a sweep"),
+    "compare": ("rlrun.cli.compare", "what settings are worth over their seeds, and whether that is more than luck"),
+    "diff": ("rlrun.cli.diff", "the settings in which two runs or sweeps differ"),
+    "reproduce": ("rlrun.cli.reproduce", "train a run again and say whether it is the same bit for bit"),
+    "rm": ("rlrun.cli.rm", "delete runs and sweeps, after asking"),
+    "gc": ("rlrun.cli.gc", "free the space of what nobody needs any more, after asking"),
     "completion": ("rlrun.cli.completion", "complete commands, settings and runs on Tab, in bash, zsh and fish"),
     "configs": ("rlrun.cli.configs", "show what can be composed, and the settings of each group"),
 }

@@ -107,8 +107,42 @@ def deliver_line(line: str = "") -> None:
     deliver(f"{line}\n")
 
 
-def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]], write: Callable[[str], None] = say) -> None:
-    """A table: with Rich on a terminal, else columns of plain text that a script can cut, each line given to ``write``."""
+def shown_size(size: float) -> str:
+    """``650KB``, ``1.2MB``: of bytes, without a space, so that a column of them can be cut."""
+    for unit in ("B", "KB", "MB", "GB"):
+        if size < 1000:
+            break
+        size, unit = size / 1000, "TB"
+    return f"{size:.{0 if size >= 10 or unit == 'B' else 1}f}{unit}"
+
+
+def shown_time(seconds: float | None) -> str:
+    """``45s``, ``12m``, ``3h``, ``20d``, and ``-`` for what is not there."""
+    if seconds is None:
+        return "-"
+    for unit, size, most in (("s", 1, 120), ("m", 60, 120), ("h", 3600, 48)):
+        if seconds < most * size:
+            return f"{seconds / size:.0f}{unit}"
+    return f"{shown_number(seconds / 86400, 0)}d"
+
+
+def shown_truth(value: Any) -> str:
+    """``yes``, ``no``, ``-`` for what is not there, and ``?`` for anything else."""
+    return "-" if value is None else "?" if not isinstance(value, bool) else "yes" if value else "no"
+
+
+def print_table(
+    columns: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    write: Callable[[str], None] = say,
+    least: Sequence[str] = (),
+    styles: Sequence[str] = (),
+) -> None:
+    """A table: with Rich on a terminal, else columns of plain text that a script can cut, each line given to ``write``.
+
+    ``least``: columns that a terminal too narrow for all does without, the first ones first; then no line is folded.
+    ``styles``: the colour of each column on a terminal.
+    """
     cells = [[printable(cell) for cell in row] for row in rows]
     if sys.stdout.isatty():
         from rich import box
@@ -116,11 +150,32 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]], write: Ca
         from rich.table import Table
         from rich.text import Text
 
-        table = Table(*columns, box=box.SIMPLE_HEAD)
+        console = Console()
+        shown = _fitting(columns, cells, console.width, least)
+        table = Table(box=box.SIMPLE_HEAD)
+        for number in shown:
+            style = styles[number] if styles else None
+            table.add_column(
+                columns[number], style=style, no_wrap=bool(least), overflow="ellipsis" if least else "fold"
+            )
         for row in cells:
-            table.add_row(*map(Text, row))
-        Console().print(table)
+            table.add_row(*(Text(row[number]) for number in shown))
+        console.print(table)
         return
     widths = [max(map(len, column)) for column in zip(columns, *cells, strict=True)]
     for row in (list(columns), *cells):
         write("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+
+
+def _fitting(columns: Sequence[str], cells: Sequence[Sequence[str]], width: int, least: Sequence[str]) -> list[int]:
+    """The numbers of the columns that fit into ``width`` once those of ``least`` are left out one by one."""
+    widths = [max(map(len, column)) + 3 for column in zip(columns, *cells, strict=True)]
+    left_out: list[int] = []
+    for name in least:
+        if sum(widths) - sum(widths[number] for number in left_out) < width:
+            break
+        left_out.append(columns.index(name))
+    for number in reversed(left_out):  # a narrow one may fit in place of a wide one that went after it
+        if sum(widths) - sum(widths[other] for other in left_out if other != number) < width:
+            left_out.remove(number)
+    return [number for number in range(len(columns)) if number not in left_out]

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
-from rlrun.cli.output import counted, from_here, print_table, say, shown_evaluation, shown_number, shown_path
+from rlrun.cli.output import counted, from_here, say, shown_evaluation, shown_number, shown_path
 from rlrun.cli.plot import draw_at_end
+from rlrun.cli.sweep_table import print_sweep
 from rlrun.errors import RlrunError, SweepError
 from rlrun.finding import SWEEP_LIST
 from rlrun.plain import printable
 from rlrun.run import Run
-from rlrun.sweeps.summary import NO_CHECKPOINT, Row, groups_of, rows_of
+from rlrun.sweeps.summary import NO_CHECKPOINT, rows_of
 from rlrun.sweeps.sweep import Sweep
 
 _STOPPED = ("stopped", "interrupted")
-_MOST_ROWS, _MOST_GROUPS, _MOST_FAILURES = 16, 40, 20
+_MOST_FAILURES = 20
 _SIGNAL_BASE = 128  # the exit code of a process that a signal ended, as shells have it
 
 
@@ -63,16 +63,15 @@ def finish_sweep(sweep: Sweep, signal: int | None, quiet: bool) -> int:
     """
     rows = rows_of(sweep.runs, sweep.errors)
     if not quiet:
-        _print_rows(rows)
-        _print_groups(rows, sweep.runs)
+        print_sweep(rows, sweep.runs, say)
     say(printable(from_here(sweep.directory)) if quiet else shown_path(sweep.directory))
     count = Counter(row.status for row in rows)
     stopped = sum(count[status] for status in _STOPPED)
-    is_left = signal is not None and stopped + count["waiting"] > 0
-    figures = None if is_left or not count["finished"] else draw_at_end(sweep.runs, sweep.directory, is_sweep=True)
-    if figures and not quiet:
-        say(f"figures: {figures}")
-    if signal is not None and is_left:
+    if signal is None and count["finished"]:
+        figures = draw_at_end(sweep.runs, sweep.directory, is_sweep=True)
+        if figures and not quiet:
+            say(f"figures: {figures}")
+    if signal is not None and stopped + count["waiting"]:
         state = (
             f"{count['finished']} done, {count['failed']} failed, {stopped} resumable, {count['waiting']} not started"
         )
@@ -98,57 +97,3 @@ def finish_sweep(sweep: Sweep, signal: int | None, quiet: bool) -> int:
 
 def _words(settings: Mapping[str, str]) -> str:
     return " ".join(f"{key}={value}" for key, value in settings.items())
-
-
-def _print_rows(rows: Sequence[Row]) -> None:
-    """A line for each job, as long as that can be read."""
-    if len(rows) > _MOST_ROWS:
-        return
-    keys = list(rows[0].settings)
-    columns = ["#", *keys, "status", "return", "frames", "run"]
-    cells = [
-        [
-            str(row.job),
-            *row.settings.values(),
-            row.status,
-            shown_number(row.return_mean),
-            f"{row.frames:,}",
-            row.directory,
-        ]
-        for row in rows
-    ]
-    print_table(columns, cells)
-
-
-def _print_groups(rows: Sequence[Row], runs: Sequence[Run]) -> None:
-    """Statistics over the seeds of each setting, unless each has one seed, whose line is there already, or none is done."""
-    groups = groups_of(rows)
-    listed = len(groups) == len(rows) and len(rows) <= _MOST_ROWS
-    if listed or not any(group.statistics["count"] for group in groups):
-        return
-    shown, order = groups, ""
-    if len({run.config.env.id for run in runs}) == 1:  # returns of different environments can't be ranked
-        order = "; best settings first"
-        shown = sorted(
-            groups, key=lambda group: -math.inf if (v := group.statistics["iqm"]) is None else v, reverse=True
-        )
-    cells = []
-    for group in shown[:_MOST_GROUPS]:
-        values = group.statistics
-        bounds = values["interval"]
-        cells.append(
-            [
-                *group.settings.values(),
-                str(values["count"]),
-                shown_number(values["mean"]),
-                shown_number(values["iqm"]),
-                f"[{shown_number(bounds[0])}, {shown_number(bounds[1])}]" if bounds else "-",
-                shown_number(values["best"]),
-                str(group.failed),
-            ]
-        )
-    say()
-    print_table([*groups[0].settings, "seeds", "mean", "IQM", "95% interval", "best", "failed"], cells)
-    if len(groups) > _MOST_GROUPS:
-        say(f"and {len(groups) - _MOST_GROUPS} more; see {SWEEP_LIST}")
-    say(f"returns: {' or '.join(sorted({row.measure for row in rows} - {''}))}{order}")

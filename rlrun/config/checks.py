@@ -51,6 +51,10 @@ def _check_root(config: RunConfig) -> list[str]:
         problems.append(
             "stop.return needs evaluations, but evaluation.every_frames=0; set evaluation.every_frames=10000"
         )
+    if config.evaluation.video and config.evaluation.episodes == 0:
+        problems.append(
+            "evaluation.video=true films evaluations, but evaluation.episodes=0; set evaluation.episodes=10"
+        )
     if env.observation_norm == "initial" and env.observation_norm_steps < 2:
         problems.append(
             "env.observation_norm=initial needs env.observation_norm_steps >= 2, as in env.observation_norm_steps=1000"

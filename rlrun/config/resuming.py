@@ -10,6 +10,8 @@ MAY_CHANGE = (
     *("env.step_timeout", "name", "outputs"),
 )
 """Keys, and groups with a dot, that do not change what is computed at a frame."""
+TOLD = ("total_frames", "stop.", "evaluation.", "logging.")
+"""Those of them that change what is written from a frame on: rows, schedules, the end."""
 MAY_CHANGE_INEXACTLY = ("device", "hardware.device", "hardware.threads")
 """Keys that may change too, but then the bits may differ."""
 
@@ -31,6 +33,12 @@ def forbidden_changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> li
 def inexact_changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
     """One ``key: old -> new`` for each setting that differs, and may, but changes the bits."""
     return [line for key, line in _changes(before, after).items() if key in MAY_CHANGE_INEXACTLY]
+
+
+def told_changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, list[Any]]:
+    """Key -> old and new value of each setting that differs and is to be repeated by whoever repeats the run."""
+    old, new = leaves(before), leaves(after)
+    return {key: [old.get(key), value] for key, value in new.items() if key.startswith(TOLD) and old.get(key) != value}
 
 
 def _changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, str]:

@@ -186,6 +186,11 @@ class EvaluationConfig:
 
     every_frames: int = setting(10_000, "Frames between two evaluations; 0: only at the end.", low=0, unit="frames")
     episodes: int = setting(10, "Episodes of an evaluation; 0: never evaluate.", low=0, high=100_000)
+    video: bool = setting(
+        False,
+        "At each evaluation film up to ten seconds of an episode into the run's videos/, of every run of a population. "
+        "Training waits for it, and is the same to the bit.",
+    )
 
 
 @dataclass(frozen=True)

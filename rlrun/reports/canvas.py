@@ -74,12 +74,12 @@ class Entry:
 @contextlib.contextmanager
 def drawing() -> Iterator[None]:
     """Draw here, with our settings whatever a matplotlibrc says."""
-    import matplotlib
-
     logger = logging.getLogger("matplotlib")
     before = logger.level
-    logger.setLevel(logging.ERROR)  # where its font cache is, is no news
+    logger.setLevel(logging.ERROR)  # where its caches are, which it says while it is imported, is no news
     try:
+        import matplotlib
+
         with matplotlib.rc_context(), warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="Glyph .* missing from font")  # of a name: a box stands for it
             matplotlib.rcdefaults()

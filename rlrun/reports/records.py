@@ -6,7 +6,6 @@ Everything here is read with suspicion, because run directories travel between p
 from __future__ import annotations
 
 import functools
-import glob
 import itertools
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,7 +18,7 @@ from numpy.typing import NDArray
 
 from rlrun.config.resuming import leaves
 from rlrun.errors import ResumeError
-from rlrun.finding import find, find_sweep, runs_in
+from rlrun.finding import find, find_sweep, globbed, is_glob, is_run, runs_in
 from rlrun.locks import is_locked
 from rlrun.manifest import read_manifest
 from rlrun.metrics import METRICS, TIMING, read_episodes, read_rows
@@ -28,7 +27,7 @@ from rlrun.plain import parse_yaml, printable, read_small, read_yaml
 _CONFIG = "config.yaml"
 _SAME = (
     *("seed", "outputs", "checkpoint.", "logging.", "plot.", "sweep."),
-    *("env.step_timeout", "hardware.threads"),
+    *("env.step_timeout", "hardware.threads", "evaluation.video"),
 )
 """Keys, and groups with a dot, in which runs may differ and still be runs of the same settings."""
 
@@ -133,7 +132,12 @@ def select(selectors: Sequence[str], outputs: Path) -> Selection:
 
 def read_record(directory: Path, sweep: Path | None = None) -> Record:
     """The run in ``directory``. Raises ResumeError."""
-    return Record(directory, read_manifest(directory), leaves(_read_settings(directory / _CONFIG)), sweep)
+    return Record(directory, read_manifest(directory), settings_of(directory), sweep)
+
+
+def settings_of(directory: Path) -> dict[str, Any]:
+    """The config of the run in ``directory`` as ``{"algo.gamma": 0.99, ...}``, unchecked. Raises ResumeError."""
+    return leaves(read_settings(directory / _CONFIG))
 
 
 def group(records: Sequence[Record]) -> list[Group]:
@@ -187,8 +191,12 @@ def _distinct(settings: Sequence[Mapping[str, Any]], keys: Sequence[str]) -> int
 
 def _directories(selector: str, outputs: Path) -> Iterator[tuple[Path, Path | None, bool]]:
     """The runs that one selector means, each with its sweep, and whether it alone was meant."""
-    if any(letter in selector for letter in "*?[") and not os.path.lexists(selector):
-        yield from _globbed(selector, outputs)
+    if is_glob(selector):
+        for path in globbed(selector, outputs):
+            if is_run(path):
+                yield path, None, False
+            else:
+                yield from ((run, path, False) for run in sorted(runs_in(path)))
         return
     sweep = find_sweep(selector, outputs)
     if sweep is None:
@@ -199,24 +207,6 @@ def _directories(selector: str, outputs: Path) -> Iterator[tuple[Path, Path | No
         raise ResumeError(f"{printable(sweep)} has no run any more")
     for directory in runs:
         yield directory, sweep, False
-
-
-def _globbed(pattern: str, outputs: Path) -> Iterator[tuple[Path, Path | None, bool]]:
-    within = [outputs / pattern, outputs / "*" / pattern, outputs / "sweeps" / "*" / pattern]
-    fits: list[str] = []
-    for place in (pattern, *map(str, within)):
-        fits = fits or [
-            path
-            for path in sorted(glob.glob(place))
-            if os.path.lexists(os.path.join(path, "run.json")) or os.path.lexists(os.path.join(path, "sweep.json"))
-        ]
-    if not fits:
-        raise ResumeError(f"no run or sweep fits {printable(pattern)}; rlrun ls lists them")
-    for path in fits:
-        if os.path.lexists(os.path.join(path, "run.json")):
-            yield Path(path), None, False
-        else:
-            yield from ((run, Path(path), False) for run in sorted(runs_in(Path(path))))
 
 
 def _points(pairs: Iterator[tuple[Any, Any]]) -> Series:
@@ -232,7 +222,7 @@ def _is_number(value: Any) -> bool:
     return type(value) is float or (type(value) is int and abs(value) < 1e300)
 
 
-def _read_settings(path: Path) -> dict[str, Any]:
+def read_settings(path: Path) -> dict[str, Any]:
     """The mapping in a config.yaml. Its groups are parsed one by one, since many runs have the same ones. Raises ResumeError."""
     try:
         lines = read_small(path).decode("utf-8").splitlines(keepends=True)

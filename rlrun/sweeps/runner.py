@@ -44,7 +44,12 @@ def _without_secret(override: str) -> str:
 
 
 def train_runs(
-    runs: Sequence[Run], view: View, interrupts: Interrupts, resume: bool = False, frames: int | None = None
+    runs: Sequence[Run],
+    view: View,
+    interrupts: Interrupts,
+    resume: bool = False,
+    frames: int | None = None,
+    until: int | None = None,
 ) -> list[Outcome]:
     """Train a population and leave the view finished, however it ends. ``interrupts``: already entered.
 
@@ -54,7 +59,7 @@ def train_runs(
     try:
         from rlrun.training import train
 
-        return train(runs, view, resume=resume, frames=frames, interrupts=interrupts)
+        return train(runs, view, resume=resume, frames=frames, interrupts=interrupts, until=until)
     except RlrunError as error:
         if not resume:  # new runs that could not start; those to resume are as they were
             _fail(runs, error)

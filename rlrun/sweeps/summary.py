@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import math
 from collections.abc import Mapping, Sequence
@@ -13,16 +11,19 @@ from typing import Any
 
 import numpy as np
 
-from rlrun.errors import ResumeError
-from rlrun.finding import SWEEP_LIST
+from rlrun.config import from_mapping
+from rlrun.errors import ResumeError, UsageError
+from rlrun.finding import SWEEP_LIST, runs_in
 from rlrun.locks import is_locked
 from rlrun.metrics import last_returns
 from rlrun.plain import printable, write_atomically
 from rlrun.provenance import clean, versions
 from rlrun.reports import statistics
+from rlrun.reports.records import read_settings
+from rlrun.reports.scores import TAIL
+from rlrun.reports.tables import csv_of
 from rlrun.run import Run
 
-TAIL = 100  # training episodes
 NO_CHECKPOINT = "no usable checkpoint is left to go on from"
 """Why a job that has begun can't be gone on with; to start it over would lose what it has."""
 EVALUATION, TRAINING = "last evaluation", f"last {TAIL} training episodes"
@@ -51,6 +52,25 @@ class Group:
     settings: dict[str, str]
     failed: int
     statistics: dict[str, Any]
+
+
+def opened(directory: Path) -> tuple[list[Run], dict[str, str]]:
+    """The runs of a sweep as they are, in the order of their jobs, and why others can't be read. Nothing is locked.
+
+    Raises:
+        ResumeError: none of them can be read.
+    """
+    runs, unreadable = [], {}
+    for place in sorted(runs_in(directory)):
+        try:
+            runs.append(Run.open(place, from_mapping(read_settings(place / "config.yaml"))))
+        except (ResumeError, UsageError) as error:
+            unreadable[place.name] = "; ".join(str(error).splitlines())
+    if not runs:
+        raise ResumeError("\n".join(unreadable.values()) or f"{printable(directory)} has no run any more")
+    jobs = {run.directory: run.manifest.get("job") for run in runs}
+    runs.sort(key=lambda run: job if isinstance(job := jobs[run.directory], int) else 0)
+    return runs, unreadable
 
 
 def rows_of(runs: Sequence[Run], errors: Mapping[Path, str]) -> list[Row]:
@@ -104,16 +124,22 @@ def swept_keys(runs: Sequence[Run]) -> list[str]:
     return [key for key, different in values.items() if len(different) > 1]
 
 
+def summary_of(runs: Sequence[Run], rows: Sequence[Row]) -> dict[str, Any]:
+    """What sweep.json says of the jobs, and of the seeds of each setting."""
+    return {
+        "settings": swept_keys(runs),
+        "jobs": [asdict(row) for row in rows],
+        "groups": [asdict(group) for group in groups_of(rows)],
+    }
+
+
 def save_summary(
     directory: Path, runs: Sequence[Run], errors: Mapping[Path, str], work: tuple[float, int] | None
 ) -> None:
     """Write ``sweep.json`` and ``sweep.csv``. ``work``: wall-clock seconds and the agent-frames trained in them. Raises StorageError."""
     rows = rows_of(runs, errors)
     seconds, frames = work or (None, 0)
-    values = {
-        "settings": swept_keys(runs),
-        "jobs": [asdict(row) for row in rows],
-        "groups": [asdict(group) for group in groups_of(rows)],
+    values = summary_of(runs, rows) | {
         "versions": versions(),
         "seconds": seconds,
         "agent_frames": frames,
@@ -144,26 +170,7 @@ def _return_of(run: Run) -> tuple[float | None, str]:
 
 
 def _csv(rows: Sequence[Row]) -> str:
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
     keys = list(rows[0].settings) if rows else []
     columns = ("directory", "status", "return_mean", "measure", "frames", "seconds", "error")
-    writer.writerow(["job", *map(_cell, keys), *columns])
-    for row in rows:
-        cells = [row.job, *row.settings.values(), *(getattr(row, column) for column in columns)]
-        writer.writerow([_cell(clean(cell)) for cell in cells])
-    return text.getvalue()
-
-
-def _cell(value: Any) -> Any:
-    """Text that a spreadsheet would take for a formula gets an apostrophe; numbers do not."""
-    if not isinstance(value, str):
-        return value
-    value = printable(value)  # first: a spreadsheet looks behind a tab
-    if not value.lstrip().startswith(("=", "+", "-", "@")):
-        return value
-    try:
-        float(value)
-    except ValueError:
-        return f"'{value}"
-    return value
+    cells = [[row.job, *row.settings.values(), *(getattr(row, column) for column in columns)] for row in rows]
+    return csv_of(["job", *keys, *columns], cells)

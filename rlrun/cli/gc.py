@@ -1,0 +1,114 @@
+"""``rlrun gc``: free the space of what nobody needs any more. It asks, and leaves every run fit to be gone on with and played."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from rlrun.cli.arguments import Parser, add_outputs, integer
+from rlrun.cli.asking import confirmed, require_someone
+from rlrun.cli.filters import seconds_of
+from rlrun.cli.groups import check_is_folder
+from rlrun.cli.output import deliver_json, deliver_line, print_table, shown_path, shown_size, warn
+from rlrun.errors import LockedError, UsageError
+from rlrun.finding import all_runs, find_all, is_run, runs_in
+from rlrun.garbage import CATEGORIES, Item, Wish, dispose, dispose_around, garbage_around, garbage_of
+
+_EPILOG = """what goes: older checkpoints of finished runs, so that they can still be extended from the newest; damaged
+checkpoints where an undamaged one is left; replay memory that no checkpoint refers to; temporary files; runs that
+failed or were killed before their first checkpoint, unless they belong to a sweep; empty directories.
+What is being trained, and runs that can't be read, are left alone; so are best checkpoints, unless --best is typed."""
+
+
+def main(arguments: list[str]) -> int:
+    """Free space."""
+    options = _parser().parse_args(arguments)
+    if options.json and not options.dry_run:
+        raise UsageError("--json lists what would go; type --dry-run as well")
+    wish = Wish(options.keep, options.older_than or 0.0, options.best)
+    if options.outputs.exists():
+        check_is_folder("--outputs", options.outputs)
+    if not options.dry_run:
+        require_someone(options.yes)
+    items = _find(options, wish)
+    if options.json:
+        deliver_json([{"what": item.category, "path": str(item.path), "bytes": item.size} for item in items])
+        return 0
+    if not items:
+        deliver_line("nothing to free")
+        return 0
+    if options.dry_run:
+        for item in items:
+            deliver_line(f"{shown_path(item.path)}  {shown_size(item.size)}")
+        deliver_line()
+    _say(items)
+    size = sum(item.size for item in items)
+    if options.dry_run:
+        deliver_line(f"would free {shown_size(size)}")
+    elif confirmed(f"delete these, {shown_size(size)}?", options.yes):
+        deliver_line(f"freed {shown_size(_dispose(items, wish))}")
+    else:
+        deliver_line("nothing deleted")
+    return 0
+
+
+def _parser() -> Parser:
+    parser = Parser("gc", "Free the space of what nobody needs any more, after asking.", _EPILOG)
+    add = parser.add_argument
+    add("runs", nargs="*", metavar="RUN|SWEEP", help="only of these; default: all in the folder of the runs")
+    add(
+        "--keep",
+        type=integer(1, 1000),
+        default=1,
+        metavar="N",
+        help="newest checkpoints kept of a finished run; default 1",
+    )
+    add("--older-than", type=_age, metavar="AGE", help="only of runs that have not changed for 30d, 12h, ...")
+    add("--best", action="store_true", help="best checkpoints of finished runs, too")
+    add("-y", "--yes", action="store_true", help="do not ask")
+    add("-n", "--dry-run", action="store_true", help="only list what would go")
+    add("--json", action="store_true", help="with --dry-run: print one JSON list")
+    add_outputs(parser)
+    return parser
+
+
+def _age(text: str) -> float:
+    try:
+        return seconds_of(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def _find(options: argparse.Namespace, wish: Wish) -> list[Item]:
+    if not options.runs:
+        runs = sorted(all_runs(options.outputs))
+        around = [] if wish.older_than else garbage_around(options.outputs)
+        return [*(item for run in runs for item in garbage_of(run, wish)), *around]
+    named = find_all(options.runs, options.outputs)
+    runs = [run for path in named for run in ([path] if is_run(path) else sorted(runs_in(path)))]
+    return [item for run in dict.fromkeys(runs) for item in garbage_of(run, wish)]
+
+
+def _say(items: Sequence[Item]) -> None:
+    rows = []
+    for category in CATEGORIES:
+        sizes = [item.size for item in items if item.category == category]
+        if sizes:
+            rows.append([category, str(len(sizes)), shown_size(sum(sizes))])
+    print_table(("what", "number", "size"), rows, deliver_line)
+
+
+def _dispose(items: Sequence[Item], wish: Wish) -> int:
+    """Delete, run by run. Returns the bytes freed. Raises StorageError."""
+    of_runs: dict[Path, list[Item]] = {}
+    for item in items:
+        if item.run is not None:
+            of_runs.setdefault(item.run, []).append(item)
+    freed = 0
+    for run, some in of_runs.items():
+        try:
+            freed += dispose(run, some, wish)
+        except LockedError as error:
+            warn(f"{error}; left alone")
+    return freed + sum(dispose_around(item) for item in items if item.run is None)

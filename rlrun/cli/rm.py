@@ -1,0 +1,116 @@
+"""``rlrun rm RUN...``: delete runs and sweeps. It asks, and never takes what is being trained."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+from pathlib import Path
+
+from rlrun.cli.arguments import Parser, add_outputs
+from rlrun.cli.asking import confirmed, require_someone
+from rlrun.cli.output import counted, deliver_line, shown_path, shown_size
+from rlrun.deletion import delete, foreign_entry, size_of
+from rlrun.errors import LockedError, ResumeError, UsageError
+from rlrun.finding import find_all, is_run, is_sweep, listed, runs_in
+from rlrun.locks import is_locked, lock
+from rlrun.plain import printable
+
+_DATE = re.compile(r"\d{4}-\d\d-\d\d")
+_BEST = "checkpoints/best.ckpt"
+
+
+def main(arguments: list[str]) -> int:
+    """Delete runs and sweeps."""
+    parser = Parser(
+        "rm",
+        "Delete runs and sweeps with all they hold, after asking. What is being trained is refused.",
+        "Best checkpoints go with their runs: the question says how many. Without a question, with --yes, runs that\n"
+        "have one are only deleted if --best is typed as well.",
+    )
+    add = parser.add_argument
+    add(
+        "runs", nargs="+", metavar="RUN|SWEEP", help="directory, the beginning of its name, latest, or a glob in quotes"
+    )
+    add("-y", "--yes", action="store_true", help="do not ask")
+    add("--best", action="store_true", help="with --yes: also runs that have a best checkpoint")
+    add("-n", "--dry-run", action="store_true", help="only say what would be deleted")
+    add_outputs(parser)
+    options = parser.parse_args(arguments)
+    if options.best and not options.yes:
+        raise UsageError("--best is for --yes only; without it you are asked")
+    if not options.dry_run:
+        require_someone(options.yes)
+    targets = find_all(options.runs, options.outputs)
+    places = {path.resolve() for path in targets}
+    targets = [path for path in targets if places.isdisjoint(path.resolve().parents)]  # else it goes with its sweep
+    for path in targets:
+        _check(path)
+    best = sum(_count_best(path) for path in targets)
+    size = sum(_say(path) for path in targets)
+    what = f"{'1 directory' if len(targets) == 1 else f'{len(targets)} directories'}, {shown_size(size)}"
+    with_best = f", with {counted(best, 'best checkpoint')}" if best else ""
+    if options.dry_run:
+        deliver_line(f"would delete {what}{with_best}")
+        return 0
+    if best and options.yes and not options.best:
+        raise UsageError(
+            f"{counted(best, 'best checkpoint')} would be deleted; type --best as well, or leave --yes out to be asked"
+        )
+    if not confirmed(f"delete {what}{with_best}?", options.yes):
+        deliver_line("nothing deleted")
+        return 0
+    for path in targets:
+        remove(path)
+    deliver_line(f"deleted {what}")
+    return 0
+
+
+def _check(path: Path) -> None:
+    """Raises LockedError, or ResumeError for what can't be known to be rlrun's alone."""
+    if path.is_symlink():
+        raise ResumeError(f"{shown_path(path)} is a symbolic link; name the directory that it leads to")
+    _require_idle(path, path.resolve().parent, *runs_in(path))
+    for directory in (path, *runs_in(path)):
+        entry = foreign_entry(directory)
+        if entry is not None:
+            raise ResumeError(
+                f"{shown_path(directory)} holds {printable(entry)}, which is of no run; move it elsewhere first"
+            )
+
+
+def _require_idle(*directories: Path) -> None:
+    for directory in directories:
+        if is_locked(directory):
+            raise LockedError(f"{shown_path(directory)} is in use; stop it first, or wait for it")
+
+
+def _say(path: Path) -> int:
+    """One line of what will go. Returns its size."""
+    size = size_of(path)
+    if is_sweep(path) and not is_run(path):
+        what = f"sweep of {counted(len(list(runs_in(path))), 'run')}"
+    else:
+        run = listed(path)
+        what = run["status"] if "algo" not in run else f"{run['status']}, {run['algo']} on {run['env']}"
+    deliver_line(f"  {shown_path(path)}  {printable(what)}  {shown_size(size)}")
+    return size
+
+
+def _count_best(path: Path) -> int:
+    return sum(os.path.lexists(directory / _BEST) for directory in (path, *runs_in(path)))
+
+
+def remove(path: Path) -> None:
+    """Delete a run or a sweep while it is held, so that nobody begins to train it; and its day, if that is empty then.
+
+    Raises:
+        LockedError: it is being trained by now.
+        StorageError: it can't be deleted.
+    """
+    with lock(path, "run" if is_run(path) else "sweep"):
+        _require_idle(*runs_in(path))
+        delete(path)
+    if _DATE.fullmatch(path.parent.name):
+        with contextlib.suppress(OSError):  # not empty
+            path.parent.rmdir()

@@ -1,0 +1,135 @@
+"""``rlrun video RUN``: film greedy episodes of a trained agent."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import dataclasses
+import math
+import signal
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import FrameType
+from typing import NoReturn
+
+from rlrun.checkpoint_folder import CheckpointFolder
+from rlrun.cli.arguments import Parser, add_outputs, integer, take_imports
+from rlrun.cli.evaluate import add_player, player
+from rlrun.cli.output import counted, deliver_json, deliver_line, shown_number, shown_path, warn
+from rlrun.errors import ResumeError, UsageError
+from rlrun.seeding import Stream, derive
+
+_EPILOG = """examples:
+  rlrun video latest
+  rlrun video latest --episodes 3 --seed 7 --format mp4
+  rlrun video 2026-11-24/0930 --checkpoint last --max-steps 500 -o pictures
+
+With the same --seed and --episodes these are the episodes that rlrun eval plays."""
+
+
+def main(arguments: list[str]) -> int:
+    """Film a run."""
+    options = _parser().parse_intermixed_args(take_imports(arguments))
+    formats, folder = _formats(options.format), options.o
+    if folder is not None and folder.exists() and not folder.is_dir():
+        raise UsageError(f"-o {folder}: not a folder; the files in it get names of their own")
+    run, checkpoint = player(options, "video")
+
+    from rlrun.video import Order, film, make_folder, own_folder  # imports Gymnasium
+
+    weights = CheckpointFolder(run.checkpoints, run.config.checkpoint.keep).resolve(checkpoint)
+    name = f"{weights.stem}_seed{options.seed}"
+    seed = derive(options.seed, Stream.EVALUATION)
+    order = Order(run.config, weights, seed, options.episodes, formats, options.fps, options.max_steps)
+    if folder is None:
+        folder = own_folder(run)
+    else:
+        make_folder(folder)
+        name = f"{run.directory.resolve().name}_{name}"
+    try:
+        with _cleaning_up(), _Counter() as counter:
+            video = film(order, folder, name, counter.show, warn)
+    except UsageError as error:  # what was typed has been checked: it is what the run's config asks for
+        raise ResumeError(f"{shown_path(run.directory / 'config.yaml')}: {error}") from error
+    assert video is not None
+    if options.json:
+        files = [str(file) for file in video.files]
+        deliver_json(dataclasses.asdict(video) | {"files": files, "checkpoint": weights.name}, indent=None)
+        return 0
+    deliver_line(f"{shown_path(run.directory)}: checkpoint {weights.name}, {counted(options.episodes, 'episode')}")
+    for return_, length in zip(video.returns, video.lengths, strict=True):
+        cut = " (--max-steps)" if length == options.max_steps else ""
+        deliver_line(f"  return {shown_number(return_, 2)} in {counted(length, 'step')}{cut}")
+    for file in video.files:
+        deliver_line(shown_path(file))
+    return 0
+
+
+def _parser() -> Parser:
+    parser = Parser("video", "Film greedy episodes of a trained agent, with or without a screen.", epilog=_EPILOG)
+    add_player(parser, episodes=1)
+    add = parser.add_argument
+    add("--format", default="mp4,gif", metavar="F", help="mp4, gif or both; default mp4,gif")
+    add("--fps", type=_fps, metavar="F", help="pictures a second, one each step; default: real time, at most 60")
+    add("--max-steps", type=integer(1, 10**9), metavar="N", help="cut episodes after N steps; default: as in training")
+    add("-o", type=Path, metavar="DIR", help="folder of the files; default: videos in the run's directory")
+    add("--json", action="store_true", help="print one JSON object")
+    add_outputs(parser)
+    return parser
+
+
+def _formats(text: str) -> tuple[str, ...]:
+    wanted = tuple(dict.fromkeys(text.split(",")))
+    if not set(wanted) <= {"mp4", "gif"}:
+        raise UsageError(f"--format {text}: choices: mp4, gif, or mp4,gif")
+    return wanted
+
+
+def _fps(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"expected a number, got {text!r}") from None
+    if not (math.isfinite(value) and 1 <= value <= 240):
+        raise argparse.ArgumentTypeError(f"{text} is out of range; it must be in [1, 240]")
+    return value
+
+
+@contextlib.contextmanager
+def _cleaning_up() -> Iterator[None]:
+    """SIGTERM and a closed terminal end the command as Ctrl-C does: with nothing left behind."""
+
+    def leave(number: int, _: FrameType | None) -> NoReturn:
+        raise SystemExit(128 + number)
+
+    numbers = [each for each in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(each) is signal.SIG_DFL]
+    for number in numbers:
+        signal.signal(number, leave)
+    try:
+        yield
+    finally:
+        for number in numbers:
+            signal.signal(number, signal.SIG_DFL)
+
+
+class _Counter:
+    """Pictures so far, on a terminal."""
+
+    def __enter__(self) -> _Counter:
+        self._width = 0
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._write(" " * self._width + "\r" if self._width else "")
+
+    def show(self, pictures: int) -> None:
+        if sys.stderr.isatty():
+            line = f"{pictures:,} pictures"
+            self._width = max(self._width, len(line))
+            self._write(f"{line}\r")
+
+    def _write(self, text: str) -> None:
+        with contextlib.suppress(OSError):
+            sys.stderr.write(text)
+            sys.stderr.flush()

@@ -1,0 +1,215 @@
+"""What runs leave behind and nobody needs: found here, and deleted by whoever has asked. A best checkpoint is no garbage.
+
+What stays is always enough to go on with each run, or to play with it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from rlrun.checkpoint import read_header
+from rlrun.checkpoint_folder import CheckpointFolder
+from rlrun.deletion import delete, remains_in, size_of, was_made
+from rlrun.errors import ResumeError, StorageError
+from rlrun.finding import is_sweep, listed, parents
+from rlrun.locks import is_locked, lock
+from rlrun.manifest import MANIFEST
+from rlrun.pieces import is_piece, names_of
+from rlrun.plain import is_temporary, printable, reason_of
+
+OLDER, DAMAGED, PIECES = "older checkpoints of finished runs", "damaged checkpoints", "replay memory of no checkpoint"
+TEMPORARY, UNBEGUN, BEST = "temporary files", "runs that ended before their first checkpoint", "best checkpoints"
+EMPTY, REMAINS = "empty directories", "directories whose deletion was cut short"
+CATEGORIES = (OLDER, DAMAGED, PIECES, TEMPORARY, UNBEGUN, EMPTY, REMAINS, BEST)
+
+_STEP = re.compile(r"step_[0-9]{12,}\.ckpt")
+_DATE = re.compile(r"\d{4}-\d\d-\d\d")
+_DAMAGED = re.compile(r"step_[0-9]{12,}\.ckpt\.bad")
+_BEST = "best.ckpt"
+_BEGINNING = re.compile(r"checkpoints|config\.yaml|run\.lock|\.tmp-.*")
+_SETTLED = 3600.0
+"""Seconds after which a run that no process holds is not one that is just being made."""
+_CUT_SHORT = 60.0
+"""Seconds after which a directory that loses nothing any more is not being deleted."""
+
+
+@dataclass(frozen=True)
+class Item:
+    """A file or directory that can go. ``run``: the directory of the run that has to be held meanwhile."""
+
+    category: str
+    path: Path
+    size: int
+    run: Path | None = None
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What is asked for. ``keep``: checkpoints of a finished run that stay (>= 1); ``older_than``: seconds since a run changed;
+    ``best``: best checkpoints, too."""
+
+    keep: int = 1
+    older_than: float = 0.0
+    best: bool = False
+
+
+def garbage_of(directory: Path, wish: Wish) -> list[Item]:
+    """What can go of a run, in the order in which it may; nothing of one that is being trained, or can't be read."""
+    busy = is_locked(directory) or is_locked(directory.resolve().parent)
+    return [] if busy else _of_idle(directory, wish)
+
+
+def dispose(directory: Path, items: Sequence[Item], wish: Wish) -> int:
+    """Delete those ``items`` of a run that still can go, while it is held. Returns the bytes freed.
+
+    Raises:
+        LockedError: it, or its sweep, is being trained by now.
+        StorageError: something can't be deleted.
+    """
+    freed = 0
+    with contextlib.ExitStack() as stack:
+        if is_sweep(directory.parent):  # whoever resumes it plans by the checkpoints that there are
+            stack.enter_context(lock(directory.parent, "sweep"))
+        stack.enter_context(lock(directory))
+        still = {(item.category, item.path) for item in _of_idle(directory, wish)}
+        for item in items:
+            wanted = (item.category, item.path) in still
+            if wanted and item.path == directory:
+                delete(directory)
+            elif wanted:
+                _unlink(item.path)
+            elif item.category != TEMPORARY:  # which whoever takes the lock deletes
+                continue
+            freed += item.size
+    return freed
+
+
+def garbage_around(outputs: Path) -> list[Item]:
+    """What lies beside the runs in ``outputs``: empty directories, and what a kill has left of others."""
+    items = []
+    for parent in parents(outputs):
+        items += [Item(REMAINS, path, size_of(path)) for path in remains_in(parent) if seconds_since(path) > _CUT_SHORT]
+        with contextlib.suppress(OSError), os.scandir(parent) as entries:
+            folders = sorted(Path(entry.path) for entry in entries if entry.is_dir(follow_symlinks=False))
+            items += [Item(EMPTY, path, size_of(path)) for path in folders if _is_empty(path)]
+    return items
+
+
+def dispose_around(item: Item) -> int:
+    """Delete an ``item`` that belongs to no run, if it still can go. Returns the bytes freed. Raises StorageError."""
+    if item.category == EMPTY and not _is_empty(item.path):
+        return 0
+    if os.path.lexists(item.path):
+        delete(item.path)
+    return item.size
+
+
+def seconds_since(path: Path) -> float:
+    """Since a file, or the names in a directory, changed; 0 if that can't be told."""
+    try:
+        return time.time() - os.lstat(path).st_mtime
+    except OSError:
+        return 0.0
+
+
+def _of_idle(directory: Path, wish: Wish) -> list[Item]:
+    if seconds_since(directory / MANIFEST) < wish.older_than:
+        return []
+    status = listed(directory)["status"]
+    if status == "unreadable":
+        return []
+    folder = directory / "checkpoints"
+    names = _files(folder)
+    if _never_began(directory, status, names, wish):
+        return [Item(UNBEGUN, directory, size_of(directory), directory)]
+    going = _superseded(folder, names, status == "finished", wish)
+    going += [(TEMPORARY, name) for name in names if is_temporary(name)]
+    items = [Item(category, folder / name, names[name], directory) for category, name in going]
+    return items + [
+        Item(TEMPORARY, directory / name, size, directory)
+        for name, size in _files(directory).items()
+        if is_temporary(name)
+    ]
+
+
+def _never_began(directory: Path, status: str, names: Mapping[str, int], wish: Wish) -> bool:
+    """Whether there is nothing of a run to go on with or to play with. One of a sweep is trained when that is resumed."""
+    if status in ("finished", "waiting") or is_sweep(directory.parent) or not was_made(directory):
+        return False
+    if any(name.startswith("step_") or (name.startswith("best.") and not wish.best) for name in names):
+        return False
+    return status == "failed" or seconds_since(directory / MANIFEST) > _SETTLED
+
+
+def _superseded(folder: Path, names: Mapping[str, int], finished: bool, wish: Wish) -> list[tuple[str, str]]:
+    """Category and name of the checkpoints, and of their pieces, that are not needed."""
+    steps = sorted(name for name in names if _STEP.fullmatch(name))
+    steps.sort(key=lambda name: int(name[5:-5]))
+    damaged = [name for name in names if _DAMAGED.fullmatch(name)]
+    pieces = [name for name in names if is_piece(name)]
+    if not steps or not (damaged or pieces or len(steps) > wish.keep or wish.best):
+        return []
+    good = CheckpointFolder(folder, wish.keep).last_good()  # reads it whole
+    if good is None:  # nothing to go on with but what may be mended
+        return []
+    last = steps.index(good)
+    older = steps[: max(0, last + 1 - wish.keep)] if finished else []
+    stay = [name for name in steps if name not in older]
+    going = [(OLDER, name) for name in older] + [(DAMAGED, name) for name in damaged]
+    if finished and wish.best and _BEST in names:
+        going.append((BEST, _BEST))
+    return going + [(PIECES, name) for name in _unused(folder, pieces, stay)]
+
+
+def _unused(folder: Path, pieces: Sequence[str], checkpoints: Sequence[str]) -> list[str]:
+    """The pieces that none of ``checkpoints`` refers to; none if that can't be known."""
+    used: set[str] = set()
+    try:
+        for name in checkpoints:
+            used |= names_of(read_header(folder / name).get("pieces", []))
+    except (ResumeError, ValueError):
+        return []
+    return [name for name in pieces if name not in used]
+
+
+def _files(folder: Path) -> dict[str, int]:
+    """Name and size of the regular files in a real folder."""
+    if folder.is_symlink():
+        return {}
+    try:
+        with os.scandir(folder) as entries:
+            return {
+                entry.name: entry.stat(follow_symlinks=False).st_size
+                for entry in entries
+                if entry.is_file(follow_symlinks=False)
+            }
+    except OSError:
+        return {}
+
+
+def _is_empty(path: Path) -> bool:
+    """Whether nothing is in a directory of rlrun but what a run begins with, and nobody is just making one there."""
+    made = was_made(path)
+    if not (made or _DATE.fullmatch(path.name)) or seconds_since(path) < _SETTLED:
+        return False
+    try:
+        names = os.listdir(path)
+        begun = all(made and _BEGINNING.fullmatch(name) for name in names)
+        return begun and not any((path / "checkpoints").glob("*"))
+    except OSError:
+        return False
+
+
+def _unlink(path: Path) -> None:
+    try:
+        path.unlink()
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise StorageError(f"can't delete {printable(path)}: {reason_of(error)}") from error

@@ -1,0 +1,106 @@
+"""What runs are compared by: one number a run, where it was measured, and on how many episodes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, TypeGuard
+
+import numpy as np
+
+from rlrun.errors import ResumeError
+from rlrun.metrics import last_returns
+from rlrun.plain import printable
+from rlrun.reports.records import Record
+
+TAIL = 100  # training episodes
+_LARGEST = 1e150  # of a score: whatever is beyond would overflow in statistics
+
+METRICS = {
+    "final": "mean return of the last evaluation",
+    "best": "mean return of the best evaluation",
+    "auc": "mean return over all evaluations, weighted by the frames between them",
+    "training": f"mean return of the last {TAIL} training episodes",
+}
+
+
+@dataclass(frozen=True)
+class Score:
+    """``frames`` at which ``value`` was measured; ``episodes`` behind it: each evaluation's for ``auc``."""
+
+    value: float
+    frames: int
+    episodes: int | None
+
+
+def score_of(record: Record, metric: str, at: int | None = None) -> Score | str:
+    """The number that a run is compared by, or why it has none.
+
+    ``at``: frames after which nothing counts; a run has to have reached them. Without it the run has to be finished: a failed or
+    stopped one would be compared by another moment of training than the others.
+    """
+    frames = record.manifest["frames"]
+    if frames < at if at is not None else record.status != "finished":
+        return f"{record.status} at frame {frames:,} of {record.manifest['total_frames']:,}"
+    until = math.inf if at is None else at
+    try:
+        rows = _evaluations(record, until)  # a run whose curve is damaged counts nowhere
+        if metric == "training":
+            return _training(record, at)
+        if metric == "auc":
+            return _area(rows)
+        if at is None:
+            return _evaluation(record.manifest.get("evaluation" if metric == "final" else metric))
+        chosen = rows[-1:] if metric == "final" else sorted(rows, key=lambda row: row["return_mean"])[-1:]
+        return _evaluation(chosen[0]) if chosen else f"it was not evaluated until frame {at:,}"
+    except ResumeError as error:
+        return printable(error)
+
+
+def _evaluations(record: Record, until: float) -> list[dict[str, Any]]:
+    """The evaluation rows with a finite return, in the order of frames. Raises ResumeError."""
+    rows = [row for row in record.rows if row.get("type") == "evaluation" and _is_finite(row.get("return_mean"))]
+    rows = [row for row in rows if _is_finite(row.get("frames")) and row["frames"] <= until]
+    return sorted(rows, key=lambda row: float(row["frames"]))
+
+
+def _evaluation(result: Any) -> Score | str:
+    """Of run.json, so that a sweep's own table shows the same, or of a row."""
+    if not isinstance(result, dict):
+        return "it was not evaluated"
+    value, frames = result.get("return_mean"), result.get("frames")
+    if not _is_finite(value) or type(frames) is not int:
+        return "its evaluation has no finite return"
+    return Score(float(value), frames, _whole(result.get("episodes")))
+
+
+def _area(rows: Sequence[dict[str, Any]]) -> Score | str:
+    if len(rows) < 2 or rows[0]["frames"] == rows[-1]["frames"]:
+        return "an area needs two evaluations"
+    frames, values = (np.array([row[key] for row in rows], float) for key in ("frames", "return_mean"))
+    heights = (values[1:] + values[:-1]) / 2
+    value = float(np.average(heights, weights=np.diff(frames)))
+    return Score(value, int(frames[-1]), _whole(rows[-1].get("episodes")))
+
+
+def _training(record: Record, at: int | None) -> Score | str:
+    if at is None:
+        returns = last_returns(record.directory, TAIL)
+    else:
+        episodes = record.episodes
+        returns = episodes["return"][episodes["frames"] <= at][-TAIL:].tolist()
+    if not returns:
+        return "it has no finished training episode"
+    if not all(map(_is_finite, returns)):
+        return "its episodes have no finite return"
+    return Score(float(np.mean(returns)), record.manifest["frames"] if at is None else at, len(returns))
+
+
+def _is_finite(value: Any) -> TypeGuard[int | float]:
+    """Whether it is a number that statistics can be computed of."""
+    return type(value) in (int, float) and abs(value) <= _LARGEST
+
+
+def _whole(value: Any) -> int | None:
+    return value if type(value) is int else None

@@ -1,0 +1,234 @@
+"""``rlrun gc``: what it finds, and that every run goes on and plays as before once it has gone."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import os
+import random
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from planted import checkpoint, plant, plant_sweep
+from support import CARTPOLE, Folder, assert_same_run, merged, resumed
+
+from rlrun import checkpoint_folder, garbage
+from rlrun.checkpoint import find_damage, read_header
+from rlrun.cli.asking import confirmed
+from rlrun.locks import lock
+from rlrun.pieces import names_of
+from rlrun.run import Run
+
+
+@pytest.fixture
+def outputs(workplace: Path) -> Path:
+    return workplace / "outputs"
+
+
+def going(rlrun: Any, *options: str) -> dict[str, list[str]]:
+    """Category -> names of what would go."""
+    answer = rlrun("gc", "--dry-run", "--json", *options)
+    assert answer.code == 0, answer.err
+    found: dict[str, list[str]] = {}
+    for item in json.loads(answer.out):
+        found.setdefault(item["what"], []).append(Path(item["path"]).name)
+    return found
+
+
+def step(frames: int) -> str:
+    return f"step_{frames:012d}.ckpt"
+
+
+def old(*paths: Path) -> None:
+    for path in paths:
+        os.utime(path, (0, 0))
+
+
+def test_older_checkpoints_of_finished_runs(rlrun: Any, outputs: Path) -> None:
+    run = plant(outputs / "d", "done")
+    for frames in (10, 20, 30):
+        checkpoint(run, step(frames), frames)
+    checkpoint(run, "best.ckpt", 20)
+    stopped = plant(outputs / "d", "stopped", status="stopped")
+    for frames in (10, 20):
+        checkpoint(stopped, step(frames), frames)
+    assert going(rlrun) == {garbage.OLDER: [step(10), step(20)]}
+    assert going(rlrun, "--keep", "2") == {garbage.OLDER: [step(10)]}
+    assert going(rlrun, "--best") == {garbage.OLDER: [step(10), step(20)], garbage.BEST: ["best.ckpt"]}
+    assert going(rlrun, "stopped") == {}
+    assert going(rlrun, "done") == going(rlrun)
+    answer = rlrun("gc", "--yes")
+    assert "older checkpoints of finished runs  2" in answer.out and "freed" in answer.out
+    assert sorted(path.name for path in (run / "checkpoints").iterdir()) == ["best.ckpt", step(30)]
+    assert rlrun("gc", "-y").out == "nothing to free\n"
+
+
+def test_what_is_damaged_is_not_what_stays(rlrun: Any, outputs: Path) -> None:
+    run = plant(outputs / "d", "done")
+    for frames in (10, 20, 30):
+        checkpoint(run, step(frames), frames)
+    (run / "checkpoints" / step(30)).write_bytes(b"RLRUN1\nhalf of it")
+    (run / "checkpoints" / f"{step(5)}.bad").write_bytes(b"x")
+    assert going(rlrun) == {garbage.OLDER: [step(10)], garbage.DAMAGED: [f"{step(5)}.bad"]}
+    for frames in (10, 20):
+        (run / "checkpoints" / step(frames)).write_bytes(b"x")
+    assert going(rlrun) == {}  # they are all there is
+
+
+def test_temporary_files_and_pieces_of_no_checkpoint(rlrun: Any, outputs: Path) -> None:
+    run = plant(outputs / "d", "mine", status="stopped")
+    checkpoint(run, step(10), 10)
+    (run / ".tmp-1-1").write_text("x")
+    (run / "checkpoints" / ".tmp-1-2").write_text("x")
+    piece = run / "checkpoints" / f"{0:012d}-{5:012d}-{'a' * 16}.piece"
+    piece.write_text("x")
+    assert going(rlrun) == {garbage.TEMPORARY: [".tmp-1-2", ".tmp-1-1"], garbage.PIECES: [piece.name]}
+    path = checkpoint(run, step(20), 20)
+    path.write_bytes(b"x")  # it may have needed the piece
+    assert garbage.PIECES not in going(rlrun)
+    path.unlink()
+    assert rlrun("gc", "-y").code == 0
+    assert not piece.exists() and not list(run.rglob(".tmp-*"))
+
+
+def test_runs_that_never_began(rlrun: Any, outputs: Path) -> None:
+    day = outputs / "2026-01-01"
+    failed = plant(day, "120000_failed_s0", status="failed")
+    with_best = plant(day, "120000_best_s0", status="failed")
+    checkpoint(with_best, "best.ckpt", 5)
+    begun = plant(day, "120000_begun_s0", status="failed")
+    checkpoint(begun, step(10), 10)
+    damaged = plant(day, "120000_damaged_s0", status="failed")
+    (damaged / "checkpoints" / f"{step(10)}.bad").write_bytes(b"x")
+    plant(day, "given", status="failed")  # by run.dir=
+    starting, killed = (plant(day, f"120000_{name}_s0", status="running") for name in ("starting", "killed"))
+    old(killed / "run.json")
+    plant_sweep(outputs, "2026-01-01_120000_a", {"120000_a_s1": 1.0}, status="failed")
+    assert going(rlrun) == {garbage.UNBEGUN: [failed.name, killed.name]}
+    assert going(rlrun, "--best") == {garbage.UNBEGUN: [with_best.name, failed.name, killed.name]}
+    with lock(killed):
+        assert going(rlrun) == {garbage.UNBEGUN: [failed.name]}
+    assert rlrun("gc", "-y").code == 0
+    assert not failed.exists() and not killed.exists() and starting.is_dir() and with_best.is_dir()
+
+
+def test_empty_directories(rlrun: Any, outputs: Path) -> None:
+    half = outputs / "2026-01-02" / "120000_half_s0"
+    for path in (
+        outputs / "2026-01-01",
+        half / "checkpoints",
+        outputs / "mine",
+        outputs / "sweeps" / "2026-01-01_120000_a",
+    ):
+        path.mkdir(parents=True)
+    (half / "config.yaml").write_text("x")
+    assert going(rlrun) == {}  # somebody may be making a run in them
+    old(outputs / "2026-01-01", half, outputs / "mine", outputs / "sweeps" / "2026-01-01_120000_a")
+    assert going(rlrun) == {garbage.EMPTY: ["2026-01-01", "2026-01-01_120000_a", half.name]}
+    (half / "thesis.tex").write_text("x")
+    old(half)
+    assert half.name not in going(rlrun)[garbage.EMPTY]
+    assert rlrun("gc", "-y").code == 0
+    assert sorted(os.listdir(outputs)) == ["2026-01-02", "mine", "sweeps"]
+
+
+def test_who_is_asked_and_what_is_left_alone(rlrun: Any, outputs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = plant(outputs / "d", "done")
+    for frames in (10, 20):
+        checkpoint(run, step(frames), frames)
+    monkeypatch.setattr("sys.stdin", io.StringIO("y\n"))
+    assert rlrun("gc").code == 2
+    assert going(rlrun, "--older-than", "1h") == {}
+    old(run / "run.json")
+    assert going(rlrun, "--older-than", "1000w") == {garbage.OLDER: [step(10)]}
+    assert rlrun("gc", "--older-than", "1 hour").code == 2 and rlrun("gc", "--keep", "0").code == 2
+    assert rlrun("gc", "--json").code == 2 and rlrun("gc", "-n", "--outputs", "run").code == 0
+    with lock(run):
+        assert going(rlrun) == {}
+    monkeypatch.setattr("rlrun.cli.gc.require_someone", lambda yes: None)
+
+    def busy(question: str, yes: bool) -> bool:
+        stack.enter_context(lock(run))
+        return True
+
+    with contextlib.ExitStack() as stack:
+        monkeypatch.setattr("rlrun.cli.gc.confirmed", busy)
+        answer = rlrun("gc")
+        assert answer.code == 0 and "is in use by pid" in answer.err and "freed 0B" in answer.out
+    assert (run / "checkpoints" / step(10)).is_file()
+    monkeypatch.setattr("rlrun.cli.gc.confirmed", confirmed)
+    (run / "run.json").write_text("{")
+    assert going(rlrun) == {}
+
+
+def test_it_follows_no_links(rlrun: Any, outputs: Path, workplace: Path) -> None:
+    run, other = plant(outputs / "d", "done"), plant(workplace / "elsewhere", "other")
+    for frames in (10, 20):
+        checkpoint(other, step(frames), frames)
+    (run / "checkpoints").rmdir()
+    (run / "checkpoints").symlink_to(other / "checkpoints")
+    (outputs / "2026-01-01").symlink_to(workplace / "elsewhere")
+    assert going(rlrun) == going(rlrun, "--best") == {}
+
+
+# --- what stays ------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def everything_is_large(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(checkpoint_folder, "SMALLEST", 0)
+
+
+def usable(run: Run) -> Iterator[str]:
+    """The checkpoints of a run, each known to be whole, with all its pieces."""
+    for path in sorted(run.checkpoints.glob("*.ckpt")):
+        assert find_damage(path) is None, path
+        for name in names_of(read_header(path).get("pieces", [])):
+            assert find_damage(run.checkpoints / name) is None, (path, name)
+        yield path.name
+
+
+@pytest.mark.usefixtures("everything_is_large")
+@pytest.mark.parametrize("seed", range(3))
+def test_a_kill_at_any_file_leaves_runs_that_go_on(
+    rlrun: Any, outputs: Path, seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is killed before a random deletion, each time one later, until it comes to its end."""
+    folder = Folder(outputs)
+    settings = merged(CARTPOLE, {"checkpoint": {"every_frames": 50, "keep": 5}, "seed": seed})
+    run, whole = folder.trained(settings), folder.trained(settings, {"total_frames": 500})
+    (run.checkpoints / f"{0:012d}-{5:012d}-{'a' * 16}.piece").write_text("x")
+    (run.checkpoints / f"{step(1)}.bad").write_text("x")
+    keep = random.Random(seed).randint(1, 3)
+    names = set(usable(run))
+    assert len(names) == 6
+    unlink, left = Path.unlink, 0
+
+    def unlink_few(path: Path, missing_ok: bool = False) -> None:
+        nonlocal left
+        if path.parent == run.checkpoints:
+            if not left:
+                raise KeyboardInterrupt
+            left -= 1
+        unlink(path, missing_ok)
+
+    monkeypatch.setattr(Path, "unlink", unlink_few)
+    for killed in range(20):
+        left = killed
+        code = rlrun("gc", "-y", "--keep", str(keep), str(run.directory)).code
+        names = set(usable(run))
+        assert len(names) > keep and {"best.ckpt", step(400)} <= names
+        if code == 0:
+            break
+        assert code == 130
+    monkeypatch.setattr(Path, "unlink", unlink)
+    assert code == 0 and len(names) == keep + 1 and killed > 2
+    assert rlrun("eval", str(run.directory), "--episodes", "1").code == 0
+    assert rlrun("eval", str(run.directory), "--episodes", "1", "--checkpoint", "last").code == 0
+    pieces = {name for path in run.checkpoints.glob("step_*.ckpt") for name in names_of(read_header(path)["pieces"])}
+    assert {path.name for path in run.checkpoints.glob("*.piece")} == pieces
+    assert resumed(run, total_frames=500).status == "finished"
+    assert_same_run(run, whole)

@@ -1,0 +1,148 @@
+"""``rlrun rm``: what goes, what is asked, and what is never taken."""
+
+from __future__ import annotations
+
+import io
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+from planted import checkpoint, plant, plant_sweep
+
+from rlrun.locks import lock
+
+
+@pytest.fixture
+def outputs(workplace: Path) -> Path:
+    return workplace / "outputs"
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def answering(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+    monkeypatch.setattr("sys.stdin", Terminal(text))
+
+
+def test_it_asks_and_says_what_goes(rlrun: Any, outputs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first, second = plant(outputs / "2026-01-01", "first"), plant(outputs / "2026-01-01", "second")
+    checkpoint(first, "best.ckpt", 100)
+    for text in ("", "n\n", "yeah\n", "\n"):
+        answering(monkeypatch, text)
+        answer = rlrun("rm", "first")
+        assert answer.code == 0 and "with 1 best checkpoint? [y/N]" in answer.out and "nothing deleted" in answer.out
+        assert first.is_dir()
+    answering(monkeypatch, "y\n")
+    answer = rlrun("rm", "first")
+    assert (
+        answer.code == 0 and "deleted 1 directory" in answer.out and "outputs/2026-01-01/first  finished" in answer.out
+    )
+    assert not first.exists() and second.is_dir()
+    answering(monkeypatch, "Yes\n")
+    assert rlrun("rm", str(second)).code == 0
+    assert os.listdir(outputs) == []  # its day is empty, too
+
+
+def test_without_a_terminal_it_must_be_told(rlrun: Any, outputs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stdin", io.StringIO("y\n"))
+    run = plant(outputs / "2026-01-01", "mine")
+    best = checkpoint(run, "best.ckpt", 100)
+    answer = rlrun("rm", "mine")
+    assert answer.code == 2 and answer.errors[0].startswith("there is no terminal to ask on; type --yes")
+    answer = rlrun("rm", "mine", "--yes")
+    assert answer.code == 2 and "1 best checkpoint would be deleted; type --best as well" in answer.errors[0]
+    assert rlrun("rm", "mine", "--best").code == 2
+    answer = rlrun("rm", "mine", "--dry-run")
+    assert answer.code == 0 and "would delete 1 directory" in answer.out and best.is_file()
+    assert rlrun("rm", "mine", "--yes", "--best").code == 0 and not run.exists()
+    plant(outputs / "2026-01-01", "plain")
+    assert rlrun("rm", "plain", "-y").code == 0
+
+
+def test_a_sweep_goes_whole_and_a_glob_takes_each_once(rlrun: Any, outputs: Path) -> None:
+    sweep = plant_sweep(outputs, "2026-01-01_120000_a", {"120000_a_s1": 1.0, "120000_a_s2": 4.0})
+    other = plant_sweep(outputs, "2026-01-02_120000_a", {"120000_b_s1": 1.0, "120000_b_s2": 2.0})
+    answer = rlrun("rm", "2026-01-01", str(sweep / "120000_a_s1"), "-y")
+    assert answer.code == 0 and "sweep of 2 runs" in answer.out and "deleted 1 directory" in answer.out
+    assert not sweep.exists()
+    assert rlrun("rm", "*_s2", "-y").code == 0
+    assert [path.name for path in sorted(other.iterdir())] == ["120000_b_s1", "sweep.json"]
+    assert rlrun("rm", "*_s9", "-y").code == 4 and rlrun("rm", "latest", "-y").code == 0
+
+
+def test_what_is_being_trained_stays(rlrun: Any, outputs: Path) -> None:
+    run = plant(outputs / "2026-01-01", "mine", status="running")
+    sweep = plant_sweep(outputs, "2026-01-01_120000_a", {"120000_a_s1": 1.0, "120000_a_s2": 4.0})
+    other = plant(outputs / "2026-01-01", "idle")
+    with lock(run):
+        answer = rlrun("rm", "mine", "idle", "-y")
+        assert answer.code == 8 and "outputs/2026-01-01/mine is in use" in answer.errors[0]
+        assert other.is_dir()  # all or nothing
+    with lock(sweep, "sweep"):
+        assert rlrun("rm", str(sweep / "120000_a_s1"), "-y").code == 8
+        assert rlrun("rm", str(sweep), "-y").code == 8
+    with lock(sweep / "120000_a_s2"):
+        assert rlrun("rm", str(sweep), "-y").code == 8
+    assert (sweep / "120000_a_s1" / "run.json").is_file() and run.is_dir()
+    assert rlrun("rm", "mine", "-y").code == 0
+
+
+def test_only_directories_of_runs_and_no_links(rlrun: Any, outputs: Path, workplace: Path) -> None:
+    precious = workplace / "precious"
+    precious.mkdir()
+    (precious / "file").write_text("x")
+    run = plant(outputs / "2026-01-01", "mine")
+    (run / "videos").symlink_to(precious)
+    (workplace / "link").symlink_to(run)
+    answer = rlrun("rm", "link", "-y")
+    assert answer.code == 4 and "is a symbolic link" in answer.errors[0]
+    for what in ("precious", ".", "outputs", "outputs/2026-01-01", "precious/file"):
+        assert rlrun("rm", what, "-y").code == 4, what
+    assert rlrun("rm", "mine", "-y").code == 0
+    assert (precious / "file").is_file() and not run.exists()
+
+
+def test_what_is_no_runs_stays(rlrun: Any, workplace: Path) -> None:
+    """run.dir= may put a run into a folder with other things in it; a directory that rlrun made is the run's alone."""
+    project = plant(workplace, "project")
+    (project / "thesis.tex").write_text("x")
+    answer = rlrun("rm", "project", "-y")
+    assert answer.code == 4 and "project holds thesis.tex, which is of no run" in answer.errors[0]
+    (project / "thesis.tex").unlink()
+    plant(project, "120000_other_s0")
+    assert rlrun("rm", "project", "-y").code == 4
+    shutil.rmtree(project / "120000_other_s0")
+    assert rlrun("rm", "project", "-y").code == 0
+    made = plant(workplace / "outputs" / "2026-01-01", "120000_mine_s0")
+    (made / "notes.txt").write_text("x")
+    assert rlrun("rm", "120000_mine", "-y").code == 0 and not made.exists()
+
+
+def test_a_kill_leaves_no_half_of_a_run(rlrun: Any, outputs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    plant(outputs / "2026-01-01", "120000_mine_s0")
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, "rmtree", lambda path: (_ for _ in ()).throw(KeyboardInterrupt))
+        assert rlrun("rm", "120000_mine", "-y").code == 130
+    (hidden,) = (outputs / "2026-01-01").iterdir()
+    assert (hidden / "run.json").is_file()  # all of it is there, but it is no run
+    assert rlrun("ls").out.startswith("no run in outputs yet")
+    assert rlrun("rm", "120000_mine", "-y").code == 4
+    assert rlrun("gc", "-y").out == "nothing to free\n"  # it may be being deleted right now
+    os.utime(hidden, (0, 0))
+    answer = rlrun("gc", "-y")
+    assert "directories whose deletion was cut short  1" in answer.out and not hidden.exists()
+
+
+def test_what_can_not_be_deleted_is_one_line(rlrun: Any, outputs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    plant(outputs / "2026-01-01", "mine")
+
+    def refuse(path: Path) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(shutil, "rmtree", refuse)
+    answer = rlrun("rm", "mine", "-y")
+    assert answer.code == 5 and answer.errors == ["can't delete outputs/2026-01-01/mine: Permission denied"]
