@@ -23,7 +23,6 @@ from rlrun.interrupts import Interrupts
 from rlrun.manifest import SAME_BITS
 from rlrun.member import Member, population_note, take
 from rlrun.metrics import Recorder
-from rlrun.reports.figures import draw_figures
 from rlrun.run import Run
 from rlrun.tracking.tracking import Tracking
 from rlrun.trainers import make_trainer
@@ -61,7 +60,6 @@ def train(
         loop = Loop(runs, view, interrupts, ended, until)
         stack.callback(loop.close)
         outcomes = loop.run(resume, frames, refused)
-        draw_figures(outcomes, view)
     return outcomes
 
 

@@ -75,6 +75,18 @@ def denormals() -> None:
 
 
 @pytest.fixture
+def figures() -> None:
+    """A test that asks for this has its runs draw figures when they end; it costs a second."""
+
+
+@pytest.fixture(autouse=True)
+def no_figures(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs of other tests draw none."""
+    if "figures" not in request.fixturenames:
+        monkeypatch.setattr("rlrun.cli.results.draw_at_end", lambda runs, directory, is_sweep=False: None)
+
+
+@pytest.fixture
 def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty folder that is the current one."""
     monkeypatch.chdir(tmp_path)

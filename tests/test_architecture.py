@@ -55,7 +55,7 @@ ONLY = {  # who may import what
 }
 NO_TORCH = {"errors", "config", "plain", "seeding", "provenance", "envs", "envstate"} | {
     *("run", "manifest", "finding", "deletion", "garbage", "checkpoint", "checkpoint_folder", "pieces", "metrics"),
-    *("rendering", "movie", "video"),
+    *("rendering", "movie", "video", "reports"),
 }
 FORBIDDEN_IMPORTS = {"pickle", "cloudpickle", "dill", "marshal", "shelve", "joblib", "jsonpickle", "commands", "pty"}
 FORBIDDEN_CALLS = {

@@ -190,7 +190,7 @@ def test_tutorial_dqn_is_the_tutorial(compose: Compose) -> None:
         max_gradient_norm=None,
     )
     assert (config.network.hidden, config.network.activation, config.network.init) == ((128, 128), "relu", "torch")
-    assert (config.stop.episodes, config.plot.figures) == (600, "dqn")
+    assert (config.stop.episodes, config.plot.figures) == (600, "auto")
 
 
 def test_tutorial_ppo_is_the_tutorial(compose: Compose) -> None:

@@ -21,6 +21,7 @@ COMMANDS = {
     "video": ("rlrun.cli.video", "film episodes of a trained agent as MP4 and GIF"),
     "export": ("rlrun.cli.export", "write a trained policy for onnxruntime, PyTorch or your own code"),
     "resume": ("rlrun.cli.resume", "continue a run or a sweep that was stopped, or extend a finished one"),
+    "plot": ("rlrun.cli.plot", "draw learning curves, losses and diagnostics as PNG and SVG"),
     "ls": ("rlrun.cli.ls", "list runs and sweeps, chosen and sorted"),
     "show": ("rlrun.cli.show", "show all there is to know of a run or a sweep"),
     "compare": ("rlrun.cli.compare", "what settings are worth over their seeds, and whether that is more than luck"),

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Mapping
 
 from rlrun.cli.output import counted, from_here, say, shown_evaluation, shown_number, shown_path
+from rlrun.cli.plot import draw_at_end
 from rlrun.cli.sweep_table import print_sweep
 from rlrun.errors import RlrunError, SweepError
 from rlrun.finding import SWEEP_LIST
@@ -33,6 +34,12 @@ def finish_run(run: Run, status: str, error: RlrunError | None, signal: int | No
         return _SIGNAL_BASE + signal
     if not quiet:
         _summarise(run, status, where)
+    figures = draw_at_end([run], run.directory)
+    if not quiet:
+        if figures:
+            say(f"figures: {figures}")
+        say(f"next: rlrun eval {where} --episodes 100")
+        say(f"      rlrun resume {where} total_frames={2 * run.config.total_frames}")
     return 0
 
 
@@ -46,8 +53,6 @@ def _summarise(run: Run, status: str, where: str) -> None:
         episodes = counted(manifest["evaluation"].get("episodes"), "episode")
         say(f"evaluation: return {mean} ± {deviation} over {episodes}{best}")
     say(f"run: {where}")
-    say(f"next: rlrun eval {where} --episodes 100")
-    say(f"      rlrun resume {where} total_frames={2 * run.config.total_frames}")
 
 
 def finish_sweep(sweep: Sweep, signal: int | None, quiet: bool) -> int:
@@ -62,6 +67,10 @@ def finish_sweep(sweep: Sweep, signal: int | None, quiet: bool) -> int:
     say(printable(from_here(sweep.directory)) if quiet else shown_path(sweep.directory))
     count = Counter(row.status for row in rows)
     stopped = sum(count[status] for status in _STOPPED)
+    if signal is None and count["finished"]:
+        figures = draw_at_end(sweep.runs, sweep.directory, is_sweep=True)
+        if figures and not quiet:
+            say(f"figures: {figures}")
     if signal is not None and stopped + count["waiting"]:
         state = (
             f"{count['finished']} done, {count['failed']} failed, {stopped} resumable, {count['waiting']} not started"

@@ -215,10 +215,12 @@ class StopConfig:
 
 @dataclass(frozen=True)
 class PlotConfig:
-    """Pictures drawn into the run when it ends."""
+    """Pictures drawn when the run, or the sweep it is in, has finished. ``rlrun plot`` draws them at any time."""
 
     figures: str = setting(
-        "none", "Which figures to draw: those of the DQN or of the PPO tutorial.", choices=("none", "dqn", "ppo")
+        "auto",
+        "Which figures to draw: all that there is data for, none, or the one of the DQN or of the PPO tutorial alone.",
+        choices=("auto", "none", "dqn", "ppo"),
     )
 
 

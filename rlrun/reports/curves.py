@@ -43,7 +43,12 @@ def aggregate(records: Sequence[Record], kind: str, key: str, clock: bool = Fals
     Raises:
         ResumeError: a file of a run is damaged.
     """
-    series = [points for record in records if len((points := series_of(record, kind, key, clock))[0])]
+    return combine([series_of(record, kind, key, clock) for record in records])
+
+
+def combine(curves: Sequence[Series]) -> Aggregate:
+    """Several runs' curves as one, as ``aggregate`` has them. Each is finite."""
+    series = [points for points in curves if len(points[0])]
     if not series:
         nothing = np.empty(0)
         return Aggregate(nothing, nothing, nothing, nothing, 0)
