@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from benchmarks.reliability.contract import Case
 
-EVERYWHERE = ("-q", "tuned=none", "evaluation.episodes=1", "network.hidden=[32,32]")
+EVERYWHERE = ("-q", "plot.figures=none", "tuned=none", "evaluation.episodes=1", "network.hidden=[32,32]")
 SHORT_DQN = (
     "algo=dqn",
     "algo.buffer_size=400",

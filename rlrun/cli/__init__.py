@@ -51,7 +51,7 @@ options (rlrun train --help explains all):
   -m         one run for each combination of values
   -q         print the run's directory and errors only
   --cfg job  print the settings instead of training
-  --json     of eval, ls and configs: for scripts
+  --json     of commands that show something: for scripts
 
 RLRUN_DEBUG=1 shows the traceback of an error."""
 
