@@ -35,7 +35,7 @@ LAYERS = (
         "metrics",
         "interrupts",
     },
-    {"trainers"},
+    {"trainers", "torchrl_engine"},
     {"training", "bookkeeping", "member", "view", "evaluation", "reports", "watchdog"},
     {"sweeps", "cli"},
 )

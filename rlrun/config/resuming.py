@@ -10,6 +10,8 @@ MAY_CHANGE = (
     *("env.step_timeout", "name", "outputs"),
 )
 """Keys, and groups with a dot, that do not change what is computed at a frame."""
+ADDED: dict[str, Any] = {"engine": "rlrun"}
+"""Settings that the first versions did not have, and what these did."""
 MAY_CHANGE_INEXACTLY = ("device", "hardware.device", "hardware.threads")
 """Keys that may change too, but then the bits may differ."""
 
@@ -34,7 +36,7 @@ def inexact_changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> list
 
 
 def _changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, str]:
-    old, new = leaves(before), leaves(after)
+    old, new = ADDED | leaves(before), ADDED | leaves(after)
     keys = dict.fromkeys([*old, *new])
     different = [key for key in keys if old.get(key) != new.get(key)]
     return {key: f"{key:.80}: {_shown(old.get(key))} -> {_shown(new.get(key))}" for key in different}
