@@ -191,6 +191,20 @@ def test_the_first_update_of_dqn_is_that_of_the_fast_engine(double: bool, n_step
     np.testing.assert_allclose(weights[name], expected, atol=2e-6)
 
 
+def test_a_hard_target_is_copied_when_it_is_due_and_not_before() -> None:
+    trainer = torchrl_trainer(DQN, {"algo": {"tau": 1.0, "target_every": 3}})
+    following = []
+    for step in range(46):  # updates 1 to 7 are in steps 39 to 45
+        trainer.step()
+        if step >= 39:
+            ours = [parameter.detach().numpy() for parameter in trainer.network.parameters()]
+            theirs = [*trainer.state.target.capture(0).values()]
+            following.append(all(np.array_equal(*pair) for pair in zip(ours, theirs, strict=True)))
+    trainer.close()
+    assert trainer.state.updates == 7
+    assert following == [False, False, True, False, False, True, False]
+
+
 @pytest.mark.parametrize("what", ["Delayed", "ActionObservation"])
 def test_dqn_finds_the_values_and_actions_of_probes(what: str) -> None:
     settings = {"env": {"id": f"Probe{what}-v0"}, "algo": {"gamma": 0.5, "tau": 0.1, "learning_rate": 3e-3}}
@@ -410,7 +424,7 @@ def test_a_sweep_trains_its_runs_one_by_one() -> None:
 @pytest.mark.parametrize("what", probes.BROKEN)
 def test_an_environment_that_fails_is_named_with_its_step(what: str, tmp_path: Path) -> None:
     settings = {"env": {"id": f"Probe{what}-v0", "kwargs": {"at": 60}}, "evaluation": {"episodes": 0}}
-    run = Folder(tmp_path).run(CARTPOLE, settings, ENGINE, {"algo": {"num_envs": 1}})
+    run = Folder(tmp_path).run(CARTPOLE, settings, ENGINE, {"algo": {"num_envs": 1 if what == "NaN" else 2}})
     (outcome,) = train([run], Silent())
     assert isinstance(outcome.error, EnvironmentFailure)
     assert f"env Probe{what}-v0 failed at step" in str(outcome.error)

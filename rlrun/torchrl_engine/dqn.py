@@ -70,19 +70,8 @@ class DQNTrainer:
             spec, eps_init=algo.epsilon_start, eps_end=algo.epsilon_end, annealing_num_steps=algo.epsilon_frames
         ).to(self.device)
         self.acting = TensorDictSequential(value_network, self.greedy)
-
-        self.loss = DQNLoss(
-            value_network,
-            loss_function=LOSSES[algo.loss],
-            delay_value=True,
-            double_dqn=algo.double,
-            action_space="categorical",
-        )
-        self.loss.make_value_estimator(gamma=algo.gamma)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            soft = algo.tau < 1
-            self.target = SoftUpdate(self.loss, tau=algo.tau) if soft else HardUpdate(self.loss)
+        self.loss = self._make_loss(value_network)
+        self.target = self._make_target_update()
         self.state = State(
             steps=0,
             updates=0,
@@ -95,6 +84,26 @@ class DQNTrainer:
         )
         self.episodes: list[tuple[int, Episode]] = []
         self.failures: dict[int, RlrunError] = {}
+
+    def _make_loss(self, value_network: QValueActor) -> DQNLoss:
+        algo = self.algo
+        loss = DQNLoss(
+            value_network,
+            loss_function=LOSSES[algo.loss],
+            delay_value=True,
+            double_dqn=algo.double,
+            action_space="categorical",
+        )
+        loss.make_value_estimator(gamma=algo.gamma)
+        return loss
+
+    def _make_target_update(self) -> SoftUpdate | HardUpdate:
+        """It is called when the target network is to move; ``HardUpdate`` would wait for one step more than its interval."""
+        if self.algo.tau == 1:
+            return HardUpdate(self.loss, value_network_update_interval=0)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # that a tau above 0.5 is unusual
+            return SoftUpdate(self.loss, tau=self.algo.tau)
 
     def _make_optimizer(self) -> torch.optim.Optimizer:
         algo, parameters = self.algo, list(self.network.parameters())

@@ -72,24 +72,8 @@ class PPOTrainer:
         self.actor = self._make_actor(spaces, rows_AP)
         critic = make_mlp(config.network, layout(config, spaces), "critic", rows_AP)
         self.critic = ValueOperator(critic, in_keys=["observation"])
-        self.advantage = GAE(
-            gamma=algo.gamma,
-            lmbda=algo.gae_lambda,
-            value_network=self.critic,
-            average_gae=algo.normalize_advantage == "rollout",
-            device=self.device,
-        )
-        self.loss = ClipPPOLoss(
-            actor_network=self.actor,
-            critic_network=self.critic,
-            clip_epsilon=algo.clip_range,
-            entropy_bonus=True,
-            entropy_coeff=algo.entropy_coef,
-            critic_coeff=algo.critic_coef,
-            loss_critic_type=CRITIC_LOSSES[algo.critic_loss],
-            normalize_advantage=algo.normalize_advantage == "minibatch",
-            clip_value=algo.value_clip_range,
-        )
+        self.advantage = self._make_advantage()
+        self.loss = self._make_loss()
         self.memory = ReplayBuffer(
             storage=LazyTensorStorage(self.transitions, device=self.device),
             sampler=SamplerWithoutReplacement(drop_last=True),
@@ -107,6 +91,30 @@ class PPOTrainer:
         )
         self.episodes: list[tuple[int, Episode]] = []
         self.failures: dict[int, RlrunError] = {}
+
+    def _make_advantage(self) -> GAE:
+        algo = self.algo
+        return GAE(
+            gamma=algo.gamma,
+            lmbda=algo.gae_lambda,
+            value_network=self.critic,
+            average_gae=algo.normalize_advantage == "rollout",
+            device=self.device,
+        )
+
+    def _make_loss(self) -> ClipPPOLoss:
+        algo = self.algo
+        return ClipPPOLoss(
+            actor_network=self.actor,
+            critic_network=self.critic,
+            clip_epsilon=algo.clip_range,
+            entropy_bonus=True,
+            entropy_coeff=algo.entropy_coef,
+            critic_coeff=algo.critic_coef,
+            loss_critic_type=CRITIC_LOSSES[algo.critic_loss],
+            normalize_advantage=algo.normalize_advantage == "minibatch",
+            clip_value=algo.value_clip_range,
+        )
 
     def _make_actor(self, spaces: Spaces, rows_AP: torch.Tensor) -> ProbabilisticActor:
         algo, places, spec = self.algo, layout(self.config, spaces), self.experience.action_spec.to(self.device)
