@@ -135,15 +135,19 @@ def assert_sound(trainer: Any, fast: Any, first: np.ndarray[Any, Any]) -> None:
     assert all(value is not None and np.isfinite(value) for value in measured.values())
 
 
-def test_the_first_update_of_ppo_is_that_of_the_fast_engine() -> None:
+@pytest.mark.parametrize(
+    "policy", [{}, PENDULUM, merged(PENDULUM, {"algo": {"state_dependent_std": True, "entropy_coef": 0.01}})]
+)
+def test_the_first_update_of_ppo_is_that_of_the_fast_engine(policy: dict[str, Any]) -> None:
     """TorchRL's rollout, put through the fast engine's GAE, loss and Adam, in one minibatch: nothing is drawn."""
     settings = {"algo": {"epochs": 1, "num_envs": 2, "minibatch_size": 64, "value_clip_range": 0.5, "gamma": 0.9}}
-    trainer, fast = torchrl_trainer(PPO, settings), trainer_of(config_of(PPO, settings))
+    trainer, fast = torchrl_trainer(PPO, policy, settings), trainer_of(config_of(PPO, policy, settings))
     data = trainer.experience.collect(trainer.actor, 32, done=0)
     following, rollout = data["next"], fast.rollout
     rollout.observation[0] = data["observation"].transpose(0, 1)
     rollout.next_observation[0] = following["observation"].transpose(0, 1)
-    rollout.action[0] = torch.nn.functional.one_hot(data["action"].T, 2)
+    action = data["action"].transpose(0, 1)
+    rollout.action[0] = action if policy else torch.nn.functional.one_hot(action, 2)
     for name in ("reward", "terminated", "truncated"):
         getattr(rollout, name)[0] = following[name][..., 0].T
     fast._finish_rollout()

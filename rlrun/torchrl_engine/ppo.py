@@ -60,9 +60,8 @@ class PPOTrainer:
         self.config, self.device = config, hardware.device
         algo = self.algo = algo_of(config)
         self.transitions = algo.rollout_steps * algo.num_envs
-        rows_AP = hardware.place(
-            layout(config, spaces).initial_rows([config.seed])
-        )  # the same first weights as engine=rlrun
+        # The same first weights as with engine=rlrun.
+        rows_AP = hardware.place(layout(config, spaces).initial_rows([config.seed]))
         self.policy = PPOPolicy(config, spaces, rows_AP, hardware)  # reads what TorchRL trains
         continuous = isinstance(spaces.action, BoxActions)
         self.experience = Experience(
