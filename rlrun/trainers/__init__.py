@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import multiprocessing
+import sys
 from collections.abc import Sequence
 
 from rlrun import envstate
@@ -26,6 +28,9 @@ def make_trainer(configs: Sequence[RunConfig], spaces: Spaces, hardware: Hardwar
 
 def _make_torchrl_trainer(configs: Sequence[RunConfig], spaces: Spaces, hardware: Hardware) -> Trainer:
     """Imports TorchRL, which takes seconds. Raises UnavailableError: it can't be imported."""
+    # TorchRL would choose "spawn", under which a lock has a name in the system: a worker, which ends at once, would leave it there.
+    if sys.platform == "linux" and multiprocessing.get_start_method(allow_none=True) is None:
+        multiprocessing.set_start_method("fork")
     try:
         from rlrun.torchrl_engine import dqn as torchrl_dqn
         from rlrun.torchrl_engine import ppo as torchrl_ppo
