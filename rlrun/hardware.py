@@ -8,6 +8,7 @@ import platform
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -33,6 +34,7 @@ class Hardware:
     """Whether the networks run on the NumPy kernels; then all rows are arrays, else tensors."""
     native: bool = False
     """Whether the kernels are helped by the C library; their bits are the same."""
+    engine: str = "rlrun"
 
     @property
     def memory(self) -> str | None:
@@ -58,6 +60,8 @@ class Hardware:
         }
         if not self.kernels:
             facts["torch_cpu"] = torch.backends.cpu.get_cpu_capability()
+        if self.engine == "torchrl":
+            facts |= {package: metadata.version(package) for package in ("torchrl", "tensordict")}
         if self.device != "cpu":
             facts["gpu"] = f"{torch.cuda.get_device_name(self.device)}, CUDA {torch.version.cuda}"
         return facts
@@ -76,7 +80,8 @@ def configure(config: RunConfig) -> Hardware:
     threadpool_limits(config.hardware.threads)
     device = choose_device(config.device, max(config.network.hidden))
     network, choice = config.network, config.hardware.kernels
-    kernels = device == "cpu" and choice != "plain" and network.name == "mlp" and not network.layer_norm
+    own = config.engine == "rlrun" and choice != "plain"
+    kernels = device == "cpu" and own and network.name == "mlp" and not network.layer_norm
     helper = library() if kernels and choice == "auto" else None
     # Moments of unused weights decay to denormal numbers, which are 14 times slower.
     if helper is not None:
@@ -88,7 +93,7 @@ def configure(config: RunConfig) -> Hardware:
     if device != "cpu" and config.hardware.deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         torch.use_deterministic_algorithms(True)
-    return Hardware(device, kernels, helper is not None)
+    return Hardware(device, kernels, helper is not None, config.engine)
 
 
 @contextlib.contextmanager

@@ -45,6 +45,7 @@ def first_manifest(directory: Path, config: RunConfig, now: datetime) -> dict[st
         "id": identity(directory.absolute()),
         "status": "running",
         "created": timestamp(now),
+        "engine": config.engine,
         "algo": config.algo.name,
         "env": config.env.name,
         "env_id": config.env.id,

@@ -13,7 +13,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 
 import numpy as np
 
-from rlrun import envstate, hardware
+from rlrun import hardware
 from rlrun.bookkeeping import Books
 from rlrun.checkpoint_folder import CheckpointFolder
 from rlrun.config import RunConfig, signature
@@ -25,7 +25,7 @@ from rlrun.member import Member, population_note, take
 from rlrun.metrics import Recorder
 from rlrun.run import Run
 from rlrun.tracking.tracking import Tracking
-from rlrun.trainers import make_trainer
+from rlrun.trainers import inexactness, make_trainer
 from rlrun.trainers.base import check_counts, restore
 from rlrun.view import Outcome, View
 from rlrun.watchdog import watching
@@ -87,7 +87,7 @@ class Loop:
         self.config: RunConfig = runs[0].config
         self.end = self.config.total_frames if until is None else min(until, self.config.total_frames)
         self.hardware = hardware.configure(self.config)
-        self.inexact = envstate.exactness(self.config.env, self.config.seed)
+        self.inexact = inexactness(self.config)
         self.trainer = make_trainer(
             [run.config for run in runs], spaces(self.config.env), self.hardware, self.inexact is None
         )
@@ -192,8 +192,9 @@ class Loop:
         chosen = " (auto)" if self.config.device == "auto" else ""
         device = f"{facts['device']}{chosen}"
         header = {"device": device, "networks": implementation, "exact resume": self.inexact or "yes"}
+        engine = {} if self.config.engine == "rlrun" else {"engine": self.config.engine}
         alone = {"alone": note or SAME_BITS} if size > 1 else {}
-        self.view.start([member.run for member in self.members], header | alone)
+        self.view.start([member.run for member in self.members], header | engine | alone)
         self.books.check_filming()
         self.tracking = Tracking({agent: self.members[agent].run for agent in self.active}, self.view.note)
 

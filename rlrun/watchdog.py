@@ -18,8 +18,12 @@ from rlrun.errors import EnvironmentFailure
 from rlrun.interrupts import SHOW_CURSOR
 from rlrun.plain import printable
 from rlrun.rollout import Environments
+from rlrun.torchrl_engine.guard import Guarded
 
-_STEPPING = {Environments._step_all.__code__, Environments._reset.__code__}
+_STEPPING = {
+    *(Environments._step_all.__code__, Environments._reset.__code__),
+    *(Guarded.step.__code__, Guarded.reset.__code__),
+}
 _TRYING = {
     envs.make.__code__: "when it was made",
     envs.probe.__code__: "in its first steps",
@@ -79,7 +83,7 @@ def _place(frame: FrameType | None) -> tuple[int | None, str, list[int]] | None:
             numbers += [frame.f_lineno, *(value for value in values.values() if type(value) is int)]
             if frame.f_code in _STEPPING and "index" in values:
                 agent, step, who = values["self"].whereabouts(values["index"])
-                call = f"from {'reset' if frame.f_code.co_name == '_reset' else 'step'} at {who}"
+                call = f"from {'reset' if frame.f_code.co_name.endswith('reset') else 'step'} at {who}"
                 numbers.append(step)
             elif frame.f_code in _TRYING and not call:
                 call = _TRYING[frame.f_code]

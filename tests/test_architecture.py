@@ -39,7 +39,7 @@ LAYERS = (
         "rendering",
         "movie",
     },
-    {"trainers"},
+    {"trainers", "torchrl_engine"},
     {"training", "bookkeeping", "member", "view", "evaluation", "reports", "watchdog", "tracking"}
     | {"video", "filming", "video_worker", "wrapped", "policy", "torch_policy", "export", "export_formats"},
     {"sweeps", "cli", "api"},

@@ -11,7 +11,7 @@ import shlex
 from collections.abc import Sequence
 from typing import Any
 
-from rlrun import envstate, hardware, provenance
+from rlrun import hardware, provenance
 from rlrun.cli.arguments import Parser, add_outputs, take_imports
 from rlrun.cli.output import say, shown_path
 from rlrun.cli.secrets import put, remember_typed, retyped, scalar
@@ -238,12 +238,14 @@ def _at_least(value: Any, limit: float) -> bool:
 
 def require_exact(run: Run, config: RunConfig, size: int = 1) -> None:
     """Raises ResumeError with every reason why the run, in a population of ``size``, may differ from one never stopped."""
+    from rlrun.trainers import inexactness
+
     reasons = provenance.differences(run.manifest, hardware.configure(config).numerics())
     note = dependence(run.manifest)
     reasons += other_population(run.manifest, size, note)
     reasons += inexact_changes(to_mapping(run.config), to_mapping(config))
     with watching(run.config.env.id, config.env.step_timeout):
-        environment = envstate.exactness(run.config.env, run.config.seed)
+        environment = inexactness(run.config)
     reasons += [environment] if environment else []
     if run.manifest.get("exact") is False and not environment:
         reasons.append("it was resumed inexactly before")

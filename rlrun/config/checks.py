@@ -18,7 +18,7 @@ PROJECT_RULE = "may only contain A-Z a-z 0-9 . _ - and spaces, 128 at most, and 
 
 def check(config: RunConfig) -> list[str]:
     """One line for each impossible combination."""
-    problems = [*_check_names(config), *_check_root(config)]
+    problems = [*_check_names(config), *_check_root(config), *_check_engine(config)]
     match config.algo:
         case DQNConfig():
             problems += _check_dqn(config, config.algo)
@@ -71,6 +71,22 @@ def _check_root(config: RunConfig) -> list[str]:
         )
     if config.plot.figures == "ppo" and not isinstance(config.algo, PPOConfig):
         problems.append(f"plot.figures=ppo shows what {config.algo.name} does not record; set plot.figures=dqn or none")
+    return problems
+
+
+def _check_engine(config: RunConfig) -> list[str]:
+    """What TorchRL's parts can't do."""
+    if config.engine == "rlrun":
+        return []
+    algo, env, kernels, problems = config.algo, config.env, config.hardware.kernels, []
+    if isinstance(algo, DQNConfig) and algo.dueling:
+        problems.append("algo.dueling=true needs engine=rlrun; engine=torchrl has one stream only")
+    if isinstance(algo, PPOConfig) and algo.clip_range >= 1:
+        problems.append(f"algo.clip_range={algo.clip_range:g} needs engine=rlrun; engine=torchrl clips below 1 only")
+    if env.frame_stack > 1:
+        problems.append(f"env.frame_stack={env.frame_stack} needs engine=rlrun; engine=torchrl sees one observation")
+    if kernels != "auto":
+        problems.append(f"hardware.kernels={kernels} needs engine=rlrun; engine=torchrl computes with PyTorch always")
     return problems
 
 

@@ -12,6 +12,8 @@ MAY_CHANGE = (
 """Keys, and groups with a dot, that do not change what is computed at a frame."""
 TOLD = ("total_frames", "stop.", "evaluation.", "logging.")
 """Those of them that change what is written from a frame on: rows, schedules, the end."""
+ADDED: dict[str, Any] = {"engine": "rlrun"}
+"""Settings that the first versions did not have, and what these did."""
 MAY_CHANGE_INEXACTLY = ("device", "hardware.device", "hardware.threads")
 """Keys that may change too, but then the bits may differ."""
 
@@ -42,7 +44,7 @@ def told_changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[st
 
 
 def _changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, str]:
-    old, new = leaves(before), leaves(after)
+    old, new = ADDED | leaves(before), ADDED | leaves(after)
     keys = dict.fromkeys([*old, *new])
     different = [key for key in keys if old.get(key) != new.get(key)]
     return {key: f"{key:.80}: {_shown(old.get(key))} -> {_shown(new.get(key))}" for key in different}

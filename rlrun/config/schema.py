@@ -248,6 +248,11 @@ ALGORITHMS: dict[str, type[DQNConfig] | type[PPOConfig]] = {"dqn": DQNConfig, "p
 class RunConfig:
     """One run of one agent."""
 
+    engine: str = setting(
+        "rlrun",
+        "What trains: rlrun's own engine, or TorchRL's parts as a reference for it.",
+        choices=("rlrun", "torchrl"),
+    )
     seed: int = setting(0, "Seed of everything random in the run.", low=0, high=2**32 - 1, per_agent=True)
     device: str = setting("auto", "cpu, cuda, cuda:N or auto; typed, it wins over the hardware group.")
     name: str = setting("", "Name of the run, used in its directory.", per_agent=True)

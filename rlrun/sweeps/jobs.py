@@ -156,6 +156,8 @@ def _check_duplicates(jobs: Sequence[Job]) -> None:
 
 def _check_actions(job: Job, actions: envs.Actions) -> None:
     config = job.config
+    if config.engine == "torchrl" and isinstance(actions, envs.MultiDiscreteActions):
+        raise UsageError(f"{config.env.id} has several actions at once (MultiDiscrete), which needs engine=rlrun")
     if isinstance(config.algo, DQNConfig) and not isinstance(actions, envs.DiscreteActions):
         kind = {
             envs.BoxActions: "continuous actions (Box)",

@@ -53,6 +53,8 @@ def largest_batch(config: RunConfig, spaces: envs.Spaces, workers: int) -> int:
     key, needed = bytes_of(config, spaces)
     free = free_memory()
     fits = int((free / workers - PROCESS_BYTES) // max(needed, 1))
+    if config.engine == "torchrl":
+        return 1
     wanted = config.sweep.batch
     if wanted is None:
         return max(1, min(FASTEST_ON_CUDA if uses_cuda(config) else FASTEST[config.algo.name], fits))

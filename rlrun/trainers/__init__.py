@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import multiprocessing
+import sys
 from collections.abc import Sequence
 
+from rlrun import envstate
 from rlrun.config import DQNConfig, PPOConfig, RunConfig
-from rlrun.envs import Spaces
+from rlrun.envs import Spaces, one_line
+from rlrun.errors import UnavailableError
 from rlrun.hardware import Hardware
 from rlrun.trainers import dqn, ppo, ppo_policy
 from rlrun.trainers.base import Policy, Trainer
@@ -13,11 +17,38 @@ from rlrun.trainers.base import Policy, Trainer
 
 def make_trainer(configs: Sequence[RunConfig], spaces: Spaces, hardware: Hardware, exact: bool) -> Trainer:
     """A trainer of one agent for each config. The configs share a signature."""
+    if configs[0].engine == "torchrl":
+        return _make_torchrl_trainer(configs, spaces, hardware)
     match configs[0].algo:
         case DQNConfig():
             return dqn.DQNTrainer(configs, spaces, hardware, exact)
         case PPOConfig():
             return ppo.PPOTrainer(configs, spaces, hardware, exact)
+
+
+def _make_torchrl_trainer(configs: Sequence[RunConfig], spaces: Spaces, hardware: Hardware) -> Trainer:
+    """Imports TorchRL, which takes seconds. Raises UnavailableError: it can't be imported."""
+    # TorchRL would choose "spawn", under which a lock has a name in the system: a worker, which ends at once, would leave it there.
+    if sys.platform == "linux" and multiprocessing.get_start_method(allow_none=True) is None:
+        multiprocessing.set_start_method("fork")
+    try:
+        from rlrun.torchrl_engine import dqn as torchrl_dqn
+        from rlrun.torchrl_engine import ppo as torchrl_ppo
+    except ImportError as error:
+        reason = f"TorchRL can't be imported: {one_line(error)}"
+        raise UnavailableError(f"engine=torchrl: {reason}; pip install torchrl tensordict") from error
+    match configs[0].algo:
+        case DQNConfig():
+            return torchrl_dqn.DQNTrainer(configs, spaces, hardware)
+        case PPOConfig():
+            return torchrl_ppo.PPOTrainer(configs, spaces, hardware)
+
+
+def inexactness(config: RunConfig) -> str | None:
+    """Why a run can't be resumed bit for bit, which for ``engine=rlrun`` is tried out; None if it can."""
+    if config.engine == "torchrl":
+        return "engine=torchrl: TorchRL's collectors and environments can't be captured"
+    return envstate.exactness(config.env, config.seed)
 
 
 def make_policy(config: RunConfig, spaces: Spaces, agents: int, hardware: Hardware) -> Policy:
