@@ -77,6 +77,9 @@ LINES = [
     (["resume"], "the following arguments are required: RUN; see"),
     (["ls", "--outputs", "file"], "--outputs=file: not a folder"),
     (["configs", "-cd", "file"], "--config-dir=file: not a folder"),
+    (["ls", "--outputs", "\0"], "is no name of a folder"),
+    (["network.hidden.x=1"], "network.hidden is one list; write network.hidden=[64,64]"),
+    (["env.step_timeout=1e20"], "it must be a number in (0, 1000000000] or null"),
 ]
 
 
@@ -255,3 +258,10 @@ def test_quiet_before_a_command_is_understood(rlrun: Any, workplace: Path) -> No
     assert rlrun("-q", "total_frames=400", "algo.learning_starts=128", "evaluation.episodes=0").code == 0
     answer = rlrun("-q", "resume", "latest", "total_frames=500")
     assert answer.code == 0 and answer.out.count("\n") == 1
+
+
+def test_own_config_whose_defaults_are_no_list_is_one_line(rlrun: Any, workplace: Path) -> None:
+    (workplace / "mine" / "experiment").mkdir(parents=True)
+    (workplace / "mine" / "experiment" / "own.yaml").write_text("# @package _global_\ndefaults:\n  -!nope\n")
+    answer = rlrun("--config-dir", "mine", "experiment=own")
+    assert answer.code == 2 and "defaults must be a list" in answer.errors[0] and len(answer.errors) == 1

@@ -102,8 +102,8 @@ def declared(where: str, folder: Path, site: Path) -> list[str]:
     problems = _undeclared(directory)
     if "exact resume: yes" in ended.out or "exact resume: " not in ended.out:
         problems.append("the header does not say so")
-    listed = rlrun(["ls"], folder, site=site)
-    if "inexact" not in listed.out:
+    listed = [line.split() for line in rlrun(["ls"], folder, site=site).out.splitlines()]
+    if len(listed) != 2 or dict(zip(*listed, strict=False)).get("exact") != "no":
         problems.append("rlrun ls does not say so")
     refused = rlrun(["resume", "--require-exact", str(directory), "total_frames=400"], folder, site=site)
     if refused.code != 4 or len(refused.errors) != 1:

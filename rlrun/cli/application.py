@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -46,7 +46,6 @@ class Application:
         self.runs: list[Run] = []
         self._directory, self._resume = directory, resume
         self._quiet, self._show_config, self._part = quiet, show_config, part
-        register(self.run_sweep)
 
     def compose(self, overrides: Sequence[str], multirun: bool, own: Path | None, flags: Sequence[str]) -> None:
         """Check what was typed, and let Hydra call with what that makes. ``own``: a folder of the user's configs.
@@ -118,17 +117,23 @@ def _call_hydra(arguments: Sequence[str], application: Application) -> None:
         UsageError: Hydra could not compose; and what the application raises.
     """
 
-    def run(composed: Any) -> None:
-        try:
-            application.run(composed)
-        except Exception as error:  # Hydra would print a line of its own before passing it on
-            failures.append(error)
+    def keeping_failures(work: Callable[[Any], None]) -> Callable[[Any], None]:
+        def call(given: Any) -> None:
+            try:
+                work(given)
+            except Exception as error:  # Hydra would print a line of its own before passing it on
+                failures.append(error)
+
+        return call
 
     failures: list[Exception] = []
-    composing: tuple[type[Exception], ...] = (HydraException, yaml.YAMLError, *composition_errors())
+    # ValueError: of what is no defaults list, or no part of a list.
+    composing: tuple[type[Exception], ...] = (HydraException, yaml.YAMLError, ValueError, *composition_errors())
+    register(keeping_failures(application.run_sweep))
+    application_of = hydra.main(version_base="1.3", config_path=str(configs_directory()), config_name="config")
     with _as_hydra_expects(arguments):
         try:
-            hydra.main(version_base="1.3", config_path=str(configs_directory()), config_name="config")(run)()
+            application_of(keeping_failures(application.run))()
         except composing as error:
             raise UsageError(_first_line(error)) from error
     if failures:

@@ -78,7 +78,14 @@ def parser_of(command: Callable[[list[str]], int]) -> Parser:
 
 def add_outputs(parser: argparse.ArgumentParser) -> None:
     """``--outputs DIR``, where runs are looked for."""
-    parser.add_argument("--outputs", type=Path, default=Path("outputs"), metavar="DIR", help="folder of the runs")
+    parser.add_argument("--outputs", type=folder, default=Path("outputs"), metavar="DIR", help="folder of the runs")
+
+
+def folder(text: str) -> Path:
+    """An argparse type: a path."""
+    if not text or "\0" in text:
+        raise argparse.ArgumentTypeError(f"{text!r} is no name of a folder")
+    return Path(text)
 
 
 def take_imports(arguments: Sequence[str]) -> list[str]:

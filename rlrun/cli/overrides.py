@@ -123,6 +123,8 @@ def _rewrite(override: Override, text: str, groups: Mapping[str, Collection[str]
         raise UsageError(
             f"{text}: a logger has no settings; logging.project=NAME names W&B's project, MLflow's experiment"
         )
+    if key.startswith("network.hidden."):  # OmegaConf takes what follows for a place in the list
+        raise UsageError(f"{text}: network.hidden is one list; write network.hidden=[64,64]")
     plain = text.lstrip("+")
     if key not in groups:
         return [f"++{plain}"]

@@ -117,6 +117,7 @@ class EnvConfig:
         60.0,
         "The longest that a step or reset may take before the run ends; null: wait for ever.",
         above=0,
+        high=10**9,
         unit="seconds",
     )
     observation_norm: str = setting(

@@ -18,8 +18,8 @@ the truth in 88 and 84 % with 4 seeds, in 91 and 89 % with 5, in 92 and 93 % wit
 
 _WORDS = {
     BETTER: "is better than",
-    NOT_SHOWN: "is ahead, but no difference is shown to",
-    NOT_SAID: f"is ahead, but there are too few seeds to say anything ({TOO_FEW} or fewer) of it and",
+    NOT_SHOWN: "is not shown to differ from",
+    NOT_SAID: f"may or may not differ: too few seeds ({TOO_FEW} or fewer) of it or of",
 }
 
 

@@ -122,7 +122,7 @@ function drawCurves() {
     legend: narrow ? { orientation: "h", y: -0.32, yanchor: "top", x: 0 } : { x: 1.01, y: 1 },
     hovermode: "closest",
     uirevision: `${view.metric} ${view.clock} ${view.log} ${chosen.environment}`,
-    xaxis: { title: { text: view.clock ? "seconds of training" : "frames" } },
+    xaxis: { tickformat: view.clock ? "" : ",d", title: { text: view.clock ? "seconds of training" : "frames" } },
     yaxis: { title: { text: plain(metric.label) }, type: view.log ? "log" : "linear" },
   });
   if (!traces.length) layout.annotations = [{ text: "no run that is shown has this", showarrow: false, x: 0.5, y: 0.5, xref: "paper", yref: "paper" }];
