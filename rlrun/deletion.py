@@ -12,12 +12,13 @@ from pathlib import Path
 from rlrun.errors import StorageError
 from rlrun.finding import REMOVED, is_run, is_sweep
 from rlrun.plain import printable, reason_of
+from rlrun.run import FOLDERS, PAGE
 
 _MADE_NAME = re.compile(r"\d{6}_.+_s\d+(-\d+)?|\d{4}-\d\d-\d\d_\d{6}_.+")
 """Of directories that rlrun made for a run or a sweep, with an exclusive ``mkdir``: all in them is of the run."""
 _FILES = re.compile(
     r"config\.yaml|(run|sweep)\.json|run\.lock|(metrics|timing)\.jsonl|(episodes|sweep)\.csv|crash\.log|worker-\d+\.log|\.tmp-.*|"
-    r"checkpoints|plots|videos|exports?|tensorboard|wandb|mlruns|report.*\.html"
+    + "|".join(map(re.escape, (*FOLDERS, PAGE)))
 )
 """What rlrun writes into the directory of a run or a sweep."""
 

@@ -22,6 +22,7 @@ from rlrun.locks import is_locked, lock
 from rlrun.manifest import MANIFEST
 from rlrun.pieces import is_piece, names_of
 from rlrun.plain import is_temporary, printable, reason_of
+from rlrun.run import FOLDERS
 
 OLDER, DAMAGED, PIECES = "older checkpoints of finished runs", "damaged checkpoints", "replay memory of no checkpoint"
 TEMPORARY, UNBEGUN, BEST = "temporary files", "runs that ended before their first checkpoint", "best checkpoints"
@@ -80,8 +81,8 @@ def dispose(directory: Path, items: Sequence[Item], wish: Wish) -> int:
         still = {(item.category, item.path) for item in _of_idle(directory, wish)}
         for item in items:
             wanted = (item.category, item.path) in still
-            if wanted and item.path == directory:
-                delete(directory)
+            if wanted and item.path.is_dir():
+                delete(item.path)
             elif wanted:
                 _unlink(item.path)
             elif item.category != TEMPORARY:  # which whoever takes the lock deletes
@@ -131,11 +132,24 @@ def _of_idle(directory: Path, wish: Wish) -> list[Item]:
     going = _superseded(folder, names, status == "finished", wish)
     going += [(TEMPORARY, name) for name in names if is_temporary(name)]
     items = [Item(category, folder / name, names[name], directory) for category, name in going]
-    return items + [
+    return items + _temporary(directory)
+
+
+def _temporary(directory: Path) -> list[Item]:
+    """What commands that were killed have left in a run besides its checkpoints."""
+    items = [
         Item(TEMPORARY, directory / name, size, directory)
         for name, size in _files(directory).items()
         if is_temporary(name)
     ]
+    for folder in (directory / name for name in FOLDERS if not (directory / name).is_symlink()):
+        with contextlib.suppress(OSError), os.scandir(folder) as entries:
+            paths = [Path(entry.path) for entry in entries if is_temporary(entry.name) and not entry.is_symlink()]
+            # Whoever draws or exports holds no lock: what is young may be its own.
+            old = [path for path in paths if folder.name != "checkpoints" and seconds_since(path) > _SETTLED]
+            sizes = [size_of(path) if path.is_dir() else path.lstat().st_size for path in sorted(old)]
+            items += [Item(TEMPORARY, path, size, directory) for path, size in zip(sorted(old), sizes, strict=True)]
+    return items
 
 
 def _never_began(directory: Path, status: str, names: Mapping[str, int], wish: Wish) -> bool:

@@ -28,6 +28,10 @@ from rlrun.plain import printable, read_yaml, reason_of, sync_directory, to_yaml
 from rlrun.provenance import clean
 
 _CONFIG, _CHECKPOINTS = "config.yaml", "checkpoints"
+FOLDERS = (_CHECKPOINTS, "plots", "videos", "exports", "tensorboard", "wandb")
+"""What may be made within a run's directory, or a sweep's, besides files."""
+PAGE = "report.html"
+"""What ``rlrun report`` writes there."""
 
 
 @dataclass

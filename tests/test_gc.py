@@ -232,3 +232,20 @@ def test_a_kill_at_any_file_leaves_runs_that_go_on(
     assert {path.name for path in run.checkpoints.glob("*.piece")} == pieces
     assert resumed(run, total_frames=500).status == "finished"
     assert_same_run(run, whole)
+
+
+def test_what_killed_commands_left_in_the_folders_of_a_run(rlrun: Any, outputs: Path) -> None:
+    run = plant(outputs / "d", "done")
+    file, folder, link = run / "plots" / ".tmp-1-2", run / "exports" / ".tmp-export-x", run / "videos" / ".tmp-3-4"
+    for path in (file, folder, link):
+        path.parent.mkdir()
+    file.write_text("12345")
+    folder.mkdir()
+    (folder / "policy.onnx").write_text("123")
+    link.symlink_to(outputs)
+    young = run / "plots" / ".tmp-5-6"
+    young.touch()
+    old(file, folder)
+    assert going(rlrun) == {garbage.TEMPORARY: [".tmp-1-2", ".tmp-export-x"]}
+    assert rlrun("gc", "--yes").code == 0
+    assert not file.exists() and not folder.exists() and young.exists() and link.is_symlink() and run.is_dir()

@@ -75,6 +75,10 @@ FITS = [
     (["exact=true"], ["slow", "ppo"]),
     (["exact=false"], ["fast"]),
     (["run=slow"], ["slow"]),
+    (["run=*lo*"], ["slow"]),
+    (["run!=205411_resumed_s0"], ["fast", "slow", "ppo"]),
+    (["run=2*s"], []),
+    (["name=1e3"], []),
 ]
 
 

@@ -204,3 +204,17 @@ def test_queued_again_until_done_it_equals_the_uninterrupted_one(
     runs = [[place] if not sweep else sorted(place.glob("*_s?"), key=lambda path: path.name[-1]) for place in places]
     for left, right in zip(*runs, strict=True):
         assert_same_run(Run.open(left), Run.open(right))
+
+
+@pytest.mark.parametrize("name", ["videos/a.mp4", "exports/a", "plots/a.png", "report.html"])
+@pytest.mark.parametrize("sweep", [[], ["-m", "seed=1,2"]], ids=["run", "sweep"])
+def test_no_run_begins_beside_what_rm_would_take_for_its_own(
+    name: str, sweep: list[str], rlrun: Any, workplace: Path
+) -> None:
+    mine = workplace / "mine" / name
+    mine.parent.mkdir(parents=True)
+    mine.write_text("mine")
+    answer = rlrun(*sweep, *SETTINGS, "run.dir=mine")
+    assert answer.code == 4 and f"holds {name.partition('/')[0]}, which is of no" in answer.errors[0]
+    found = {path for path in (workplace / "mine").rglob("*") if path.is_file()}
+    assert found - {workplace / "mine" / "run.lock"} == {mine} and mine.read_text() == "mine"

@@ -145,4 +145,25 @@ def test_what_can_not_be_deleted_is_one_line(rlrun: Any, outputs: Path, monkeypa
 
     monkeypatch.setattr(shutil, "rmtree", refuse)
     answer = rlrun("rm", "mine", "-y")
-    assert answer.code == 5 and answer.errors == ["can't delete outputs/2026-01-01/mine: Permission denied"]
+    assert answer.code == 5 and answer.errors == [f"can't delete {outputs}/2026-01-01/mine: Permission denied"]
+
+
+def test_the_folder_one_stands_in(rlrun: Any, outputs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = plant(outputs / "2026-01-01", "120000_a_s1")
+    (run / "checkpoints").mkdir(exist_ok=True)
+    monkeypatch.chdir(run)
+    assert rlrun("rm", ".", "--yes").code == 0
+    monkeypatch.chdir(outputs)
+    assert not run.exists()
+    other = plant(outputs / "2026-01-01", "120000_b_s1")
+    (other / "checkpoints").mkdir(exist_ok=True)
+    assert rlrun("rm", str(other / "checkpoints" / ".."), "--yes").code == 0
+    assert not other.exists()
+
+
+@pytest.mark.parametrize("name", ["report-thesis.html", "mlruns", "export"])
+def test_what_a_run_never_writes_is_not_taken_for_its_own(name: str, rlrun: Any, workplace: Path) -> None:
+    run = plant(workplace, "mine")
+    (run / name).mkdir()
+    answer = rlrun("rm", "mine", "--yes")
+    assert answer.code == 4 and f"holds {name}, which is of no run" in answer.errors[0] and run.is_dir()

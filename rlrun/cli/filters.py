@@ -37,6 +37,8 @@ _FACTS = (
     *("run", "device", "tuned", "experiment", "resumed", "episodes", "implementation"),
 )
 """What a run can be chosen by besides its settings. Where a setting is called the same, it says the same."""
+_TEXTS = ("algo", "env", "name", "run", "device", "tuned", "experiment", "implementation")
+"""Those that are text, whatever YAML would take it for."""
 
 SORTING = ("age", "return", "frames", "size", "speed", "name")
 _SMALLEST_FIRST = ("age", "name")
@@ -128,7 +130,7 @@ def _value(key: str, text: str, whole: str) -> Any:
             return _bytes_of(text)
     except ValueError as error:
         raise UsageError(f"--filter {whole}: {error}") from None
-    return scalar(key, text)
+    return text if key in _TEXTS else scalar(key, text)
 
 
 def seconds_of(text: str) -> float:

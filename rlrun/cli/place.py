@@ -19,7 +19,7 @@ from rlrun.manifest import MANIFEST
 from rlrun.metrics import FILES
 from rlrun.plain import open_regular, to_yaml
 from rlrun.provenance import clean
-from rlrun.run import Run, claim_directory, require_own
+from rlrun.run import FOLDERS, PAGE, Run, claim_directory, require_own
 from rlrun.sweeps.jobs import Job
 from rlrun.sweeps.runner import create_run
 from rlrun.sweeps.sweep import complete_sweep, job_number
@@ -62,12 +62,17 @@ def start_run(directory: Path, job: Job) -> Run:
 
 def _refuse_to_overwrite(directory: Path, config: bytes) -> None:
     """Raises ResumeError if there are files that a run would write, but for what one leaves that is killed while it is made."""
-    there = [name for name in (*FILES, "crash.log") if os.path.lexists(directory / name)]
-    there += [name for name in ("checkpoints", "plots", "tensorboard", "wandb") if any((directory / name).glob("*"))]
+    there = [name for name in (*FILES, "crash.log", PAGE) if os.path.lexists(directory / name)]
+    there += _filled_folders(directory)
     if os.path.lexists(directory / "config.yaml") and not _holds(directory / "config.yaml", config):
         there.append("config.yaml")
     if there:
         raise ResumeError(f"run.dir={shown_path(directory)} holds {there[0]}, which is of no run; choose another place")
+
+
+def _filled_folders(directory: Path) -> list[str]:
+    """The folders in which a run, or a sweep, would write beside what is there: to delete it would delete that, too."""
+    return [name for name in FOLDERS if any((directory / name).glob("*"))]
 
 
 def _holds(path: Path, content: bytes) -> bool:
@@ -97,6 +102,11 @@ def begun_sweep(directory: Path, resume: bool, jobs: Sequence[Job]) -> bool:
         require_own(directory)
         if any(runs_in(directory)) or os.path.lexists(directory / "sweep.csv"):
             raise ResumeError(f"run.dir={shown_path(directory)} holds runs, but no {SWEEP_LIST}; choose another place")
+        there = [name for name in (PAGE,) if os.path.lexists(directory / name)] + _filled_folders(directory)
+        if there:
+            raise ResumeError(
+                f"run.dir={shown_path(directory)} holds {there[0]}, which is of no sweep; choose another place"
+            )
         return False
     _require_resume(directory, resume, "sweep")
     require_own(directory)

@@ -42,10 +42,10 @@ def main(arguments: list[str]) -> int:
     if not options.dry_run:
         require_someone(options.yes)
     targets = find_all(options.runs, options.outputs)
-    places = {path.resolve() for path in targets}
-    targets = [path for path in targets if places.isdisjoint(path.resolve().parents)]  # else it goes with its sweep
     for path in targets:
         _check(path)
+    places = dict.fromkeys(path.resolve() for path in targets)  # whole: "." has no name that could be taken away
+    targets = [path for path in places if places.keys().isdisjoint(path.parents)]  # else it goes with its sweep
     best = sum(_count_best(path) for path in targets)
     size = sum(_say(path) for path in targets)
     what = f"{'1 directory' if len(targets) == 1 else f'{len(targets)} directories'}, {shown_size(size)}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -56,7 +57,10 @@ def put(values: dict[str, Any], key: str, value: Any) -> None:
 
 def scalar(key: str, text: str) -> Any:
     """A value as YAML has it; numbers also in the form ``1e6``, which YAML 1.1 takes for text."""
+    if "e" in text.lower() and text[:1].isdigit():
+        with contextlib.suppress(ValueError):  # no number, such as a name that begins with one
+            return float(text)
     try:
-        return float(text) if "e" in text.lower() and text[:1].isdigit() else parse_yaml(text.encode())
+        return parse_yaml(text.encode())
     except ValueError as error:
         raise UsageError(f"can't parse {key}={text}: {error}") from error
