@@ -1,11 +1,11 @@
-"""``python -m benchmarks speed|table|profile|learning|reliability``: see benchmarks/README.md."""
+"""``python -m benchmarks speed|table|profile|learning|reading|reliability``: see benchmarks/README.md."""
 
 from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
 
-from benchmarks import learning, profiling, speed
+from benchmarks import learning, profiling, reading, speed
 from benchmarks.cases import PRESETS
 from benchmarks.reliability import report
 
@@ -29,6 +29,8 @@ def main() -> None:
     profiled.add_argument("--agents", type=_positive, default=1, help="agents trained together")
     learned = kinds.add_parser("learning", help="what rlrun's settings learn")
     _add_cases(learned, tuple(learning.CASES))
+    read = kinds.add_parser("reading", help="time commands that read a thousand runs, and a report in a browser")
+    read.add_argument("--repeats", type=_positive, default=5, help="of each command")
     storms = kinds.add_parser("reliability", help="kill, damage and disturb runs; they must end as if nothing had been")
     _add_cases(storms, report.NAMES)
     storms.add_argument("--runs", type=_positive, help="size of each storm (see RUNS in its file)")
@@ -44,6 +46,8 @@ def main() -> None:
             profiling.run(arguments.case, arguments.frames, arguments.agents)
         case "learning":
             learning.run(_chosen(parser, arguments.cases, tuple(learning.CASES)))
+        case "reading":
+            reading.run(arguments.repeats)
         case "reliability":
             if not report.run(_chosen(parser, arguments.cases, report.NAMES), arguments.runs, arguments.seed):
                 raise SystemExit(1)
