@@ -202,6 +202,16 @@ def test_examples_are_commands_that_parse(command: str, rlrun: Callable[..., Ans
             parser.parse_intermixed_args(words[2:])
 
 
+def test_commands_of_the_pages_parse() -> None:
+    pages = (Path(__file__).parent.parent / "docs").glob("*.md")
+    lines = [line.strip() for page in pages for line in page.read_text().splitlines() if line.startswith("rlrun ")]
+    typed = [shlex.split(re.split(r" {2,}", line)[0])[1:] for line in lines]
+    for command, *words in typed:
+        if command in COMMANDS:
+            parser_of(_main_of(command)).parse_intermixed_args(words)
+    assert {"compare", "export"} <= {words[0] for words in typed}
+
+
 def test_notes_are_no_examples(rlrun: Callable[..., Answer]) -> None:
     page = rlrun("help", "reproduce").out
     assert "\nNOTES\n       exit code: 0 equal, 10 not equal\n" in page
