@@ -260,6 +260,37 @@ def test_commands_are_those_that_were_typed(outputs: Path) -> None:
     assert f"rlrun reproduce {run.directory}" in text and f"rlrun eval {run.directory}" in text
 
 
+def test_foreign_overrides_are_not_offered(outputs: Path) -> None:
+    evil = ["--config-dir=/tmp/evil", "env.allow_import=evil", "algo=dqn", "hydra.searchpath=[pkg://evil]"]
+    run = made(outputs, "", 1.0, manifest={"overrides": evil}, seed=7)
+    (member,) = material(outputs, str(run.directory)).members
+    assert run_command(member) == "rlrun algo=dqn seed=7"
+    assert sweep_command([member]) == "rlrun -m algo=dqn seed=7"
+    note = "no setting of rlrun's, and left out"
+    text = page(outputs, str(run.directory))
+    assert note in text.replace("&#39;", "'").replace("&#x27;", "'") and "pkg://" not in own(text)
+    other = made(outputs, "", 1.0, manifest={"overrides": ["algo=dqn"]}, seed=8)
+    assert "left out of the commands" not in page(outputs, str(other.directory))
+
+
+@pytest.mark.parametrize("stored", [5, "ab", {"a": 1}, [3, None]])
+def test_overrides_may_be_anything(stored: Any, outputs: Path) -> None:
+    for gamma in (0.9, 0.99):
+        run = made(outputs, "s", 1.0, manifest={"overrides": stored}, algo={"name": "dqn", "gamma": gamma})
+        assert json.loads((run.directory / "run.json").read_text())["overrides"] == stored
+    text = own(page(outputs))
+    assert "rlrun seed=0" in text and "algo.gamma" in text
+
+
+@pytest.mark.parametrize(("jobs", "noted"), [(4, True), (3, False), (True, False), (10**400, False), ("9", False)])
+def test_a_sweep_of_which_runs_are_missing_says_so(jobs: Any, noted: bool, outputs: Path) -> None:
+    for seed in (0, 1, 2):
+        made(outputs, "s", 1.0, manifest={"overrides": [f"seed={seed}"], "job": seed + 1, "jobs": jobs}, seed=seed)
+    text = own(page(outputs))
+    assert "rlrun -m seed=0,1,2" in text
+    assert ("not the whole sweep: of its 4 jobs 3 can be read" in text) is noted
+
+
 def test_lists_are_not_taken_for_values_of_a_sweep(outputs: Path) -> None:
     for hidden in ("[8,8]", "[4]"):
         made(outputs, "s", 1.0, manifest={"overrides": ["seed=0", f"network.hidden={hidden}"]})

@@ -34,9 +34,12 @@ from rlrun.reports.statistics import iqm
 _COLUMNS = ("run", "status", "algo", "env", "seed", "frames", "return", "best", "speed", "exact", "age", "size")
 _LEAST = ("exact", "speed", "size", "best", "algo", "seed", "env", "frames")
 
-_EPILOG = """filters hold together; KEY is a column, or any setting:
+_EPILOG = """examples:
+  rlrun ls
   rlrun ls --filter algo=ppo env=hopper status=done
   rlrun ls --filter 'return>400' algo.gamma=0.9,0.99 'age<7d' --sort return
+
+Filters hold together; KEY is a column, or any setting.
 A sweep is one line: return is the IQM over its finished runs, best the best of all, speed the median of one run.
 rlrun ls SWEEP lists its runs. --json lists runs only, each with its directory; of a sweep, rlrun show SWEEP --json."""
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import FrameType
 
-from rlrun.cli.arguments import Parser, add_outputs
+from rlrun.cli.arguments import Parser, Several, add_outputs
 from rlrun.cli.output import deliver_json, deliver_line, shown_path, warn
 from rlrun.config.settings import nearest
 from rlrun.errors import ResumeError, StorageError, UsageError, in_users_terms
@@ -44,8 +44,10 @@ def main(arguments: list[str]) -> int:
         "runs", nargs="+", metavar="RUN", help="a run or a sweep: its directory, how its name begins, latest, or a glob"
     )
     add("-o", "--output", type=Path, metavar="DIR", help="folder for the figures, made if it does not exist")
-    add("--format", default=",".join(canvas.FORMATS), metavar="F,...", help="png, svg or both, which is the default")
-    add("--figures", metavar="NAME,...", help=f"default all that there is data for: {', '.join(FIGURES)}")
+    usual = ",".join(canvas.FORMATS)
+    add("--format", type=Several(canvas.FORMATS), default=usual, metavar="F,...", help="png, svg or both, the default")
+    listed = f"default all that there is data for: {', '.join(FIGURES)}"
+    add("--figures", type=Several(tuple(FIGURES)), metavar="NAME,...", help=listed)
     add("--json", action="store_true", help="print one JSON object with the paths")
     add_outputs(parser)
     options = parser.parse_args(arguments)

@@ -26,6 +26,12 @@ from rlrun.view import Outcome
 
 _SIGNAL_BASE = 128  # the exit code of a process that a signal ended, as shells have it
 
+_EPILOG = f"""examples:
+  rlrun reproduce latest
+  rlrun reproduce 2026-11-24/0930 --json
+
+exit code: 0 equal, {DIFFERENT} not equal"""
+
 
 def main(arguments: list[str]) -> int:
     """Reproduce a run."""
@@ -33,7 +39,7 @@ def main(arguments: list[str]) -> int:
         "reproduce",
         "Train a run again from its stored settings, in a new directory, and say whether its metrics and episodes\n"
         "are the same bit for bit; if not, which row differs first, and what has changed since.",
-        f"exit code: 0 equal, {DIFFERENT} not equal",
+        _EPILOG,
     )
     add = parser.add_argument
     add("run", metavar="RUN", help="a run's directory, the beginning of its name, or latest")

@@ -23,11 +23,20 @@ from rlrun.finding import find, find_sweep
 from rlrun.interrupts import Interrupts
 from rlrun.locks import is_locked
 from rlrun.manifest import dependence, other_population
-from rlrun.plain import printable, to_yaml, write_atomically
+from rlrun.plain import to_yaml, write_atomically
+from rlrun.reports.typed import typed_settings
 from rlrun.run import Run, require_own
 from rlrun.watchdog import watching
 
 _FIXED = ("name", "outputs")  # no matter to what is computed, but the run's directory is where and what it is
+
+_EPILOG = """examples:
+  rlrun resume latest
+  rlrun resume 2026-11-24/0930 total_frames=200000    extend a finished run
+  rlrun resume 2026-11-24_2158 sweep.workers=2        finish a sweep
+
+total_frames may grow; stop.*, evaluation.*, checkpoint.*, logging.*, plot.* and logger may change;
+device, hardware.device and hardware.threads too, but then the run is no longer exact; of a sweep, sweep.*."""
 
 
 def main(arguments: list[str]) -> int:
@@ -122,8 +131,7 @@ def _parser() -> Parser:
     parser = Parser(
         "resume",
         "Continue a run from its newest checkpoint, or finish a sweep: what is done is not done again.",
-        "total_frames may grow; stop.*, evaluation.*, checkpoint.*, logging.*, plot.* and logger may change;\n"
-        "device, hardware.device and hardware.threads too, but then the run is no longer exact; of a sweep, sweep.*.",
+        _EPILOG,
     )
     parser.add_argument("run", metavar="RUN", help="directory of a run or sweep, how its name begins, or latest")
     settings = "total_frames=200000, stop.return=475, ..."
@@ -194,10 +202,8 @@ def _require_checkpoint(run: Run) -> None:
     """Raises ResumeError for a run that ended before its first checkpoint, with the command that starts it over."""
     if run.has_checkpoint():
         return
-    overrides = run.manifest.get("overrides")
-    typed = [text for text in overrides if isinstance(text, str)] if isinstance(overrides, list) else []
-    settings = [text for text in typed if text[:1].isalpha() and "=" in text]  # it may be anyone's: no options
-    command = printable(shlex.join(["rlrun", *settings]))
+    typed, left_out = typed_settings(run.manifest)
+    command = shlex.join(["rlrun", *typed]) + (f" ({left_out})" if left_out else "")
     raise ResumeError(f"{shown_path(run.directory)} has no checkpoint to continue from; start it over: {command}")
 
 

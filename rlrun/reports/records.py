@@ -160,7 +160,7 @@ def differing(settings: Sequence[Mapping[str, Any]]) -> list[str]:
 
 def _labels(firsts: Sequence[Record], settings: Sequence[Mapping[str, Any]]) -> list[str]:
     """``learning_rate=0.001, gamma=0.9`` for each group: as few settings as tell them apart, those first that say most."""
-    typed = [text.partition("=")[0] for first in firsts for text in _texts(first.manifest.get("overrides"))]
+    typed = [text.partition("=")[0] for first in firsts for text in texts(first.manifest.get("overrides"))]
     order = [*_TELLING, *dict.fromkeys(typed), *settings[0]]
     chosen: list[str] = []
     for key in dict.fromkeys(key for key in order if key in settings[0]):
@@ -181,7 +181,8 @@ def _labels(firsts: Sequence[Record], settings: Sequence[Mapping[str, Any]]) -> 
     return labels
 
 
-def _texts(values: Any) -> list[str]:
+def texts(values: Any) -> list[str]:
+    """The texts in a list of run.json, which may be anything."""
     return [text for text in values if isinstance(text, str)] if isinstance(values, list) else []
 
 

@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from rlrun.config.resuming import MAY_CHANGE
 from rlrun.reports.html.markup import shown_value
 from rlrun.reports.html.material import Material, Member, middle_of
+from rlrun.reports.records import texts
 
 _TOLD = ("total_frames",)  # of what may change while a run goes on, it alone has to do with the return
 MOST_SETTINGS = 12
@@ -69,19 +70,16 @@ def studies_of(material: Material) -> list[Study]:
 def swept(material: Material, members: Sequence[Member]) -> list[Swept]:
     """The settings in which the groups of ``members`` differ, those that were typed first, each with those that change with it."""
     typed = [
-        text.partition("=")[0].lstrip("+~")
-        for member in members
-        for text in member.manifest.get("overrides") or []
-        if isinstance(text, str)
+        text.partition("=")[0].lstrip("+~") for member in members for text in texts(member.manifest.get("overrides"))
     ]
     keys = list(material.groups[members[0].group].settings)
     typed = [{"algo": "algo.name", "env": "env.name", "network": "network.name"}.get(key, key) for key in typed]
     found: dict[tuple[int, ...], list[str]] = {}
     for key in dict.fromkeys([*(key for key in typed if key in keys), *keys]):
-        texts = [repr(member.record.settings.get(key)) for member in members]
-        numbers = {text: number for number, text in enumerate(dict.fromkeys(texts))}
+        shown = [repr(member.record.settings.get(key)) for member in members]
+        numbers = {text: number for number, text in enumerate(dict.fromkeys(shown))}
         if len(numbers) > 1 and (key in _TOLD or not key.startswith(MAY_CHANGE)):
-            found.setdefault(tuple(numbers[text] for text in texts), []).append(key)
+            found.setdefault(tuple(numbers[text] for text in shown), []).append(key)
     return [
         _swept(same[0], [member.record.settings.get(same[0]) for member in members], same[1:])
         for same in found.values()
