@@ -293,3 +293,4 @@ def test_a_reproduction_is_not_drawn_as_a_second_seed(rlrun: Call, trained: Path
     assert answer.code == 0
     assert json.loads(answer.out)["left_out"] == {trained.name: "a duplicate of again: the same settings and seed"}
     assert f"{trained.name} is left out: a duplicate of again" in answer.err
+    assert json.loads(answer.out)["files"] == ["plots/returns.svg"]  # not into one of the two

@@ -53,10 +53,11 @@ def main(arguments: list[str]) -> int:
     names = _chosen("--figures", options.figures, tuple(FIGURES)) if options.figures is not None else tuple(FIGURES)
     selection = select(options.runs, options.outputs)
     left_out = dict(selection.unreadable)
-    records = _counted(_readable(selection.records, left_out), left_out)
+    named = _readable(selection.records, left_out)
+    records = _counted(named, left_out)
     for name, reason in left_out.items():
         warn(f"{name} is left out: {reason}")
-    paths = draw_into(records, names, formats, lambda: _place(options.output, records))
+    paths = draw_into(records, names, formats, lambda: _place(options.output, named))
     if not paths:
         raise ResumeError(f"nothing to draw: {_which(records)} recorded nothing that {' or '.join(names)} would show")
     missing = [name for name in names if not any(path.name.startswith(name) for path in paths)]

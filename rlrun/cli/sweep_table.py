@@ -68,7 +68,7 @@ def _print_groups(rows: Sequence[Row], runs: Sequence[Run], write: Callable[[str
             ]
         )
     write("")
-    heads = ["seeds", "mean", "IQM", "95% interval", "best", "failed", *(["of the"] if several else [])]
+    heads = ["seeds", "mean", "IQM", "95% interval", "best", "failed", *(["measure"] if several else [])]
     print_table([*groups[0].settings, *heads], cells, write)
     if len(groups) > _MOST_GROUPS:
         write(f"and {len(groups) - _MOST_GROUPS} more; see {SWEEP_LIST}")

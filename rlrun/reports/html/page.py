@@ -160,12 +160,8 @@ def _study(study: Study) -> Html:
     """Parallel coordinates, importance and a heat map; the script finds its numbers by the environment."""
     heat = len(study.settings) > 1
     title = tag("h3", None, study.environment)
-    rest = (
-        f"; {study.others} runs of another measure, or of a seed that is here already, are left out"
-        if study.others
-        else ""
-    )
-    measured = tag("p", {"class": "note"}, f"Returns of the {study.measure}{rest}.")
+    rest = f" Left out, as of another measure or as a second run of a seed: {study.others}." if study.others else ""
+    measured = tag("p", {"class": "note"}, f"Returns of the {study.measure}.{rest}")
     parallel = join(
         tag("h4", None, "Parallel coordinates"),
         tag(

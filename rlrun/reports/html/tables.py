@@ -41,7 +41,7 @@ def groups_section(material: Material) -> Html:
         env = [tag("td", None, members[0].manifest["env_id"])] if several else []
         of = [tag("td", None, material.measure_of(number))] if measured else []
         rows.append(tag("tr", None, tag("th", {"scope": "row"}, material.groups[number].label), *env, *of, *cells))
-    heads = ["setting", *(["environment"] if several else []), *(["returns of the"] if measured else [])]
+    heads = ["setting", *(["environment"] if several else []), *(["measure"] if measured else [])]
     texts = [tag("th", {"scope": "col"}, head) for head in heads]
     numbers = [tag("th", {"scope": "col", "class": "number"}, head) for head in _STATISTICS]
     left_out = [f"{each.record.name} is left out: {each.duplicate}" for each in material.members if each.duplicate]
