@@ -15,6 +15,7 @@ from rlrun.cli.secrets import scalar
 from rlrun.config.settings import nearest
 from rlrun.errors import UsageError
 from rlrun.manifest import STATUSES
+from rlrun.reports.scores import TRAINING
 from rlrun.reports.typed import all_settings
 
 _OPERATORS: dict[str, Callable[[Any, Any], bool]] = {
@@ -171,7 +172,10 @@ def ordered(rows: Sequence[Mapping[str, Any]], by: str, reverse: bool) -> list[M
     key = "run" if by == "name" else by
     lacking = [row for row in rows if not _comparable(row.get(key), by)]
     rest = [row for row in rows if _comparable(row.get(key), by)]
-    return [*sorted(rest, key=lambda row: row[key], reverse=(by not in _SMALLEST_FIRST) is not reverse), *lacking]
+    found = sorted(rest, key=lambda row: row[key], reverse=(by not in _SMALLEST_FIRST) is not reverse)
+    if by == "return":  # no evaluation is ranked among training episodes
+        found.sort(key=lambda row: bool(row["measure"] == TRAINING))
+    return [*found, *lacking]
 
 
 def _comparable(value: Any, by: str) -> bool:

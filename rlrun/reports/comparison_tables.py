@@ -44,7 +44,7 @@ def settings_table(environment: Environment, width: int) -> Table | None:
 
 
 def _tells(key: str, records: Sequence[Record]) -> bool:
-    return len({repr(record.settings[key]) for record in records if key in record.settings}) > 1
+    return len({repr(record.telling[key]) for record in records if key in record.telling}) > 1
 
 
 def scores_table(entries: Sequence[Entry], width: int) -> Table:
@@ -221,5 +221,5 @@ def _cell(value: Any) -> Any:
 
 def _shown(record: Record, key: str) -> str:
     """A setting as it is typed, ``-`` for one that its algorithm does not have."""
-    value = record.settings.get(key, "-")
+    value = record.telling.get(key, "-")
     return "null" if value is None else printable(value)
