@@ -80,11 +80,11 @@ def test_text_is_text() -> None:
 
 
 def test_values_are_shown_as_they_are_typed() -> None:
-    values = [None, True, [64, 64], 0.001, 1.0, 1e6, "x", 1e-08]
+    values = [None, True, [None, 64], 0.001, 1.0, 1e6, "x", 1e-08]
     assert [shown_value(value) for value in values] == [
-        "null",
+        "-",
         "true",
-        "[64,64]",
+        "[null,64]",
         "0.001",
         "1.0",
         "1000000",
