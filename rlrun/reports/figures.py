@@ -128,7 +128,8 @@ def _figure(name: str, sheet: _Sheet, algorithm: str | None) -> Figure | None:
     if not drawn or (name == "four_panels" and drawn[0][0].key != "reward_mean"):
         return None
     all_of_them = [each for each in sheet.groups if algorithm in (None, _algorithm(each))]
-    legend, notes = _legend(shown, name == "episodes"), _notes(all_of_them, shown, name == "episodes", _dotted(drawn))
+    dotted = any(len(where) == 1 for _, curves in drawn for curve in curves for where, _ in curve.thin)
+    legend, notes = _legend(shown, name == "episodes"), _notes(all_of_them, shown, name == "episodes", dotted)
     figure, columns = canvas.new_figure(_title(sheet.environment, all_of_them), notes, legend, len(drawn))
     for axes, (panel, curves) in zip(columns, drawn, strict=True):
         _draw_panel(axes, panel, curves)
@@ -162,11 +163,6 @@ def _title(environment: str, groups: Sequence[Group]) -> str:
     algorithms = dict.fromkeys(_algorithm(each).upper() for each in groups)
     what = _short(f"{' and '.join(algorithms)} on {environment}", 70)
     return f"{what}, {len(groups)} settings" if len(groups) > 1 else f"{what}, {_seeds(groups[0])}"
-
-
-def _dotted(drawn: Sequence[tuple[Panel, Sequence[Curve]]]) -> bool:
-    """Whether a curve over seeds is of one point, or has a seed of one point."""
-    return any(len(where) == 1 for _, curves in drawn for curve in curves for where, _ in curve.thin)
 
 
 def _notes(groups: Sequence[Group], shown: Sequence[tuple[int, Group]], episodes: bool, dotted: bool) -> list[str]:

@@ -22,19 +22,26 @@ function shortened(text, most = 48) {
   return `${text.slice(0, most - end - 1)}…${text.slice(-end)}`;
 }
 
-/** Texts of about `most` letters, more or with a number where they would be the same. */
+/** Texts of about `most` letters that stay different: if they would not, without what all of them begin and end with, else numbered. */
 function shortenedApart(texts, most) {
-  for (const length of [most, 2 * most, 4 * most]) {
-    const short = texts.map((text) => shortened(text, length));
-    if (new Set(short).size === new Set(texts).size) return short;
-  }
-  return texts.map((text, index) => `${index + 1}: ${shortened(text, most)}`);
+  const different = (short) => new Set(short).size === new Set(texts).size;
+  const short = texts.map((text) => shortened(text, most));
+  if (different(short)) return short;
+  const same = (at) => texts.every((text) => at(text) !== undefined && at(text) === at(texts[0]));
+  let start = 0, end = 0;
+  while (same((text) => text[start])) start += 1;
+  while (same((text) => text[text.length - 1 - end])) end += 1;
+  [start, end] = [Math.max(0, start - 4), Math.max(0, end - 4)]; // a few letters around
+  const middle = texts.map((text) => `${start ? "…" : ""}${text.slice(start, Math.max(start, text.length - end))}${end ? "…" : ""}`);
+  const cut = middle.map((text) => shortened(text, most));
+  return different(cut) ? cut : short.map((text, index) => `${index + 1}: ${text}`);
 }
 
 /** Text for Plotly in lines of at most `most` letters, broken after commas where there are any. */
 function inLines(text, most) {
   const lines = [""];
-  for (const part of text.split(/(?<=, )/)) {
+  const parts = text.split(/(?<=, )/).flatMap((part) => part.match(new RegExp(`.{1,${most}}`, "gsu")) ?? []);
+  for (const part of parts) {
     if (lines.at(-1) && (lines.at(-1) + part).length > most) lines.push("");
     lines[lines.length - 1] += part;
   }
@@ -135,7 +142,7 @@ function groupLines(curve, label) {
 /** Room for the chart and for the legend, which is beside it, or below on a narrow screen. */
 function heightOf(narrow, labels) {
   const legend = labels.reduce((sum, label) => sum + 17 * label.split("<br>").length + 8, 0);
-  return narrow ? 420 + legend : Math.max(450, HEAD + 80 + legend);
+  return narrow ? 450 + legend : Math.max(450, HEAD + 80 + legend);
 }
 
 /** Ticks at whole frames: between a few frames Plotly would have fractions, too. */
@@ -146,10 +153,8 @@ function wholeFrames(traces) {
   return { tickformat: ",d", tickvals: few ? Array.from({ length: high - low + 1 }, (_, step) => low + step) : undefined };
 }
 
-/** If everything is at the same place: what belongs to different groups beside each other, so that it can be told apart. */
+/** Traces that are all at the same place, moved aside by their group, so that they can be told apart. */
 function besideEachOther(traces, groups) {
-  const places = new Set(traces.flatMap(({ x }) => x));
-  if (places.size !== 1) return traces;
   return traces.map((trace) => ({
     ...trace, customdata: trace.x, x: trace.x.map((at) => at + groups.indexOf(Number(trace.legendgroup)) - (groups.length - 1) / 2),
     hovertemplate: "%{customdata:,}, %{y}<extra>%{fullData.name}</extra>",
@@ -176,7 +181,9 @@ function drawCurves() {
     yaxis: { title: { text: plain(metric.label) }, type: view.log ? "log" : "linear" },
   });
   if (!traces.length) layout.annotations = [{ text: "no run that is shown has this", showarrow: false, x: 0.5, y: 0.5, xref: "paper", yref: "paper" }];
-  Plotly.react(curves, besideEachOther(traces, groups), layout, PLOT);
+  const beside = groups.length > 1 && new Set(traces.flatMap(({ x }) => x)).size === 1;
+  if (beside) layout.xaxis.title.text += " (settings beside each other)";
+  Plotly.react(curves, beside ? besideEachOther(traces, groups) : traces, layout, PLOT);
   moreLines.hidden = of <= MOST_LINES;
   moreLines.querySelector("span").textContent = ` all ${of} settings (else the best ${MOST_LINES})`;
 }
