@@ -12,7 +12,7 @@ from xml.etree import ElementTree
 
 import numpy as np
 import pytest
-from matplotlib.collections import PolyCollection
+from matplotlib.collections import LineCollection, PolyCollection
 from matplotlib.figure import Figure
 from support import DQN, PPO, config_of
 
@@ -156,13 +156,52 @@ def test_seeds_become_their_iqm_its_interval_and_thin_lines(make: Make) -> None:
     assert 0 <= at_20.min() < 15 < at_20.max() <= 1000
 
 
+def test_a_single_evaluation_of_seeds_has_a_bar_and_dots(make: Make) -> None:
+    values = (0.0, 2.0, 4.0, 100.0)
+    runs = [make({"evaluation.return_mean": {10: value}}, seed=seed) for seed, value in enumerate(values)]
+    figure = drawn(runs, "returns")["returns"]
+    dots, middle = sorted(figure.axes[0].lines, key=lambda line: line.get_markersize())
+    assert points(middle) == ([10], [3.0])
+    assert split(dots) == [([10], [value]) for value in values] and dots.get_marker() == "."
+    (bar,) = [each for each in figure.axes[0].collections if isinstance(each, LineCollection)]
+    ((low, high),) = bar.get_segments()
+    assert low[0] == high[0] == 10 and 0 <= low[1] < 3 < high[1] <= 100
+    assert "Band or bar: its 95 % bootstrap interval. Thin or small dots: single seeds." in texts(figure)
+    assert_readable(figure)
+
+
+def test_single_evaluations_of_settings_are_beside_each_other(make: Make) -> None:
+    runs = [
+        make({"evaluation.return_mean": {10: 3.0}}, seed=seed, algo={"name": "dqn", "gamma": gamma})
+        for gamma in (0.8, 0.9)
+        for seed in (0, 1)
+    ]
+    figure = drawn(runs, "returns")["returns"]
+    figure.draw_without_rendering()
+    main = [line for line in figure.axes[0].lines if line.get_marker() in ("o", "s")]
+    assert [points(line) for line in main] == [([10], [3.0])] * 2
+    left, right = (line.get_transform().transform((10, 3))[0] for line in main)
+    assert right - left == pytest.approx(7 / 72 * figure.dpi)
+    assert titles(figure)[0].replace("\n", " ").endswith("single points are drawn beside each other")
+
+
+def test_seeds_without_a_common_time_are_dots_and_it_is_said(make: Make) -> None:
+    runs = [make({"evaluation.return_mean": {10: value}}, {10: value}, seed=value) for value in (1, 3)]
+    frames, time = drawn(runs, "returns")["returns"].axes
+    assert frames.get_title(loc="left") == "Evaluation return"
+    said = time.get_title(loc="left").replace("\n", " ")
+    assert said == "Evaluation return; without IQM, as seeds have no time in common"
+    (dots,) = time.lines
+    assert split(dots) == [([1], [1]), ([3], [3])] and dots.get_marker() == "."
+
+
 def test_a_run_that_failed_early_does_not_cut_off_the_others(make: Make) -> None:
     runs = [make({"train.loss": {10: 1.0, 20: 2.0, 30: seed}}, seed=seed) for seed in (3, 5)]
     runs.append(make({"train.loss": {10: 50.0}}, seed=7, status="failed"))
     figure = drawn(runs, "losses")["losses"]
-    thin, thick = sorted(figure.axes[0].lines, key=lambda line: line.get_linewidth())
+    thin, dots, thick = sorted(figure.axes[0].lines, key=lambda line: line.get_linewidth())
     assert points(thick) == ([10, 20, 30], [1.0, 2.0, 4.0])
-    assert split(thin)[2] == ([10], [50.0])
+    assert len(split(thin)) == 2 and split(dots) == [([10], [50.0])]
     assert "1 of 3 runs did not finish" in texts(figure)
 
 
@@ -177,6 +216,15 @@ def test_speed_is_frames_over_seconds_between_rows(make: Make) -> None:
     (figure,) = drawn([run], "diagnostics").values()
     assert titles(figure) == ["Speed (frames per second)"]
     assert points(figure.axes[0].lines[0]) == ([100, 300], [100.0, 200.0])
+
+
+def test_speed_before_learning_starts_does_not_flatten_the_rest(make: Make) -> None:
+    times = {100: 0.01} | {100 * number: float(number) for number in range(2, 42)}  # 10,000, then 50.3 and 100 a second
+    axes = drawn([make({}, seconds=times)], "diagnostics")["diagnostics"].axes[0]
+    assert axes.get_title(loc="left").replace("\n", " ") == "Speed (frames per second); 1 point is higher"
+    assert axes.get_ylim() == (0, pytest.approx(130))
+    even = drawn([make({}, seconds={100: 1.0, 200: 2.0, 300: 3.0})], "diagnostics")["diagnostics"]
+    assert titles(even) == ["Speed (frames per second)"]
 
 
 def test_episodes_of_one_run_as_in_the_dqn_tutorial(make: Make) -> None:

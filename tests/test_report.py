@@ -80,11 +80,11 @@ def test_text_is_text() -> None:
 
 
 def test_values_are_shown_as_they_are_typed() -> None:
-    values = [None, True, [64, 64], 0.001, 1.0, 1e6, "x", 1e-08]
+    values = [None, True, [None, 64], 0.001, 1.0, 1e6, "x", 1e-08]
     assert [shown_value(value) for value in values] == [
-        "null",
+        "-",
         "true",
-        "[64,64]",
+        "[null,64]",
         "0.001",
         "1.0",
         "1000000",
@@ -237,6 +237,24 @@ def test_settings_that_differ_and_that_are_no_defaults_are_marked(outputs: Path)
     assert '<tr class="own">' in row("device") and ">auto<" in row("device")  # cpu here
     assert "<tr><th" in row("algo.tau")
     assert text.count('class="differs') == 3  # and the seed
+
+
+def test_a_setting_that_is_not_set_is_a_dash_everywhere(outputs: Path) -> None:
+    for at in (None, 5, 7):
+        made(outputs, "s", 1.0, env={"name": "x", "kwargs": {"at": at, "text": "a"}})
+        made(outputs, "s", 1.0, env={"name": "x", "kwargs": {"at": at, "text": "b"}})
+    (found,) = study.studies_of(material(outputs))
+    assert {each.key: each.levels for each in found.settings}["env.kwargs.at"] == ["-", "5", "7"]
+    text = page(outputs)
+    assert '<th scope="col" data-key="env.kwargs.at" title="env.kwargs.at">kwargs.at</th>' in text
+    assert '<span class="value">-<small> (2)</small></span>' in text and ">null<" not in text
+
+
+def test_best_is_said_of_a_run_and_highest_of_several(outputs: Path) -> None:
+    grid(outputs)
+    text = page(outputs)
+    heads = [part[part.index("<thead>") : part.index("</thead>")] for part in text.split("<table")[1:3]]
+    assert ">highest<" in heads[0] and ">best<" not in heads[0] and ">best<" in heads[1]
 
 
 def test_settings_of_one_algorithm_only_do_not_differ(outputs: Path) -> None:

@@ -64,7 +64,7 @@ def film(folder: Path) -> None:
 def reports(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Reports of a grid with a failed run, of a single run with videos, of a hostile sweep, and of one that has not begun."""
     place = tmp_path_factory.mktemp("reports")
-    for name in ("grid", "single", "hostile", "empty"):
+    for name in ("grid", "single", "hostile", "empty", "once"):
         outputs = place / name
         if name == "hostile":
             hostile(outputs, HOSTILE)
@@ -72,6 +72,8 @@ def reports(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         elif name == "grid":
             runs = grid(outputs)
             runs[-1].update(status="failed", failure="it <b>broke</b>")
+        elif name == "once":
+            once(outputs)
         elif name == "empty":
             for gamma in (0.9, 0.8):
                 made(outputs, "s", manifest={"status": "waiting"}, algo={"name": "dqn", "gamma": gamma})
@@ -80,6 +82,16 @@ def reports(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
             film(run.directory / "videos")
         (place / f"{name}.html").write_bytes(page_of(material_of(select(["*"], outputs)), str))
     return {path.stem: path for path in place.glob("*.html")}
+
+
+def once(outputs: Path) -> None:
+    """Twelve settings of two seeds with a single evaluation each; their names are long, their returns far below zero."""
+    beginning, end = "activation_of_hidden_layers_" * 3, "_of_the_second_kind" * 3
+    for number in range(12):
+        for seed in (0, 1):
+            final = -1113.46 - 100 * number - seed
+            env = {"name": "x", "kwargs": {"at": f"{beginning}{number}{end}", "size": 0.1 * (number % 3)}}
+            made(outputs, "s", final, [(8192, final)], {"exact": True}, seed=seed, env=env)
 
 
 class Watched:
@@ -232,6 +244,71 @@ def test_metric_axis_and_lines_can_be_chosen(opened: Open) -> None:
     assert page.evaluate("curves.data.length") == before + 8
     page.get_by_label("intervals").uncheck()
     assert page.evaluate("curves.data.length") == 4 + 8
+
+
+def test_a_single_evaluation_has_bars_single_runs_and_a_whole_frame(opened: Open) -> None:
+    page = opened("once")
+    page.get_by_label("intervals").check()
+    page.get_by_label("single runs").check()
+    assert page.locator("#curves .xtick").all_text_contents() == ["8,192"]
+    first = "curves.data.filter(trace => trace.showlegend !== false)[0]"
+    assert page.evaluate(f"[{first}.mode, {first}.y[0], {first}.error_y.array[0]]") == ["markers", -1113.96, 0.5]
+    assert page.locator("#curves .errorbar").count() == 10
+    assert (
+        page.evaluate("curves.data.filter(trace => trace.showlegend === false).map(trace => trace.mode)")
+        == ["markers"] * 20
+    )
+    assert len(set(page.evaluate("curves.data.slice(20).map(trace => trace.x[0])"))) == 10
+    page.get_by_label("intervals").uncheck()
+    assert page.locator("#curves .errorbar").count() == 0
+
+
+def test_settings_can_be_told_apart(opened: Open) -> None:
+    page = opened("once")
+    assert len(set(lines(page))) == 10
+    looks = "data.groups.map((_, group) => colourOf(group)).map(({ color, dash }) => color + dash)"
+    assert len(set(page.evaluate(looks))) == 12
+    assert (
+        len(set(page.evaluate("bestFirst(data.groups.keys()).slice(0, 4).map((group) => colourOf(group).dash)"))) == 4
+    )
+    texts = ["a" * 40 + str(number) + "b" * 40 for number in range(3)]
+    assert page.evaluate(f"shortenedApart({texts}, 20).length") == 3
+    assert len(set(page.evaluate(f"shortenedApart({texts}, 20)"))) == 3
+    assert page.evaluate(f"shortenedApart({texts}, 20)[1]") == "…aaaa1bbbb…"
+    assert page.evaluate("shortenedApart(['short', 'long'], 20)") == ["short", "long"]
+    twice = [
+        "c" * 40 + "x" + "d" * 40 + end for end in ("1" + "e" * 40 + "1", "2" + "e" * 40 + "1", "1" + "e" * 40 + "2")
+    ]
+    assert len(set(page.evaluate(f"shortenedApart({twice}, 8)"))) == 3
+    ticks = page.locator(".parallel .tick").all_text_contents()
+    assert len(set(ticks[:12])) == 12
+    width = page.locator("#curves .nsewdrag").bounding_box()["width"]
+    assert width > 500  # names leave room for the curves
+
+
+def overlap(one: dict[str, float], other: dict[str, float]) -> bool:
+    return all(
+        one[at] < other[at] + other[size] and other[at] < one[at] + one[size]
+        for at, size in (("x", "width"), ("y", "height"))
+    )
+
+
+@pytest.mark.parametrize("width", [1200, 400])
+def test_nothing_lies_over_legend_map_and_numbers(opened: Open, width: int) -> None:
+    page = opened("once", width=width)
+    eventually(
+        page,
+        f"Math.abs(curves.querySelector('.main-svg').clientWidth - curves.clientWidth) < 2 && innerWidth === {width}",
+    )
+    for chart, part in (("#curves", ".legend"), ("#curves", ".nsewdrag"), (".heat", ".nsewdrag")):
+        buttons = page.locator(f"{chart} .modebar").bounding_box()
+        assert not overlap(buttons, page.locator(f"{chart} {part}").first.bounding_box()), (chart, part)
+    legend, chart = page.locator("#curves .legend").bounding_box(), page.locator("#curves").bounding_box()
+    assert legend["y"] + legend["height"] <= chart["y"] + chart["height"]
+    whole = page.locator(".parallel svg").bounding_box()
+    ticks = [tick.bounding_box() for tick in page.locator(".parallel .tick").all()]
+    assert all(tick["x"] + tick["width"] <= whole["x"] + whole["width"] for tick in ticks)
+    assert "-2,214.46" in page.locator(".parallel .tick").all_text_contents()
 
 
 def test_dragging_along_an_axis_keeps_the_runs_within(opened: Open) -> None:

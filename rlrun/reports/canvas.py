@@ -18,6 +18,7 @@ from rlrun.plain import printable
 from rlrun.provenance import clean
 
 if TYPE_CHECKING:
+    from matplotlib.artist import Artist
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
@@ -30,6 +31,7 @@ _TITLE, _TEXT, _TICK = 11.0, 8.5, 8.5  # points
 _LEADING = 1.3  # height of a line for a letter of one
 _GAP = 0.25  # between entries of the legend, in letters
 _MOST_LINES = 4  # of one text
+_STEP = 7.0  # points between points of the same place
 _STEPS = (1, 2, 2.5, 5, 10)  # between ticks
 _LONGEST_PLAIN, _SHORTEST_PLAIN = 1e15, 1e-6
 
@@ -117,6 +119,17 @@ def new_figure(title: str, notes: Sequence[str], legend: Sequence[Entry], panels
     axes = list(np.atleast_1d(figure.subplots(panels, 1)))
     figure.set_layout_engine("constrained", rect=(0, 0, 1, 1 - header / height), w_pad=0.06, h_pad=0.05)
     return figure, axes
+
+
+def shift(axes: Axes, artists: Sequence[Artist], steps: int) -> None:
+    """Move what is drawn aside, so that points of the same place can be told apart. What the axes hold stays the same."""
+    from matplotlib.transforms import ScaledTranslation
+
+    figure = axes.get_figure()
+    if steps and figure is not None:
+        aside = ScaledTranslation(steps * _STEP / 72, 0, figure.dpi_scale_trans)
+        for artist in artists:
+            artist.set_transform(axes.transData + aside)
 
 
 def finish_axes(axes: Axes, title: str, x: str, whole: bool) -> None:

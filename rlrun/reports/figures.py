@@ -19,13 +19,14 @@ from rlrun.errors import StorageError
 from rlrun.plain import printable, reason_of, write_atomically
 from rlrun.reports import canvas
 from rlrun.reports.canvas import STYLES, Entry
-from rlrun.reports.panels import FIGURES, WINDOW, Curve, Line, Panel, curves_of
+from rlrun.reports.panels import FIGURES, WINDOW, Curve, Line, Panel, curves_of, highest_of
 from rlrun.reports.records import Group, Record, group
 from rlrun.reports.statistics import iqm
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from matplotlib.lines import Line2D
 
 WANTED = {"auto": tuple(FIGURES), "dqn": ("episodes",), "ppo": ("four_panels",), "none": ()}
 """``plot.figures`` -> names of figures."""
@@ -128,7 +129,8 @@ def _figure(name: str, sheet: _Sheet, algorithm: str | None) -> Figure | None:
     if not drawn or (name == "four_panels" and drawn[0][0].key != "reward_mean"):
         return None
     all_of_them = [each for each in sheet.groups if algorithm in (None, _algorithm(each))]
-    legend, notes = _legend(shown, name == "episodes"), _notes(all_of_them, shown, name == "episodes")
+    dotted = any(len(where) == 1 for _, curves in drawn for curve in curves for where, _ in curve.thin)
+    legend, notes = _legend(shown, name == "episodes"), _notes(all_of_them, shown, name == "episodes", dotted)
     figure, columns = canvas.new_figure(_title(sheet.environment, all_of_them), notes, legend, len(drawn))
     for axes, (panel, curves) in zip(columns, drawn, strict=True):
         _draw_panel(axes, panel, curves)
@@ -164,7 +166,7 @@ def _title(environment: str, groups: Sequence[Group]) -> str:
     return f"{what}, {len(groups)} settings" if len(groups) > 1 else f"{what}, {_seeds(groups[0])}"
 
 
-def _notes(groups: Sequence[Group], shown: Sequence[tuple[int, Group]], episodes: bool) -> list[str]:
+def _notes(groups: Sequence[Group], shown: Sequence[tuple[int, Group]], episodes: bool, dotted: bool) -> list[str]:
     records = [record for _, each in shown for record in each.records]
     notes = []
     if len(records) == 1:
@@ -173,7 +175,7 @@ def _notes(groups: Sequence[Group], shown: Sequence[tuple[int, Group]], episodes
         of = f"the mean of the last {WINDOW} episodes, " if episodes else ""
         notes.append(
             f"Thick: {of}interquartile mean (IQM) over seeds, up to where the first of them ends. "
-            "Band: its 95 % bootstrap interval. Thin: single seeds."
+            f"Band{' or bar' if dotted else ''}: its 95 % bootstrap interval. Thin{' or small dots' if dotted else ''}: single seeds."
         )
     unfinished = sum(record.status != "finished" for record in records)
     if unfinished and len(records) > 1:
@@ -221,26 +223,53 @@ def _draw_panel(axes: Axes, panel: Panel, curves: Sequence[Curve]) -> None:
     thin, band = (0.25, 0.1) if len(curves) > 3 else (0.4, 0.18)  # opacity
     for number, curve in enumerate(curves):
         style = STYLES[curve.style]
-        if curve.thin:
-            where, values = _joined(curve.thin)
+        aside = number - len(curves) + 1 if curve.is_point else 0
+        thin_lines = [line for line in curve.thin if len(line[0]) > 1]
+        if thin_lines:
+            where, values = _joined(thin_lines)
             axes.plot(where / scale, values, color=style["color"], alpha=thin, linewidth=0.6, zorder=1.5)
+        dots = [line for line in curve.thin if len(line[0]) == 1]
+        if dots:
+            where, values = _joined(dots)
+            drawn = axes.plot(where / scale, values, ".", color=style["color"], alpha=0.6, markersize=3.5, zorder=2.2)
+            canvas.shift(axes, drawn, aside)
         if curve.single is not None:
             where, values = curve.single
             axes.plot(where / scale, values, color="0.65", linewidth=0.8, zorder=1.4)
-        if curve.band is not None:
+        if curve.band is not None and curve.is_point:
+            where, low, high = curve.band
+            bar = axes.vlines(where / scale, low, high, color=style["color"], alpha=0.6, linewidth=1.4, zorder=1.9)
+            canvas.shift(axes, [bar], aside)
+        elif curve.band is not None:
             where, low, high = curve.band
             axes.fill_between(where / scale, low, high, color=style["color"], alpha=band, linewidth=0, zorder=1.3)
         if curve.main is not None:
-            _draw_main(axes, curve.main, scale, style, number, many)
+            canvas.shift(axes, _draw_main(axes, curve.main, scale, style, number, many), aside)
+    canvas.finish_axes(axes, _limited(axes, panel, curves), x, not panel.clock)
+
+
+def _limited(axes: Axes, panel: Panel, curves: Sequence[Curve]) -> str:
+    """Limit the panel to what is of interest. Returns its title, which says what it does not show."""
     title = panel.title
     bottom, top = axes.get_ylim()
     if panel.floor is not None and bottom < panel.floor < top:
         axes.set_ylim(bottom=panel.floor)
         title += f"; below {panel.floor:g} not shown"
+    highest = highest_of(panel, curves)
+    if highest is not None:
+        axes.set_ylim(0, highest[0])
+        title += f"; {highest[1]:,} point{' is' if highest[1] == 1 else 's are'} higher"
+    apart = sum(curve.apart for curve in curves)
+    if apart:
+        whose = f"{apart} of {len(curves)} settings " if apart < len(curves) else ""
+        place = "time" if panel.clock else "episode" if panel.kind == "episodes" else "frame"
+        title += f"; {whose}without IQM, as seeds have no {place} in common"
+    if sum(curve.is_point for curve in curves) > 1:
+        title += "; single points are drawn beside each other"
     left_out = sum(curve.left_out for curve in curves)
     if left_out:
         title += f"; {left_out:,} not finite"
-    canvas.finish_axes(axes, title, x, not panel.clock)
+    return title
 
 
 def _joined(lines: Sequence[Line]) -> Line:
@@ -250,13 +279,15 @@ def _joined(lines: Sequence[Line]) -> Line:
     return np.concatenate(where), np.concatenate(values)
 
 
-def _draw_main(axes: Axes, line: Line, scale: float, style: dict[str, object], number: int, markers: bool) -> None:
+def _draw_main(
+    axes: Axes, line: Line, scale: float, style: dict[str, object], number: int, markers: bool
+) -> list[Line2D]:
     where, values = line
     few = len(where) <= 2  # no line to speak of
     every = max(1, -(-len(where) // _MOST_MARKERS))
     look = style if markers or few else style | {"marker": ""}
     start = 0 if few else number * every // len(STYLES)  # not all at the same places
-    axes.plot(where / scale, values, linewidth=1.8, markevery=(start, every), zorder=2, **look)  # type: ignore[arg-type]
+    return axes.plot(where / scale, values, linewidth=1.8, markevery=(start, every), zorder=2, **look)  # type: ignore[arg-type]
 
 
 def _x_axis(panel: Panel, curves: Sequence[Curve]) -> tuple[str, float]:

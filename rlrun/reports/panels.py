@@ -18,19 +18,24 @@ Line: TypeAlias = Series
 WINDOW = 100  # episodes in the running mean
 _MOST_POINTS = 2000  # of a line: more than a picture has columns
 _FEWEST_POINTS, _MOST_POINTS_OF_ALL = 50, 20_000  # of one of many lines, and of all of them together
+_ROOM_ABOVE = 1.3  # of the 95th percentile of what is steady
 _LARGEST = 1e100  # beyond this matplotlib's own arithmetic overflows
 
 
 @dataclass(frozen=True)
 class Panel:
     """``key`` of the rows of ``kind`` (``train``, ``evaluation``, ``timing`` or ``episodes``) against frames, seconds of training if
-    ``clock``, or the number of the episode. ``floor``: what is lower is of no interest."""
+    ``clock``, or the number of the episode.
+
+    ``floor``: what is lower is of no interest. ``steady``: nor is what is far above the rest, as before learning starts.
+    """
 
     kind: str
     key: str
     title: str
     clock: bool = False
     floor: float | None = None
+    steady: bool = False
 
 
 FIGURES: dict[str, tuple[Panel, ...]] = {
@@ -53,7 +58,7 @@ FIGURES: dict[str, tuple[Panel, ...]] = {
         Panel("train", "clip_fraction", "Fraction of clipped ratios"),
         Panel("train", "explained_variance", "Explained variance of the returns", floor=-1.0),
         Panel("train", "learning_rate", "Learning rate"),
-        Panel("timing", "frames_per_second", "Speed (frames per second)"),
+        Panel("timing", "frames_per_second", "Speed (frames per second)", steady=True),
     ),
     "episodes": (
         Panel("episodes", "length", "Episode durations (steps)"),
@@ -89,6 +94,16 @@ class Curve:
     def lines(self) -> list[Line]:
         return [*filter(None, (self.main, self.single)), *self.thin]
 
+    @property
+    def is_point(self) -> bool:
+        """Whether it is of several runs that have one place in common."""
+        return self.main is not None and len(self.main[0]) == 1 and bool(self.thin)
+
+    @property
+    def apart(self) -> bool:
+        """Whether it is of several runs that have no place in common."""
+        return self.main is None and len(self.thin) > 1
+
 
 def curves_of(panel: Panel, groups: Sequence[tuple[int, Group]]) -> list[Curve]:
     """A curve for each group, which comes with the number of its style, though it may be empty. Raises ResumeError."""
@@ -112,6 +127,17 @@ def _curve(panel: Panel, style: int, records: Sequence[Record], alone: bool) -> 
         return Curve(style, thin=thin, left_out=left_out)
     band = (whole.where, whole.low, whole.high) if whole.count > 1 else None
     return Curve(style, (whole.where, whole.middle), band, thin, left_out=left_out)
+
+
+def highest_of(panel: Panel, curves: Sequence[Curve]) -> tuple[float, int] | None:
+    """Where a ``steady`` panel is to end, and how many points of single runs are above; None if none is."""
+    lines = [values for curve in curves for _, values in (curve.thin or curve.lines)]
+    later = np.concatenate([np.empty(0), *(values[1:] for values in lines)])
+    if not panel.steady or not len(later):
+        return None
+    top = _ROOM_ABOVE * float(np.percentile(later, 95))
+    above = sum(int((values > top).sum()) for values in lines)
+    return (top, above) if above and top > 0 else None
 
 
 def _series(panel: Panel, record: Record) -> Series:

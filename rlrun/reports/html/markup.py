@@ -50,11 +50,13 @@ def data(identifier: str, value: Any) -> Html:
 
 
 def shown_value(value: Any) -> str:
-    """A setting as it is typed: ``null``, ``true``, ``[64,64]``, ``0.001``."""
-    if value is None or isinstance(value, bool):
-        return {None: "null", True: "true", False: "false"}[value]
+    """A setting as it is typed: ``true``, ``[64,64]``, ``0.001``; ``-`` for one that is not set."""
+    if value is None:
+        return "-"
+    if isinstance(value, bool):
+        return "true" if value else "false"
     if isinstance(value, list | tuple):
-        return f"[{','.join(map(shown_value, value))}]"
+        return f"[{','.join('null' if each is None else shown_value(each) for each in value)}]"
     if isinstance(value, float) and value.is_integer() and abs(value) < 1e15:
         return f"{value:.1f}" if abs(value) < 1e5 else f"{value:.0f}"
     return printable(value)

@@ -53,8 +53,10 @@ const rows = [...table.tBodies[0].rows];
 const heads = [...table.tHead.rows[0].cells];
 const columns = new Map(heads.map((head, index) => [head.dataset.key.toLowerCase(), index]));
 for (const [name, index] of [...columns]) {
-  const last = name.slice(name.lastIndexOf(".") + 1);
-  if (!columns.has(last)) columns.set(last, index);
+  for (let end = name; end.includes("."); ) {
+    end = end.slice(end.indexOf(".") + 1);
+    if (!columns.has(end)) columns.set(end, index);
+  }
 }
 let matching = new Set(rows.map((row) => Number(row.dataset.run)));
 

@@ -145,7 +145,7 @@ def _curves(material: Material, notes: Sequence[str]) -> Html:
     """What the script fills: controls, and the chart."""
     lines = (
         "Lines: IQM over the finished runs of a setting (over all if none has finished), as far as all of them have come; "
-        "bands: its 95% bootstrap interval."
+        "bands, or bars of a single point: its 95% bootstrap interval."
     )
     told = [lines, *notes] if len(material.groups) < len(material.members) else notes
     return join(

@@ -2,7 +2,7 @@
 
 const SVG = "http://www.w3.org/2000/svg";
 const CIVIDIS = [[0, 34, 78], [53, 69, 108], [102, 105, 112], [148, 142, 119], [200, 184, 102], [254, 232, 56]];
-const HEIGHT = 330, TOP = 46, BOTTOM = 22, LEAST_WIDTH = 105;
+const HEIGHT = 330, TOP = 46, BOTTOM = 22, LEAST_WIDTH = 105, LEFT = 55, RIGHT = 92; // RIGHT: for the numbers of the last axis
 
 function drawn(name, attributes, text) {
   const made = document.createElementNS(SVG, name);
@@ -20,10 +20,10 @@ function shade(share) {
   return `rgb(${mixed.join(",")})`;
 }
 
-/** `gamma` of `algo.gamma`, and `algo` of `algo.name`. */
-function lastWord(key) {
+/** `gamma` of `algo.gamma`, `algo` of `algo.name`, and `kwargs.at` of `env.kwargs.at`. */
+function shortKey(key) {
   const name = key.endsWith(".name") ? key.slice(0, -5) : key;
-  return name.slice(name.lastIndexOf(".") + 1);
+  return name.slice(name.indexOf(".") + 1);
 }
 
 /** Places of runs of the same value beside each other, in the order of their returns, so that their lines can be told apart. */
@@ -111,9 +111,9 @@ function parallelCoordinates(place, study) {
 
   function draw() {
     if (!chosen.brushes.has(study)) ranges.fill(null);
-    const width = Math.max(box.clientWidth, axes.length * LEAST_WIDTH);
-    const gap = (width - LEAST_WIDTH) / (axes.length - 1);
-    const x = (axis) => LEAST_WIDTH / 2 + axis * gap;
+    const width = Math.max(box.clientWidth, (axes.length - 1) * LEAST_WIDTH + LEFT + RIGHT);
+    const gap = (width - LEFT - RIGHT) / (axes.length - 1);
+    const x = (axis) => LEFT + axis * gap;
     const svg = drawn("svg", { width, height: HEIGHT, role: "img", "aria-label": "settings and return of each run; the table of runs has the same" });
     lines.length = 0;
     const unknown = ink("note");
@@ -128,12 +128,11 @@ function parallelCoordinates(place, study) {
     svg.append(...lines.filter((line) => line.classList.contains("out")), ...lines.filter((line) => !line.classList.contains("out")));
     axes.forEach((axis, number) => {
       svg.append(drawn("line", { class: "axis", x1: x(number), x2: x(number), y1: TOP, y2: HEIGHT - BOTTOM }));
-      const name = drawn("text", { class: "name", x: x(number), y: 16 }, shortened(lastWord(axis.key), Math.floor(gap / 8)));
+      const name = drawn("text", { class: "name", x: x(number), y: 16 }, shortened(shortKey(axis.key), Math.floor(gap / 8)));
       name.append(drawn("title", {}, axis.key));
       svg.append(name);
-      for (const [share, text] of axis.ticks) {
-        svg.append(drawn("text", { class: "tick", x: x(number) + 6, y: y(share) + 4 }, shortened(text, 12)));
-      }
+      const texts = shortenedApart(axis.ticks.map(([, text]) => text), 12);
+      axis.ticks.forEach(([share], tick) => svg.append(drawn("text", { class: "tick", x: x(number) + 6, y: y(share) + 4 }, texts[tick])));
       brushOn(number, x(number), svg);
     });
     box.replaceChildren(svg);

@@ -13,7 +13,7 @@ from rlrun.reports.html.study import Study
 from rlrun.reports.scores import MEASURES, number_in
 
 MOST_COLUMNS = 6  # of settings in the table of runs
-_STATISTICS = ("IQM", "95% interval", "mean", "best", "finished runs")
+_STATISTICS = ("IQM", "95% interval", "mean", "highest", "finished runs")
 _NUMBERS = ("seed", "return", "best", "frames", "seconds", "frames/s")
 _MOST_NAMES = 8  # of runs that failed for the same reason
 _UNTOLD = {"failed": "no reason was recorded", "interrupted": "it has been killed; rlrun resume goes on with it"}
@@ -103,9 +103,9 @@ def _filter() -> Html:
 
 
 def _sorting_head(key: str, settings: Sequence[str], number: bool) -> Html:
-    """A setting by its last word, unless another one ends on it, too."""
-    last = last_word(key)
-    alone = [last_word(each) for each in settings].count(last) == 1
+    """A setting without the group it is in, unless another one is called so, too."""
+    last = short_key(key)
+    alone = [short_key(each) for each in settings].count(last) == 1
     text = last if key in settings and alone and last not in _NUMBERS else key
     attributes = {
         "scope": "col",
@@ -116,9 +116,10 @@ def _sorting_head(key: str, settings: Sequence[str], number: bool) -> Html:
     return tag("th", attributes, text)
 
 
-def last_word(key: str) -> str:
-    """``gamma`` of ``algo.gamma``, and ``algo`` of ``algo.name``."""
-    return key.removesuffix(".name").rpartition(".")[2]
+def short_key(key: str) -> str:
+    """``gamma`` of ``algo.gamma``, ``algo`` of ``algo.name``, and ``kwargs.at`` of ``env.kwargs.at``."""
+    name = key.removesuffix(".name")
+    return name.partition(".")[2] or name
 
 
 def _setting_column(key: str) -> Callable[[Member], Html]:
