@@ -179,3 +179,10 @@ def test_the_newest_run_of_a_seed_counts(outputs: Path) -> None:
     first, second, failed, other = (read_record(run.directory) for run in runs)
     assert once([first, failed, second, other]) == ([other, failed], [(first, failed), (second, failed)])
     assert duplicates(group([second, failed, first, other])) == [(first, second)]  # one that failed replaces none
+
+
+def test_labels_leave_out_what_is_not_set(outputs: Path) -> None:
+    runs = [made(outputs), made(outputs, env={"id": "CartPole-v1", "kwargs": {"at": 7}}, name="x")]
+    runs.append(made(outputs, env={"id": "CartPole-v1", "kwargs": {"at": 7}}))
+    labels = [each.label for each in group([read_record(run.directory) for run in runs])]
+    assert labels == ["dqn cartpole-v1", "name=x, kwargs.at=7", "kwargs.at=7"]

@@ -219,7 +219,7 @@ def _labels(firsts: Sequence[Record], settings: Sequence[Mapping[str, Any]]) -> 
     for key in dict.fromkeys(key for key in order if key in settings[0]):
         if _distinct(settings, [*chosen, key]) > _distinct(settings, chosen):
             chosen.append(key)
-    ends = [key.rpartition(".")[2] for key in chosen]
+    ends = [key.partition(".")[2] or key for key in chosen]  # env.kwargs.at is kwargs.at
     names = [
         {"algo.name": "algo", "env.name": "env"}.get(key, key if ends.count(end) > 1 else end)
         for key, end in zip(chosen, ends, strict=True)
@@ -227,7 +227,9 @@ def _labels(firsts: Sequence[Record], settings: Sequence[Mapping[str, Any]]) -> 
     sweeps = len({first.sweep for first in firsts}) > 1
     labels = []
     for first, values in zip(firsts, settings, strict=True):
-        label = ", ".join(f"{name}={values[key]}" for name, key in zip(names, chosen, strict=True))
+        label = ", ".join(
+            f"{name}={values[key]}" for name, key in zip(names, chosen, strict=True) if values[key] not in (None, "")
+        )
         beside = first.sweep.name if sweeps and first.sweep else ""
         own = first.manifest["name"] or f"{first.manifest['algo']} {first.manifest['env']}"
         labels.append(printable(": ".join(filter(None, (beside, label))) or own))
