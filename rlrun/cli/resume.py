@@ -102,7 +102,10 @@ def send_finished(runs: Sequence[Run]) -> None:
     """Give what finished runs have recorded to their loggers."""
     from rlrun.tracking.tracking import send
 
-    send(runs, lambda line: say(f"note: {line}"))
+    complete = send(runs, lambda line: say(f"note: {line}"))
+    if complete:
+        what = shown_path(runs[0].directory) if len(runs) == 1 else f"{len(runs)} finished runs"
+        say(f"sent to {' and '.join(complete)}: all that {what} recorded")
 
 
 def _prepare(run: Run, config: RunConfig, quiet: bool) -> bool:

@@ -168,9 +168,15 @@ def _entry(same: Group, metric: str, threshold: float | None, at: int | None) ->
         newest[member.seed] = member
     members = sorted(newest.values(), key=lambda member: member.seed)
     with np.errstate(over="ignore", invalid="ignore"):  # returns in somebody's file may be beyond all sums
-        curve = aggregate([member.record for member in members], "evaluation", "return_mean")
+        curve = _until(at, aggregate([member.record for member in members], "evaluation", "return_mean"))
     known = averages([member.score.value for member in members]) if members else None
     return Entry(same.label, same.settings, members, left_out, known, curve)
+
+
+def _until(at: int | None, curve: Aggregate) -> Aggregate:
+    """The part of a curve that counts."""
+    counts = curve.where <= (np.inf if at is None else at)
+    return Aggregate(curve.where[counts], curve.middle[counts], curve.low[counts], curve.high[counts], curve.count)
 
 
 def _twice(older: Member, newer: Member) -> str:
