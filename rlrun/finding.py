@@ -27,10 +27,10 @@ def find(selector: str, outputs: Path) -> Path:
         ResumeError: it fits none.
     """
     if selector == "latest":
-        begun = [run for run in list_runs(outputs) if run["status"] not in ("unreadable", "waiting")]
-        if not begun:
+        latest = _latest(outputs)
+        if latest is None:
             raise ResumeError(f"no run in {printable(outputs)} yet; start one with: rlrun")
-        return Path(begun[0]["directory"])
+        return latest
     wanted = selector.rstrip("/")
     if not wanted:
         raise UsageError("which run? give its directory, the beginning of its name, or latest")
@@ -64,13 +64,17 @@ def find_one(selector: str, outputs: Path) -> Path:
 
 
 def find_sweep(selector: str, outputs: Path) -> Path | None:
-    """The directory of the sweep meant by ``selector``: a path, or how its name begins; None if it means none.
+    """The directory of the sweep meant by ``selector``: a path, how its name begins, or ``latest`` if the latest run is one of a
+    sweep; None if it means none.
 
     Raises:
         UsageError: it fits several sweeps, or a sweep and runs beside.
     """
+    if selector == "latest":
+        latest = _latest(outputs)
+        return latest.parent if latest is not None and is_sweep(latest.parent) else None
     wanted = selector.rstrip("/")
-    if not wanted or selector == "latest":
+    if not wanted:
         return None
     if os.path.isdir(wanted):
         return Path(wanted) if os.path.isfile(os.path.join(wanted, SWEEP_LIST)) else None
@@ -84,6 +88,12 @@ def find_sweep(selector: str, outputs: Path) -> Path | None:
     raise UsageError(
         f"'{printable(selector)}' fits {len(fits) + len(others)} sweeps and runs: {some}; type more of the name"
     )
+
+
+def _latest(outputs: Path) -> Path | None:
+    """The newest run that has begun; None if there is none."""
+    begun = (run for run in list_runs(outputs) if run["status"] not in ("unreadable", "waiting"))
+    return next((Path(run["directory"]) for run in begun), None)
 
 
 def find_all(selectors: Sequence[str], outputs: Path) -> list[Path]:

@@ -65,7 +65,7 @@ class TrainedPolicy:
         """The action for one observation, or an array of actions [B, ...] for observations [B, ...]; flat ones [O], [B, O] will do.
 
         Raises:
-            UsageError: no numbers, not finite, or of another shape.
+            UsageError: no numbers, not finite as float32, or of another shape.
         """
         array = np.asarray(observation)
         single = array.shape in (self._shape, (self._size,))
@@ -74,9 +74,13 @@ class TrainedPolicy:
                 f"an observation of shape {array.shape}; {self.config.env.id} has {self._shape}, "
                 f"a batch of them (B, {', '.join(map(str, self._shape))})"
             )
-        if array.dtype.kind not in _NUMBERS or not np.isfinite(array).all():
-            raise UsageError(f"an observation of {self.config.env.id} has to be finite numbers")
-        batch = array.astype(np.float32).reshape(1, -1, self._size)
+        with np.errstate(over="ignore"):  # what is too large becomes inf
+            batch = array.astype(np.float32) if array.dtype.kind in _NUMBERS else None
+        if batch is None or not np.isfinite(batch).all():
+            raise UsageError(
+                f"an observation of {self.config.env.id} has to be finite numbers of float32, below 3.4e38"
+            )
+        batch = batch.reshape(1, -1, self._size)
         taken = action_converter(self.action_space, batch.shape[1])(self.population.act(batch))
         actions: Any = np.asarray(taken, self.action_space.dtype)
         return actions[0] if single else actions

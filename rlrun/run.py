@@ -150,12 +150,20 @@ def require_own(directory: Path) -> None:
     Raises:
         ResumeError: everybody can write there, or it is another user's.
     """
+    reason = why_not_own(directory)
+    if reason is not None:
+        raise ResumeError(reason)
+
+
+def why_not_own(directory: Path) -> str | None:
+    """Why others can change a directory while we work in it, and what to do; None: they can't."""
     status = os.stat(directory)
     where = shlex.quote(printable(directory))
     if status.st_uid != os.geteuid():
-        raise ResumeError(f"{where} belongs to another user; copy it (cp -r) and resume the copy, or type --trust")
+        return f"{where} belongs to another user; copy it (cp -r) and resume the copy, or type --trust"
     if status.st_mode & stat.S_IWOTH:
-        raise ResumeError(f"everybody can write to {where}; type chmod -R o-w {where}, or --trust")
+        return f"everybody can write to {where}; type chmod -R o-w {where}, or --trust"
+    return None
 
 
 # --- directory -------------------------------------------------------------------------------------------------------

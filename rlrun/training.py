@@ -25,7 +25,7 @@ from rlrun.member import Member, population_note, take
 from rlrun.metrics import Recorder
 from rlrun.run import Run
 from rlrun.tracking.tracking import Tracking
-from rlrun.trainers import inexactness, make_trainer
+from rlrun.trainers import inexactness, make_trainer, process_set_for
 from rlrun.trainers.base import check_counts, restore
 from rlrun.view import Outcome, View
 from rlrun.watchdog import watching
@@ -57,6 +57,7 @@ def train(
         ended = set(refused)
         env = runs[0].config.env
         stack.enter_context(watching(env.id, env.step_timeout, functools.partial(_leave, runs, ended, view)))
+        stack.enter_context(process_set_for(runs[0].config))
         loop = Loop(runs, view, interrupts, ended, until)
         stack.callback(loop.close)
         outcomes = loop.run(resume, frames, refused)

@@ -193,6 +193,32 @@ def test_threads_of_the_caller_are_left_as_they_were(workplace: Path) -> None:
         torch.set_num_threads(threads)
 
 
+_AS_IT_WAS = """
+import multiprocessing, warnings
+import numpy, torch
+import rlrun
+rlrun.train  # what it imports may add filters
+
+def state():
+    generators = torch.get_rng_state().tolist(), numpy.random.get_state()[1].tolist()
+    return multiprocessing.get_start_method(allow_none=True), list(warnings.filters), *generators
+
+torch.manual_seed(7)
+before = state()
+for _ in range(2):
+    run = rlrun.train({settings!r}, quiet=True)
+    assert run.config.engine == "torchrl"
+    assert [old == new for old, new in zip(before, state())] == [True] * 4, state()[:2]
+"""
+
+
+def test_torchrl_leaves_the_process_of_the_caller_as_it_was(workplace: Path) -> None:
+    code = _AS_IT_WAS.format(settings=[*SHORT, "engine=torchrl"])
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""  # its warnings are silenced the second time, too
+
+
 def test_load_takes_what_eval_takes(workplace: Path) -> None:
     run = Folder(workplace / "elsewhere").trained(CARTPOLE)
     for selector in (run.directory, str(run.directory), run.directory.name[:6], "latest"):

@@ -367,6 +367,45 @@ def test_what_is_not_in_every_environment_is_not_averaged(tmp_path: Path) -> Non
     assert overall(with_scores(tmp_path / "one", a=[1.0]), {}) == "one environment"
 
 
+def methods_of(outputs: Path, *typed: tuple[str, str, dict[str, Any]]) -> Overall | str:
+    """Of runs in these environments, with what was typed and set for each."""
+    for env_id, text, settings in typed:
+        finished_run(outputs, 1.0, typed=[text] if text else [], env={"id": env_id}, **settings)
+    return overall(compare(records_in(outputs), "final"), {})
+
+
+@pytest.mark.parametrize("text", ["logger=csv", "plot.figures=none", "name=here", "device=cpu", "sweep.workers=2"])
+def test_what_changes_no_result_makes_no_method(tmp_path: Path, text: str) -> None:
+    result = methods_of(tmp_path, ("CartPole-v1", text, {}), ("Acrobot-v1", "", {}))
+    assert isinstance(result, Overall) and [method.label for method in result.methods] == ["algo=dqn"]
+
+
+def test_names_tell_methods_apart_if_nothing_else_does(tmp_path: Path) -> None:
+    runs = [(env, f"name={name}", {"name": name}) for env in ("CartPole-v1", "Acrobot-v1") for name in ("a", "b")]
+    result = methods_of(tmp_path, *runs)
+    assert isinstance(result, Overall)
+    assert sorted(method.label for method in result.methods) == ["algo=dqn, name=a", "algo=dqn, name=b"]
+
+
+def test_a_reproduction_is_no_second_seed_and_no_other_setting(tmp_path: Path) -> None:
+    run = finished_run(tmp_path, 1.0, manifest={"created": "2026-01-01"}, device="auto")
+    run.update(device="cpu")
+    again = finished_run(tmp_path, 1.0, manifest={"created": "2026-01-02"}, device="cpu")
+    (entry,) = compare(records_in(tmp_path), "final").entries
+    assert [member.record.directory for member in entry.members] == [again.directory]
+    assert [(record.directory, why) for record, why in entry.left_out] == [
+        (run.directory, f"a duplicate of {again.directory.name}: the same settings and seed")
+    ]
+
+
+def test_the_table_of_settings_has_the_device_that_was_trained_on(tmp_path: Path) -> None:
+    for device in ("cpu", "cuda"):
+        finished_run(tmp_path, 1.0, device="auto").update(device=device)
+    (environment,) = compare(records_in(tmp_path), "final").environments
+    table = settings_table(environment, 80)
+    assert table is not None and sorted(upright(table)["device"]) == ["cpu", "cuda"]
+
+
 def test_equal_comparisons_have_equal_digits(tmp_path: Path) -> None:
     scores = np.random.default_rng(0).normal(size=(2, 6)).tolist()
     first = with_scores(tmp_path / "x", a=scores[0], b=scores[1])

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -12,7 +14,8 @@ from pathlib import Path
 import pytest
 from conftest import Answer
 
-from rlrun.cli import COMMANDS
+from rlrun.cli import COMMANDS, _main_of
+from rlrun.cli.arguments import parser_of
 
 RLRUN = [sys.executable, "-m", "rlrun"]
 
@@ -54,12 +57,33 @@ def offered(workplace: Path) -> Callable[[str], list[str]]:
         ("rlrun resume=", {"auto", "never"}, {"latest"}),
         ("rlrun eval x --checkpoint ", {"best", "last"}, {"latest"}),
         ("rlrun configs ppo", {"ppo"}, {"dqn"}),
+        *((f"rlrun {command} x ", set(), {"algo=", "seed=", "run.dir="}) for command in ("eval", "export", "video")),
+        ("rlrun reproduce x ", set(), {"algo=", "seed="}),
+        ("rlrun resume x ", {"total_frames=", "device="}, {"algo=", "seed=", "run.dir=", "name=", "outputs="}),
+        ("rlrun resume x stop.", {"stop.return="}, {"algo.gamma="}),
+        ("rlrun ls --filter ", {"status=", "return\\>", "seed="}, {"network=", "resume=auto", "algo.gamma="}),
+        ("rlrun ls --filter st", {"status=", "stop.return="}, {"algo="}),
+        ("rlrun ls --filter algo=ppo algo.", {"algo.gamma=", "algo.tau=", "algo.clip_range="}, {"status="}),
+        ("rlrun ls --filter status=", {"finished", "done", "interrupted"}, {"dqn"}),
+        ("rlrun ls --filter algo=", {"dqn", "ppo"}, {"cartpole"}),
+        ("rlrun ls --filter env=half", {"halfcheetah"}, {"hopper"}),
+        ("rlrun ls --sort ", {"return", "age"}, {"status"}),
+        ("rlrun compare x --metric ", {"final"}, {"latest"}),
+        ("rlrun export x --format ", {"onnx", "safetensors"}, {"png"}),
+        ("rlrun export x --format onnx,to", {"onnx,torchscript"}, {"torchscript", "onnx,onnx"}),
+        ("rlrun video x --format mp4,", {"mp4,gif"}, {"mp4,mp4"}),
+        ("rlrun plot x --format s", {"svg"}, {"png"}),
+        ("rlrun plot x --figures returns,l", {"returns,losses"}, {"losses"}),
+        ("rlrun -q pl", {"plot"}, {"eval"}),
+        ("rlrun --quiet ", {"eval", "algo="}, {"algo.gamma="}),
+        ("rlrun -q plot x --figures ret", {"returns"}, {"losses"}),
         ("rlrun help re", {"resume"}, {"eval"}),
         ("rlrun nonsense ", {"algo="}, {"eval"}),
     ],
 )  # fmt: skip
 def test_offered(line: str, some: set[str], none: set[str], offered: Callable[[str], list[str]]) -> None:
-    words = {word.rpartition("=")[2] if "=" in line.split()[-1] else word for word in offered(line)}
+    prefixed = "=" in line.rpartition(" ")[2]
+    words = {word.rpartition("=")[2] if prefixed else word for word in offered(line)}
     assert some <= words and not none & words
 
 
@@ -76,6 +100,16 @@ def test_runs_and_sweeps(offered: Callable[[str], list[str]], workplace: Path) -
     for directory in (member, single, workplace / "outputs/2026-01-02/130000_dqn_cartpole_s0"):
         (directory / "run.json").write_text("{}")
     assert set(offered("rlrun eval ")) == {"latest", "2026-01-01_000000_grid", "130000_dqn_cartpole_s0"}
+    for line in (
+        "rlrun show ",
+        "rlrun diff ",
+        "rlrun diff latest ",
+        "rlrun ls ",
+        "rlrun rm ",
+        "rlrun plot x ",
+        "rlrun -q eval ",
+    ):
+        assert set(offered(line)) == {"latest", "2026-01-01_000000_grid", "130000_dqn_cartpole_s0"}, line
     assert offered("rlrun resume 12") == ["120000_grid_s1"]
     assert offered("rlrun eval 2026-01-02/") == ["2026-01-02/130000_dqn_cartpole_s0"]
     assert offered("rlrun eval --outputs elsewhere 1") == ["130000_dqn_cartpole_s0"]
@@ -89,7 +123,7 @@ def test_places_of_files(offered: Callable[[str], list[str]], workplace: Path) -
 
 
 def test_nothing_heavy_is_imported_to_answer(workplace: Path) -> None:
-    for line in ("rlrun algo=", "rlrun eval ", "rlrun resume ", "rlrun ls "):
+    for line in ("rlrun algo=", "rlrun eval ", "rlrun resume ", "rlrun ls --filter st"):
         script = (
             "import os, sys; from rlrun.cli import main\n"
             "def end(code): print(*sorted(sys.modules), file=sys.stderr); real(code)\n"
@@ -101,6 +135,16 @@ def test_nothing_heavy_is_imported_to_answer(workplace: Path) -> None:
         done = subprocess.run(command, env=os.environ | asked, capture_output=True, text=True)
         loaded = set(done.stderr.split())
         assert "argcomplete" in loaded and not {"torch", "hydra", "omegaconf", "matplotlib", "scipy"} & loaded, line
+
+
+def test_no_parser_imports_anything_heavy(workplace: Path) -> None:
+    script = (
+        "import sys; from rlrun.cli import COMMANDS, _main_of; from rlrun.cli.arguments import parser_of\n"
+        "heavy = {'torch', 'hydra', 'omegaconf', 'matplotlib', 'scipy', 'plotly', 'imageio'}\n"
+        "for name in COMMANDS: print(parser_of(_main_of(name)).prog, *sorted(heavy & sys.modules.keys()))"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert done.stdout.splitlines() == [f"rlrun {name}" for name in COMMANDS], done.stderr
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
@@ -148,6 +192,36 @@ def test_every_command_has_a_page(
     assert not list(workplace.iterdir())
     examples = answer.out.partition("EXAMPLES")[2].partition("EXIT STATUS")[0].splitlines()
     assert all(len(line) <= 70 for line in answer.out.splitlines() if line not in examples)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_examples_are_commands_that_parse(command: str, rlrun: Callable[..., Answer]) -> None:
+    page = rlrun("help", command).out
+    examples = page.partition("\nEXAMPLES\n")[2].partition("\n\n")[0].splitlines()
+    assert examples and all("rlrun" in line for line in examples)
+    assert "EXAMPLES\n       formats" not in page and "examples:" not in page
+    parser = parser_of(_main_of(command))
+    for line in examples:
+        words = shlex.split(re.split(r" > | {2,}", line.strip())[0])
+        if words[0] == "rlrun" and command not in ("completion", "train"):
+            assert words[1] == command
+            parser.parse_intermixed_args(words[2:])
+
+
+def test_commands_of_the_pages_parse() -> None:
+    pages = (Path(__file__).parent.parent / "docs").glob("*.md")
+    lines = [line.strip() for page in pages for line in page.read_text().splitlines() if line.startswith("rlrun ")]
+    typed = [shlex.split(re.split(r" {2,}", line)[0])[1:] for line in lines]
+    for command, *words in typed:
+        if command in COMMANDS:
+            parser_of(_main_of(command)).parse_intermixed_args(words)
+    assert {"compare", "export"} <= {words[0] for words in typed}
+
+
+def test_notes_are_no_examples(rlrun: Callable[..., Answer]) -> None:
+    page = rlrun("help", "reproduce").out
+    assert "\nNOTES\n       exit code: 0 equal, 10 not equal\n" in page
+    assert "\n       10   two runs are not equal" in page
 
 
 @pytest.mark.parametrize(

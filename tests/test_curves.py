@@ -13,9 +13,11 @@ from rlrun.reports.records import Record, read_record
 from rlrun.run import Run
 
 
-def record_of(outputs: Path, points: list[tuple[int, float | None]], seconds_per_frame: float = 0.1) -> Record:
+def record_of(
+    outputs: Path, points: list[tuple[int, float | None]], seconds_per_frame: float = 0.1, seed: int = 0
+) -> Record:
     """A run with these evaluations."""
-    run = Run.create(config_of({"outputs": str(outputs)}), {})
+    run = Run.create(config_of({"outputs": str(outputs), "seed": seed}), {})
     rows = [{"type": "evaluation", "frames": frames, "return_mean": value} for frames, value in points]
     (run.directory / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     rows = [{"frames": frames, "seconds": frames * seconds_per_frame} for frames, _ in points]
@@ -72,3 +74,14 @@ def test_intervals_do_not_depend_on_how_many_places_there_are() -> None:
         alone = intervals(values[:, [place]])
         assert (low[place], high[place]) == (alone[0][0], alone[1][0])
     assert (low < high).all()
+
+
+def test_the_interval_does_not_depend_on_the_order_of_the_runs(tmp_path: Path) -> None:
+    values = (0.0, 1.0, 5.0, 40.0, 300.0, 301.0)
+    records = [record_of(tmp_path, [(10, value)], seed=seed) for seed, value in enumerate(values)]
+    found = aggregate(records, "evaluation", "return_mean")
+    for other in (records[::-1], records[2:] + records[:2]):
+        again = aggregate(other, "evaluation", "return_mean")
+        assert (again.low.tolist(), again.high.tolist()) == (found.low.tolist(), found.high.tolist())
+    unsorted = intervals(np.array(values[::-1])[:, None])
+    assert (unsorted[0][0], unsorted[1][0]) != (found.low[0], found.high[0])  # it would, if they were not sorted

@@ -314,6 +314,13 @@ def test_of_too_many_settings_the_best_are_drawn_and_the_rest_is_counted(make: M
     assert_readable(figure)
 
 
+def test_training_episodes_are_not_ranked_above_evaluations(make: Make) -> None:
+    records = [make({"train.return_mean": {1: 1000.0 + n}}, name=f"train{n}") for n in range(len(STYLES))]
+    records += [make({"evaluation.return_mean": {1: 1.0}}, name="evaluated")]
+    figure = drawn(records, "returns")["returns"]
+    assert "evaluated" in texts(figure) and "train0" not in texts(figure) and "Not drawn: 1 more" in texts(figure)
+
+
 def test_the_title_says_what_is_shown(make: Make) -> None:
     runs = [make({"train.return_mean": {10: 1.0}}, seed=seed) for seed in range(3)]
     figure = drawn(runs, "returns")["returns"]

@@ -12,7 +12,7 @@ import pytest
 
 from rlrun.config import RunConfig
 from rlrun.errors import LockedError, ResumeError, StorageError, UsageError
-from rlrun.finding import find, list_runs
+from rlrun.finding import find, find_all, find_sweep, list_runs
 from rlrun.run import Run
 
 
@@ -177,3 +177,15 @@ def test_a_run_is_held_as_it_was_read(run: Run) -> None:
         pass
     with run.lock():
         assert run.manifest["frames"] == 5
+
+
+def test_latest_is_the_sweep_that_the_latest_run_is_of(tmp_path: Path) -> None:
+    place = tmp_path / "sweeps" / "2026-01-01_000000_grid"
+    place.mkdir(parents=True)
+    (place / "sweep.json").write_text("{}")
+    assert find_sweep("latest", tmp_path) is None
+    member = Run.create(RunConfig(outputs=str(tmp_path)), {}, place)
+    assert (find_sweep("latest", tmp_path), find("latest", tmp_path)) == (place, member.directory)
+    assert find_all(["latest"], tmp_path) == [place]
+    alone = Run.create(RunConfig(outputs=str(tmp_path)), {})
+    assert find_sweep("latest", tmp_path) is None and find_all(["latest"], tmp_path) == [alone.directory]

@@ -180,3 +180,11 @@ def test_sizes_and_times_in_words() -> None:
     assert [shown_time(seconds) for seconds in (None, 5, 119, 120, 7200, 48 * 3600, 8640000)] == [
         "-", "5s", "119s", "2m", "2h", "2d", "100d",
     ]  # fmt: skip
+
+
+def test_settings_that_came_later_are_those_of_before(rlrun: Any, outputs: Path) -> None:
+    old, new = plant(outputs / "day", "old"), plant(outputs / "day", "new")
+    path = old / "config.yaml"
+    path.write_text("".join(line for line in path.read_text().splitlines(True) if not line.startswith("engine:")))
+    assert sorted(names(rlrun("ls", "--filter", "engine=rlrun"))) == ["new", "old"]
+    assert "no setting differs" in rlrun("diff", str(old), str(new)).out

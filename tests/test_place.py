@@ -50,6 +50,21 @@ def test_more_frames_extend_it(rlrun: Any, workplace: Path) -> None:
     assert rlrun(*SETTINGS, *HERE).out.startswith("already complete (900/900 frames)")  # a job queued before
 
 
+def test_a_logger_in_the_command_is_typed(rlrun: Any, workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert rlrun("-q", *SETTINGS, *HERE).code == 0
+    longer = [text if "total_frames" not in text else "total_frames=900" for text in SETTINGS]
+    monkeypatch.setattr("rlrun.tracking.find_spec", lambda name: None)
+    answer = rlrun(*longer, *HERE, "logger=tensorboard")
+    assert (answer.code, answer.errors) == (
+        3,
+        ["logger=tensorboard needs tensorboard: pip install 'rlrun[tensorboard]'"],
+    )
+    monkeypatch.undo()
+    monkeypatch.chdir(workplace)
+    assert rlrun(*longer, *HERE, "logger=tensorboard").code == 0
+    assert any((workplace / "runs" / "a" / "tensorboard").glob("events*"))
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "words"),
     [

@@ -282,3 +282,15 @@ def test_plotting_needs_no_torch_and_no_window(trained: Path) -> None:
     environment = {name: value for name, value in os.environ.items() if name != "DISPLAY"}
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, env=environment, timeout=120)
     assert (done.returncode, done.stderr) == (0, "") and len(done.stdout.splitlines()) == 4
+
+
+def test_a_reproduction_is_not_drawn_as_a_second_seed(rlrun: Call, trained: Path, workplace: Path) -> None:
+    again = trained.parent / "again"
+    shutil.copytree(trained, again)
+    manifest = json.loads((again / "run.json").read_text())
+    (again / "run.json").write_text(json.dumps(manifest | {"created": "9999-01-01"}))
+    answer = rlrun("plot", trained.name, "again", "--figures", "returns", "--format", "svg", "--json")
+    assert answer.code == 0
+    assert json.loads(answer.out)["left_out"] == {trained.name: "a duplicate of again: the same settings and seed"}
+    assert f"{trained.name} is left out: a duplicate of again" in answer.err
+    assert json.loads(answer.out)["files"] == ["plots/returns.svg"]  # not into one of the two

@@ -178,6 +178,8 @@ def test_squashed_actions_worked_by_hand() -> None:
         (np.zeros((2, 2, 4)), "shape"),
         (0.0, "shape"),
         ([0, 0, 0, np.nan], "finite"),
+        ([0, 0, 0, 1e300], "finite numbers of float32"),
+        (np.array([[0, 0, 0, 0], [0, 0, -1e39, 0]]), "finite numbers of float32"),
         (["a", "b", "c", "d"], "numbers"),
     ],
 )

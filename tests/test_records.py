@@ -8,12 +8,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from support import config_of
+from support import config_of, merged
 
 from rlrun.config import to_mapping
 from rlrun.errors import ResumeError
 from rlrun.plain import read_yaml, to_yaml
-from rlrun.reports.records import Record, differing, group, read_record, select
+from rlrun.reports.records import Record, differing, duplicates, group, once, read_record, select
 from rlrun.run import Run
 
 
@@ -109,7 +109,7 @@ def test_settings_are_read_as_yaml_has_them(outputs: Path, text: str) -> None:
     (run.directory / "config.yaml").write_text(text)
     flat = read_record(run.directory).settings
     whole = read_yaml(run.directory / "config.yaml")
-    assert {key.partition(".")[0] for key in flat} == set(whole)
+    assert {key.partition(".")[0] for key in flat} == {"engine", *whole}
     assert flat.get("a.b", flat.get("a")) == (whole["a"]["b"] if isinstance(whole["a"], dict) else whole["a"])
 
 
@@ -135,3 +135,48 @@ def test_differing_keys() -> None:
     assert differing([{"a": 1, "b": 2}, {"a": 1, "b": 3, "c": 0}]) == ["b", "c"]
     assert differing([{"a": 1}]) == []
     assert differing([{"a": None, "b": None}, {"b": None}]) == ["a"]
+
+
+def test_what_auto_has_become_is_no_other_setting(outputs: Path) -> None:
+    chosen, typed, waiting, other = (made(outputs, seed=seed) for seed in range(4))
+    chosen.update(device="cpu")
+    change(chosen, device="auto")
+    change(waiting, device="auto")
+    waiting.update(device="auto")
+    change(typed, hardware={"device": "cuda"})
+    records = [read_record(run.directory) for run in (waiting, chosen, typed)]
+    (only,) = group(records)
+    assert {record.seed for record in only.records} == {0, 1, 2}
+    other.update(device="cuda:1")
+    first, second = group([*records, read_record(other.directory)])
+    assert (first.label, second.label) == ("device=cpu", "device=cuda")
+    assert len(first.records) == 3 and first.settings == {"device": "cpu"}
+
+
+def change(run: Run, **settings: Any) -> None:
+    path = run.directory / "config.yaml"
+    path.write_bytes(to_yaml(merged(read_yaml(path), settings)))
+
+
+def test_runs_of_before_there_were_engines_are_of_the_only_one_there_was(outputs: Path) -> None:
+    old, new = made(outputs, seed=1), made(outputs, seed=2)
+    path = old.directory / "config.yaml"
+    path.write_bytes(to_yaml({key: value for key, value in read_yaml(path).items() if key != "engine"}))
+    assert b"engine" not in path.read_bytes()
+    records = [read_record(run.directory) for run in (old, new)]
+    assert [record.settings["engine"] for record in records] == ["rlrun", "rlrun"]
+    assert len(group(records)) == 1
+
+
+def test_runs_of_a_group_come_by_seed(outputs: Path) -> None:
+    records = [read_record(made(outputs, seed=seed).directory) for seed in (3, 1, 2)]
+    assert [record.seed for record in group(records)[0].records] == [1, 2, 3]
+
+
+def test_the_newest_run_of_a_seed_counts(outputs: Path) -> None:
+    runs = [made(outputs, seed=seed) for seed in (7, 7, 7, 5)]
+    for day, (run, status) in enumerate(zip(runs, ("finished", "finished", "failed", "finished"), strict=True), 1):
+        run.update(status=status, created=f"2026-01-0{day}")
+    first, second, failed, other = (read_record(run.directory) for run in runs)
+    assert once([first, failed, second, other]) == ([other, failed], [(first, failed), (second, failed)])
+    assert duplicates(group([second, failed, first, other])) == [(first, second)]  # one that failed replaces none

@@ -260,6 +260,37 @@ def test_commands_are_those_that_were_typed(outputs: Path) -> None:
     assert f"rlrun reproduce {run.directory}" in text and f"rlrun eval {run.directory}" in text
 
 
+def test_foreign_overrides_are_not_offered(outputs: Path) -> None:
+    evil = ["--config-dir=/tmp/evil", "env.allow_import=evil", "algo=dqn", "hydra.searchpath=[pkg://evil]"]
+    run = made(outputs, "", 1.0, manifest={"overrides": evil}, seed=7)
+    (member,) = material(outputs, str(run.directory)).members
+    assert run_command(member) == "rlrun algo=dqn seed=7"
+    assert sweep_command([member]) == "rlrun -m algo=dqn seed=7"
+    note = "no setting of rlrun's, and left out"
+    text = page(outputs, str(run.directory))
+    assert note in text.replace("&#39;", "'").replace("&#x27;", "'") and "pkg://" not in own(text)
+    other = made(outputs, "", 1.0, manifest={"overrides": ["algo=dqn"]}, seed=8)
+    assert "left out of the commands" not in page(outputs, str(other.directory))
+
+
+@pytest.mark.parametrize("stored", [5, "ab", {"a": 1}, [3, None]])
+def test_overrides_may_be_anything(stored: Any, outputs: Path) -> None:
+    for gamma in (0.9, 0.99):
+        run = made(outputs, "s", 1.0, manifest={"overrides": stored}, algo={"name": "dqn", "gamma": gamma})
+        assert json.loads((run.directory / "run.json").read_text())["overrides"] == stored
+    text = own(page(outputs))
+    assert "rlrun seed=0" in text and "algo.gamma" in text
+
+
+@pytest.mark.parametrize(("jobs", "noted"), [(4, True), (3, False), (True, False), (10**400, False), ("9", False)])
+def test_a_sweep_of_which_runs_are_missing_says_so(jobs: Any, noted: bool, outputs: Path) -> None:
+    for seed in (0, 1, 2):
+        made(outputs, "s", 1.0, manifest={"overrides": [f"seed={seed}"], "job": seed + 1, "jobs": jobs}, seed=seed)
+    text = own(page(outputs))
+    assert "rlrun -m seed=0,1,2" in text
+    assert ("not the whole sweep: of its 4 jobs 3 can be read" in text) is noted
+
+
 def test_lists_are_not_taken_for_values_of_a_sweep(outputs: Path) -> None:
     for hidden in ("[8,8]", "[4]"):
         made(outputs, "s", 1.0, manifest={"overrides": ["seed=0", f"network.hidden={hidden}"]})
@@ -350,6 +381,45 @@ def test_a_run_without_evaluations_is_judged_by_its_episodes(outputs: Path) -> N
     (run.directory / "episodes.csv").write_text(f"episode,frames,return,length\n{rows}")
     (member,) = material(outputs).members
     assert (member.final, member.measure) == (100.5, "last 100 training episodes")  # of 51 to 150
+
+
+def unevaluated(outputs: Path, seed: int, return_: float) -> None:
+    """A finished run that never evaluates."""
+    run = made(outputs, "s", seed=seed, manifest={"status": "finished"}, evaluation={"episodes": 0})
+    (run.directory / "episodes.csv").write_text(f"episode,frames,return,length\n1,1,{return_},1\n")
+
+
+def test_evaluations_are_not_ranked_among_training_episodes(outputs: Path) -> None:
+    for seed in (0, 1):
+        unevaluated(outputs, seed, 22.5)
+        for gamma, value in ((0.8, 9.0), (0.9, 7.0)):
+            made(outputs, "s", value + seed, seed=seed, algo={"name": "dqn", "gamma": gamma})
+    all_of_it = material(outputs)
+    text = Structure(own(page(outputs))).text
+    assert "return 9.5 with" in text and "(last evaluation)" in text
+    rows = own(page(outputs)).partition('<section id="Returns"')[2].partition("</section>")[0].split("<tr>")[2:]
+    assert ["9.5" in rows[0], "7.5" in rows[1], "22.5" in rows[2]] == [True] * 3
+    assert ["last evaluation" in row for row in rows] == [True, True, False]
+    assert "last 100 training episodes" in rows[2]
+    ranked = [all_of_it.ranked_of(number) for number in range(3)]
+    assert sorted(value for value in ranked if value is not None) == [7.5, 9.5]
+    (found,) = study.studies_of(all_of_it)
+    assert (found.measure, len(found.members), found.others) == ("last evaluation", 4, 2)
+    assert [each.key for each in found.settings] == ["algo.gamma"]
+
+
+def test_of_two_runs_of_a_seed_the_newer_counts(outputs: Path) -> None:
+    older = made(outputs, "", 10.0, [(0, 0.0), (10, 10.0)], {"created": "2026-01-01"}, device="auto")
+    older.update(device="cpu")
+    newer = made(outputs, "", 10.0, [(0, 0.0), (10, 10.0)], {"created": "2026-01-02"})
+    all_of_it = material(outputs)
+    assert [member.counted for member in all_of_it.members] in ([None, 10.0], [10.0, None])
+    assert lines.lines_of(all_of_it)["metrics"][0]["groups"][0]["count"] == 1
+    text = Structure(own(page(outputs))).text
+    assert "1 of 2" in text and "[10.0, 10.0]" not in text
+    assert (
+        f"{older.directory.name} is left out: a duplicate of {newer.directory.name}: the same settings and seed" in text
+    )
 
 
 def test_a_single_run_says_its_last_and_its_best_return(outputs: Path) -> None:

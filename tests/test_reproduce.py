@@ -247,6 +247,25 @@ def test_it_writes_where_the_user_said_and_not_the_file(rlrun: Any, folder: Fold
     assert Path(report["reproduction"]).parts[0] == "again" and not (workplace / "elsewhere").exists()
 
 
+def test_no_file_makes_it_send_or_film(rlrun: Any, folder: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = folder.stopped_and_resumed(200, CARTPOLE)
+    run.update(changed=[{"frames": 200, "settings": {"evaluation.video": [True, True]}}])
+    values = read_yaml(run.directory / "config.yaml")
+    foreign = {"logger": ["mlflow"], "logging": {"project": "theirs"}, "evaluation": {"video": True}}
+    (run.directory / "config.yaml").write_bytes(to_yaml(merged(values, foreign)))
+    monkeypatch.setattr("rlrun.tracking.find_spec", lambda name: None)  # nor is a package of theirs needed
+    repeated = Run.open(Path(reproduced(rlrun, run)["reproduction"]))
+    assert (repeated.config.logger, repeated.config.evaluation.video) == ((), False)
+    assert "tracking" not in repeated.manifest and not (repeated.directory / "videos").exists()
+    assert not (folder.path / "mlruns").exists()
+
+
+def test_how_long_an_environment_may_take_is_typed(rlrun: Any, folder: Folder) -> None:
+    run = folder.trained(CARTPOLE)
+    report = reproduced(rlrun, run, 0, "env.step_timeout=7")
+    assert Run.open(Path(report["reproduction"])).config.env.step_timeout == 7
+
+
 @pytest.mark.skipif(has_graphics_driver(), reason="there may be a CUDA device here")
 def test_a_device_that_is_not_here(rlrun: Any, folder: Folder) -> None:
     run = folder.trained(CARTPOLE)

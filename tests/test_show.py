@@ -35,7 +35,13 @@ def test_a_run_on_one_screen(rlrun: Any, outputs: Path) -> None:
         {"algo": {"name": "dqn", "gamma": 0.9}, "evaluation": {"episodes": 3}},
         status="failed",
         failure="diverged at <b>frame</b> 7\x1b[31m",
-        overrides=["algo.gamma=0.9", "--experimental-rerun=x", "name=a b"],
+        overrides=[
+            "algo.gamma=0.9",
+            "--experimental-rerun=x",
+            "env.allow_import=evil",
+            "hydra.searchpath=[pkg://evil]",
+            "name=a b",
+        ],
         exact=False,
         inexact_because=["torch: 1 -> 2"],
         git={"sha": "abc", "dirty": True},
@@ -61,7 +67,10 @@ def test_a_run_on_one_screen(rlrun: Any, outputs: Path) -> None:
         "algo.gamma           0.9  (default 0.99)",
         "evaluation.episodes  3    (default 10)",
     ]
-    assert section(answer, "typed") == ["rlrun algo.gamma=0.9 'name=a b'"]  # an option is nothing to paste
+    assert section(answer, "typed") == [
+        "rlrun algo.gamma=0.9 'name=a b'",  # what could run foreign code is nothing to paste
+        "left out: 3 words of run.json that rlrun does not take as settings",
+    ]
     lines = section(answer, "checkpoints")
     assert [line.split()[0] for line in lines] == [
         "step_000000000050.ckpt", "step_000000000100.ckpt", "best.ckpt", "step_000000000020.ckpt.bad",

@@ -121,6 +121,25 @@ def test_returns_of_training_where_nothing_is_evaluated(rlrun: Any, workplace: P
     assert [job["return_mean"] for job in summary(only_sweep(workplace))["jobs"]] == [150.5] * 4
 
 
+def test_evaluations_are_not_ranked_among_training_episodes(rlrun: Any, workplace: Path, fake_worker: Any) -> None:
+    fake_worker("""
+        for run in runs:
+            (run.directory / "episodes.csv").write_text("episode,frames,return,length\\n1,1,22.5,1\\n")
+        end_all()  # evaluations of 10 and 20, which count for nothing where evaluation.episodes says that there are none
+    """)
+    answer = rlrun("-m", "evaluation.episodes=0,1", "seed=1,2")
+    assert answer.code == 0 and "each measure by itself" in answer.out
+    table = [line for line in answer.out.splitlines() if "last " in line]
+    assert [line.split()[0] for line in table[:2]] == ["1", "0"]
+    assert table[0].endswith("last evaluation") and table[1].endswith("last 100 training episodes")
+    groups = summary(only_sweep(workplace))["groups"]
+    assert [group["measure"] for group in groups] == ["last 100 training episodes", "last evaluation"]
+    listed = rlrun("ls", "--all", "--sort", "return").out.splitlines()[1:]
+    assert ["22.5 training" in line for line in listed] == [False, False, True, True]
+    (line,) = rlrun("ls").out.splitlines()[1:]
+    assert " 15.0 " in line and "22.5" not in line
+
+
 def test_many_jobs_are_shown_as_groups_only(rlrun: Any, fake_worker: Any) -> None:
     fake_worker()
     answer = rlrun("-m", "seed=range(20)", "total_frames=2000")

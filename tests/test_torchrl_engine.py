@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import json
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +42,7 @@ from rlrun.config import RunConfig
 from rlrun.errors import EnvironmentFailure, ResumeError, UsageError
 from rlrun.run import Run
 from rlrun.sweeps.resources import largest_batch
-from rlrun.trainers import inexactness, make_trainer
+from rlrun.trainers import inexactness, make_trainer, process_set_for
 from rlrun.trainers.base import restore
 from rlrun.training import train
 from rlrun.watchdog import _STEPPING
@@ -53,8 +53,10 @@ PACKAGE = Path(__file__).parent.parent / "rlrun"
 
 
 @pytest.fixture(autouse=True, scope="module")
-def registered() -> None:
+def registered() -> Iterator[None]:
     probes.register()
+    with process_set_for(config_of(ENGINE)):  # for trainers that are made without a training
+        yield
 
 
 def torchrl_trainer(*trees: Mapping[str, Any]) -> Any:

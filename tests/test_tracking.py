@@ -24,7 +24,7 @@ from rlrun.tracking import check_installed, sender, tracking
 from rlrun.tracking.folders import own_folder, turn
 from rlrun.tracking.points import Feed, Point, Subject, name_of
 from rlrun.training import train
-from tests.support import CARTPOLE, Folder, Silent, recorded, resumed
+from tests.support import CARTPOLE, Folder, Silent, recorded, resumed, signal_at
 
 ALL = ("tensorboard", "wandb", "mlflow")
 Curves = dict[str, dict[int, float]]
@@ -288,6 +288,104 @@ def test_a_resumed_run_with_a_missing_package_stays_as_it_was(
         answer = rlrun("resume", "latest", *settings)
         assert (answer.code, answer.errors) == (3, ["logger=mlflow needs mlflow: pip install 'rlrun[mlflow]'"])
     assert (run.directory / "run.json").read_bytes() == before
+
+
+@pytest.fixture
+def stopped(workplace: Path) -> Run:
+    """A run with loggers, stopped before its end; what it gave them is gone."""
+    run = Folder(workplace / "outputs").run(CARTPOLE, {"logger": ["tensorboard", "mlflow"]})
+    with signal_at(200):
+        assert train([run], Silent())[0].status == "stopped"
+    shutil.rmtree(run.directory / "tensorboard")
+    shutil.rmtree(workplace / "outputs" / "mlruns")
+    return run
+
+
+def test_a_stored_logger_goes_on_and_a_missing_package_is_a_note(
+    stopped: Run, rlrun: Any, workplace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = (stopped.directory / "config.yaml").read_bytes()
+    monkeypatch.setattr("rlrun.tracking.find_spec", lambda name: None if name == "mlflow" else object())
+    answer = rlrun("resume", "latest", "logger=[tensorboard,mlflow]")
+    assert (answer.code, answer.errors) == (3, ["logger=mlflow needs mlflow: pip install 'rlrun[mlflow]'"])
+    answer = rlrun("resume", "latest")
+    assert answer.code == 0 and "note: logger=mlflow needs mlflow: pip install 'rlrun[mlflow]'; left out" in answer.err
+    assert of_tensorboard(stopped.directory)["charts/updates"] == of_metrics(stopped.directory)["charts/updates"]
+    assert not (workplace / "outputs" / "mlruns").exists()
+    assert (stopped.directory / "config.yaml").read_bytes() == config  # where it is installed, it goes on
+
+
+def test_in_a_directory_of_others_a_logger_is_typed(stopped: Run, rlrun: Any, workplace: Path) -> None:
+    stopped.directory.chmod(0o777)
+    answer = rlrun("resume", "latest", "--trust", "total_frames=500")
+    assert answer.code == 0 and "logger=[tensorboard,mlflow] is left out" in answer.err
+    assert not (stopped.directory / "tensorboard").exists() and not (workplace / "outputs" / "mlruns").exists()
+    assert rlrun("resume", "latest", "--trust", "total_frames=600", "logger=tensorboard").code == 0
+    assert max(of_tensorboard(stopped.directory)["charts/updates"]) == 600
+
+
+def test_in_a_sweep_of_others_a_logger_is_typed(rlrun: Any, workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    answer = rlrun(
+        "-m", "seed=1,2", "logger=tensorboard", "tuned=none", "total_frames=300", "evaluation.episodes=0",
+        "sweep.workers=1", "algo.learning_starts=100", "logging.every_frames=100",
+    )  # fmt: skip
+    assert answer.code == 0, answer.err
+    (sweep,) = (workplace / "outputs" / "sweeps").iterdir()
+    folders = sorted(sweep.glob("*/tensorboard"))
+    for folder in folders:
+        shutil.rmtree(folder)
+    folders[1].parent.chmod(0o777)
+    answer = rlrun("resume", str(sweep), "--trust", "total_frames=400")
+    assert answer.code == 0 and answer.err.count("logger=tensorboard is left out") == 1, answer.err
+    assert len(folders) == 2 and not any(folder.exists() for folder in folders)
+    folders[1].parent.chmod(0o700)
+    monkeypatch.setattr("rlrun.tracking.find_spec", lambda name: None)
+    answer = rlrun("resume", str(sweep), "total_frames=500")
+    assert answer.code == 0 and "needs tensorboard: pip install 'rlrun[tensorboard]'; left out" in answer.err
+    assert rlrun("resume", str(sweep), "total_frames=600", "logger=tensorboard").code == 3
+    monkeypatch.undo()
+    monkeypatch.chdir(workplace)
+    assert rlrun("resume", str(sweep), "total_frames=600").code == 0
+    assert [max(of_tensorboard(folder.parent)["charts/updates"]) for folder in folders] == [600, 600]
+
+
+def test_a_finished_run_that_a_stop_rule_ended_is_sent(rlrun: Any, workplace: Path) -> None:
+    run = Folder(workplace / "outputs").trained(CARTPOLE, {"stop": {"return": 1}})
+    assert run.manifest["frames"] < 400
+    for settings in (["plot.figures=dqn"], ["checkpoint.keep=1"], ["evaluation.video=true"], ["logging.project=foo"]):
+        answer = rlrun("resume", "latest", *settings)
+        assert answer.code == 0 and "already complete" in answer.out, answer.err
+    assert rlrun("resume", "latest", "logger=tensorboard", "logging.project=foo").code == 0
+    assert of_tensorboard(run.directory).keys() >= of_metrics(run.directory).keys()
+    answer = rlrun("resume", "latest", "total_frames=800")
+    assert answer.code == 4 and "stop.return=1 was reached; change it too" in answer.errors[0]
+
+
+@pytest.mark.parametrize("uri", [None, "elsewhere"])
+def test_mlflow_takes_a_folder_of_runs_that_is_a_link(
+    uri: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("mlflow")
+    (tmp_path / "scratch").mkdir()
+    (tmp_path / "outputs").symlink_to(tmp_path / "scratch")
+    if uri is not None:
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", (tmp_path / uri / "mlruns").as_uri())
+        monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
+    run, view = Folder(tmp_path / "outputs").run(CARTPOLE, {"logger": "mlflow"}), Silent()
+    assert [outcome.status for outcome in train([run], view)] == ["finished"]
+    assert not [note for note in view.notes if "left out" in note]
+    curves = of_mlflow(run.directory, tmp_path / (uri or "scratch"))
+    assert curves["charts/updates"] == of_metrics(run.directory)["charts/updates"]
+    assert (tmp_path / "scratch" / "mlruns").exists() is (uri is None)
+
+
+def test_mlflow_refuses_a_local_store_that_is_a_link(tmp_path: Path) -> None:
+    pytest.importorskip("mlflow")
+    (tmp_path / "victim").mkdir()
+    (tmp_path / "mlruns").symlink_to(tmp_path / "victim")
+    run, view = Folder(tmp_path).run(CARTPOLE, {"logger": "mlflow"}), Silent()
+    train([run], view)
+    assert "mlruns is a symbolic link" in view.notes[-1] and list((tmp_path / "victim").iterdir()) == []
 
 
 def test_a_tool_that_fails_is_left_out_and_the_run_is_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

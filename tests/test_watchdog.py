@@ -7,9 +7,12 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from conftest import Answer
+from support import CARTPOLE, Folder
 from test_cli_newcomer import install
 from test_sweep import only_sweep, runs_of
 
@@ -122,3 +125,19 @@ def test_one_that_hangs_when_it_is_made_again_ends_the_resume(hanging: dict[str,
             {**hanging, "HANG": "1"}, *command, *(["total_frames=600"] if "--require-exact" in command else [])
         )
         assert code == 7 and len(errors) == 1 and "within 1 s when it was made; " in errors[0], command
+    for command in ("eval", "video", "export"):  # what it suggests can be typed there, too
+        code, errors = call({**hanging, "HANG": "1"}, command, "latest", "env.step_timeout=0.5")
+        assert code == 7 and "within 0.5 s when it was made; " in errors[0], (command, errors)
+
+
+def test_how_long_an_environment_may_take_is_checked(rlrun: Callable[..., Answer], workplace: Path) -> None:
+    Folder(workplace / "outputs").trained(CARTPOLE)
+    assert rlrun("eval", "latest", "--episodes", "1", "env.step_timeout=null").code == 0
+    for typed, line in (
+        ("env.step_timeout=-1", "env.step_timeout=-1 is out of range; it must be a number in (0, 1000000000] or null"),
+        ("env.step_timeout=soon", "env.step_timeout: expected a number in (0, 1000000000] or null, got 'soon'"),
+        ("env.step_timeout", "'env.step_timeout' has no value; write env.step_timeout=N"),
+        ("env.time_limit=5", "env.time_limit: eval plays with the run's own settings; leave it out"),
+    ):
+        answer = rlrun("eval", "latest", typed)
+        assert (answer.code, answer.errors) == (2, [line])

@@ -76,6 +76,16 @@ def parser_of(command: Callable[[list[str]], int]) -> Parser:
     raise AssertionError("a command without a parser")
 
 
+@dataclasses.dataclass(frozen=True)
+class Several:
+    """An argparse type: some of ``choices`` with commas between them. It tells what completes them; the command checks."""
+
+    choices: tuple[str, ...]
+
+    def __call__(self, text: str) -> str:
+        return text
+
+
 def add_outputs(parser: argparse.ArgumentParser) -> None:
     """``--outputs DIR``, where runs are looked for."""
     parser.add_argument("--outputs", type=folder, default=Path("outputs"), metavar="DIR", help="folder of the runs")

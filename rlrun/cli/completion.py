@@ -1,6 +1,6 @@
 """Shell completion of commands, options, groups, settings and runs; ``rlrun completion SHELL`` prints the script that asks for it.
 
-argcomplete speaks with the shells; here is what it is to offer. Nothing that answers may import Hydra, Gymnasium or torch.
+argcomplete speaks with the shells; here is what it is to offer. Nothing that answers may import Hydra, torch, SciPy or matplotlib.
 """
 
 from __future__ import annotations
@@ -13,10 +13,12 @@ import typing
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from rlrun.cli.arguments import Parser, parser_of
+from rlrun.cli.arguments import Parser, Several, parser_of
+from rlrun.cli.filters import ALIASES, FACTS, NUMBERS, SEEN
 from rlrun.cli.groups import configs_directory, description, find_groups
 from rlrun.cli.output import deliver
 from rlrun.config import ALGORITHMS, DQNConfig, RunConfig
+from rlrun.config.resuming import MAY_CHANGE, MAY_CHANGE_INEXACTLY
 from rlrun.config.settings import key_of, meaning_of, members
 from rlrun.finding import SWEEPS, folders, runs_in
 
@@ -58,8 +60,10 @@ def answer(commands: Mapping[str, str], main_of: Callable[[str], Callable[[list[
 
     line, point = os.environ.get("COMP_LINE", ""), int(os.environ.get("COMP_POINT", "0"))
     words = split_line(line, point)[3][1:]
+    quiet = words[:1] in (["-q"], ["--quiet"])  # it may come before the command
+    words = words[1:] if quiet else words
     command = words[0] if words and words[0] in commands else "train"
-    if command == "help" or (words and words[0] == "help"):
+    if words[:1] == ["help"]:
         parser = argparse.ArgumentParser(add_help=False)
         parser.add_argument("command", choices=[*commands])
         words = words[:1]
@@ -67,7 +71,7 @@ def answer(commands: Mapping[str, str], main_of: Callable[[str], Callable[[list[
         parser = parser_of(main_of(command))
         _attach(parser, words, commands if not words else {})
     if words and words[0] in (*commands, "help"):
-        os.environ[ASKED] = "2"  # argcomplete is to take the command for the program's name
+        os.environ[ASKED] = "3" if quiet else "2"  # argcomplete is to take the command for the program's name
     autocomplete(parser, always_complete_options=False, default_completer=SuppressCompleter(), exclude=_refused(parser))
 
 
@@ -84,8 +88,12 @@ def _attach(parser: Parser, words: Sequence[str], commands: Mapping[str, str]) -
             continue_with: object = _files
         elif str(action.metavar).startswith(("RUN", "A", "B")) and not action.option_strings:
             continue_with = _runs
-        elif action.metavar == "KEY=VALUE":
-            continue_with = _Overrides(words, commands)
+        elif action.dest == "overrides":
+            continue_with = (_Changes if parser.prog == "rlrun resume" else _Overrides)(words, commands)
+        elif action.dest == "filter":
+            continue_with = _Filters(words, {})
+        elif isinstance(action.type, Several):
+            continue_with = _several(action.type.choices)
         elif action.dest == "checkpoint":
             continue_with = _choices(_CHECKPOINTS)
         elif action.metavar == "PART":
@@ -105,6 +113,16 @@ def _files(prefix: str, **_: object) -> list[str]:
 def _choices(values: Mapping[str, str]) -> Callable[..., Mapping[str, str]]:
     def complete(prefix: str, **_: object) -> Mapping[str, str]:
         return values
+
+    return complete
+
+
+def _several(choices: Sequence[str]) -> Callable[..., list[str]]:
+    """Completes the last part of ``png,sv``."""
+
+    def complete(prefix: str, **_: object) -> list[str]:
+        listed, comma = prefix.rpartition(",")[:2]
+        return [f"{listed}{comma}{choice}" for choice in choices if choice not in listed.split(",")]
 
     return complete
 
@@ -139,18 +157,23 @@ class _Overrides:
             return {**self._commands, **self._keys(prefix, groups)}
         if key in ("run.dir", "outputs"):
             return {f"{key}={path}": "" for path in _files(value)}
-        choices = (
-            {name: description(file) for name, file in groups[key].items()} if key in groups else self._values(key)
-        )
+        choices = self._choices(key, groups)
         listed, comma = value.rpartition(",")[:2]  # of a sweep: dqn,pp
         return {f"{key}={listed}{comma}{choice}": line for choice, line in choices.items()}
 
     def _keys(self, prefix: str, groups: Iterable[str]) -> dict[str, str]:
         """Groups and keys of the root; all settings once one is begun."""
         keys = {**{f"{group}=": f"choose {group}" for group in groups}, **_FOR_THE_COMMAND}
-        settings = {f"{key}=": meaning_of(field).doc for key, field, _ in self._settings() if prefix or "." not in key}
         typed = {f"{key}=" for key in self._typed}
-        return {key: line for key, line in (keys | settings).items() if key not in typed}
+        return {key: line for key, line in (keys | self._setting_keys(prefix)).items() if key not in typed}
+
+    def _setting_keys(self, prefix: str) -> dict[str, str]:
+        return {f"{key}=": meaning_of(field).doc for key, field, _ in self._settings() if prefix or "." not in key}
+
+    def _choices(self, key: str, groups: Mapping[str, Mapping[str, Path]]) -> dict[str, str]:
+        if key in groups:
+            return {name: description(file) for name, file in groups[key].items()}
+        return self._values(key)
 
     def _values(self, key: str) -> dict[str, str]:
         """What a setting may be, as far as that can be listed."""
@@ -167,6 +190,35 @@ class _Overrides:
         """Key, field and type of every setting of the algorithm that is chosen."""
         algorithm = ALGORITHMS.get(self._typed.get("algo", ""), DQNConfig)
         yield from _leaves(RunConfig, "", algorithm)
+
+
+class _Changes(_Overrides):
+    """Completes what ``rlrun resume`` takes: settings that may change."""
+
+    def _keys(self, prefix: str, groups: Iterable[str]) -> dict[str, str]:
+        may, never = (*MAY_CHANGE, *MAY_CHANGE_INEXACTLY), ("name", "outputs")
+        return {
+            key: line
+            for key, line in super()._keys(prefix, ()).items()
+            if key.startswith(may) and key[:-1] not in never
+        }
+
+
+class _Filters(_Overrides):
+    """Completes what ``rlrun ls --filter`` takes: columns, and settings of any algorithm."""
+
+    def _keys(self, prefix: str, groups: Iterable[str]) -> dict[str, str]:
+        columns = {f"{key}{sign}": "" for key in FACTS for sign in (("<", ">") if key in NUMBERS else ("=",))}
+        return columns | self._setting_keys(prefix)
+
+    def _choices(self, key: str, groups: Mapping[str, Mapping[str, Path]]) -> dict[str, str]:
+        key = key.removesuffix("!")
+        words = {"status": (*SEEN, *ALIASES), "exact": ("true", "false")}.get(key, ())
+        return dict.fromkeys(words, "") or super()._choices(key, groups)
+
+    def _settings(self) -> Iterator[tuple[str, dataclasses.Field[object], object]]:
+        for algorithm in ALGORITHMS.values():
+            yield from _leaves(RunConfig, "", algorithm)
 
 
 def _leaves(

@@ -19,10 +19,15 @@ from rlrun.errors import UsageError
 Section = tuple[str, type[Any]]
 """The prefix of a section's keys, and its dataclass."""
 
+_EXAMPLES = """examples:
+  rlrun configs
+  rlrun configs ppo             every setting of PPO
+  rlrun configs -cd mine        also what is in a folder of yours"""
+
 
 def main(arguments: list[str]) -> int:
     """Show the config groups, or the settings of one part of the config."""
-    parser = Parser("configs", "Show what can be composed; or, of one part of the config, every setting.")
+    parser = Parser("configs", "Show what can be composed; or, of one part of the config, every setting.", _EXAMPLES)
     parts = _parts()
     parser.add_argument("part", nargs="?", metavar="PART", help=", ".join(parts))
     parser.add_argument("-cd", "--config-dir", type=Path, metavar="DIR", help="a folder of your own configs")

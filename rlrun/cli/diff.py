@@ -16,6 +16,9 @@ from rlrun.reports.records import Record, read_record, select
 _FACTS = ("versions", "machine", "numerics", "git")
 _PLAIN_FACTS = ("device", "implementation", "exact", "resumed", "frames", "tuned", "experiment")
 _MOST_SHOWN = 4
+_EXAMPLES = """examples:
+  rlrun diff 2026-11-24/0930 latest
+  rlrun diff 2026-11-24_2158 2026-11-25_0915 --all    two sweeps, and what they were trained with"""
 
 
 @dataclass(frozen=True)
@@ -27,7 +30,7 @@ class Varying:
 
 def main(arguments: list[str]) -> int:
     """Compare two configs. Returns 0 whether they differ or not: every other code is an error."""
-    parser = Parser("diff", "Show the settings in which two runs differ; of a sweep, what its runs have.")
+    parser = Parser("diff", "Show the settings in which two runs differ; of a sweep, what its runs have.", _EXAMPLES)
     parser.add_argument("a", metavar="A", help="a run or sweep: its directory, the beginning of its name, or latest")
     parser.add_argument("b", metavar="B", help="another one")
     parser.add_argument("--all", action="store_true", help="versions, machine, git and how they were trained, too")

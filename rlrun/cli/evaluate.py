@@ -9,10 +9,15 @@ from rlrun.errors import UsageError
 
 _KEYS = ("return_mean", "return_std", "return_iqm", "return_min", "return_max")
 
+_EXAMPLES = """examples:
+  rlrun eval latest
+  rlrun eval 2026-11-24/0930 --episodes 20 --seed 7 --returns
+  rlrun eval latest --checkpoint last --json"""
+
 
 def main(arguments: list[str]) -> int:
     """Evaluate a run."""
-    parser = Parser("eval", "Play greedy episodes with a trained agent and print what they returned.")
+    parser = Parser("eval", "Play greedy episodes with a trained agent and print what they returned.", _EXAMPLES)
     add_player(parser, episodes=100)
     add = parser.add_argument
     add("--returns", action="store_true", help="print the return of every episode, too")

@@ -6,7 +6,7 @@ from argparse import ArgumentTypeError, Namespace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rlrun.cli.arguments import Parser, add_outputs, take_imports
+from rlrun.cli.arguments import Parser, Several, add_outputs, take_imports
 from rlrun.cli.output import counted, deliver_json, deliver_line, shown_path
 from rlrun.cli.playing import add_run, blamed_on_config, open_to_play, tidying
 from rlrun.config.settings import nearest
@@ -18,7 +18,12 @@ if TYPE_CHECKING:
 
 _SUFFIXES = {"onnx": ".onnx", "torchscript": ".pt", "torch-export": ".pt2", "safetensors": ".safetensors"}
 """Format -> how its files' names end."""
-_EPILOG = """formats:
+_EPILOG = """examples:
+  rlrun export latest
+  rlrun export latest --format onnx,safetensors -o policies
+  rlrun export 2026-11-24/0930 --checkpoint last -o policy.pt2
+
+formats:
   onnx          onnxruntime and every other reader of ONNX; needs pip install 'rlrun[onnx]'
   torchscript   torch.jit.load, also from C++
   torch-export  torch.export.load, AOTInductor, ExecuTorch
@@ -36,6 +41,7 @@ def main(arguments: list[str]) -> int:
     add_run(parser)
     add(
         "--format",
+        type=Several(tuple(_SUFFIXES)),
         metavar="F",
         help=f"{', '.join(_SUFFIXES)}, or several with commas; default onnx, or what PATH ends with",
     )

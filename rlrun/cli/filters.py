@@ -12,11 +12,11 @@ from datetime import UTC, datetime
 from typing import Any
 
 from rlrun.cli.secrets import scalar
-from rlrun.config import ALGORITHMS, RunConfig, to_mapping
-from rlrun.config.resuming import leaves
 from rlrun.config.settings import nearest
 from rlrun.errors import UsageError
 from rlrun.manifest import STATUSES
+from rlrun.reports.scores import TRAINING
+from rlrun.reports.typed import all_settings
 
 _OPERATORS: dict[str, Callable[[Any, Any], bool]] = {
     "!=": operator.ne,
@@ -27,18 +27,21 @@ _OPERATORS: dict[str, Callable[[Any, Any], bool]] = {
     "<": operator.lt,
 }
 _FORM = re.compile(r"([^=<>!]+)(!=|>=|<=|=|>|<)(.*)", re.DOTALL)
-_ALIASES = {"done": "finished"}
-_SEEN = (*STATUSES, "interrupted", "unreadable")
+ALIASES = {"done": "finished"}
+SEEN = (*STATUSES, "interrupted", "unreadable")
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
 _BYTES = {"B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
 
-_FACTS = (
+FACTS = (
     *("status", "algo", "env", "name", "seed", "frames", "return", "best", "speed", "exact", "age", "size"),
     *("run", "device", "tuned", "experiment", "resumed", "episodes", "implementation"),
 )
 """What a run can be chosen by besides its settings. Where a setting is called the same, it says the same."""
 _TEXTS = ("algo", "env", "name", "run", "device", "tuned", "experiment", "implementation")
 """Those that are text, whatever YAML would take it for."""
+
+NUMBERS = ("frames", "return", "best", "speed", "age", "size", "resumed", "episodes")
+"""Those of them that are chosen by more and less rather than by what they are."""
 
 SORTING = ("age", "return", "frames", "size", "speed", "name")
 _SMALLEST_FIRST = ("age", "name")
@@ -56,7 +59,7 @@ class Filter:
     @property
     def of_settings(self) -> bool:
         """Whether it is held against config.yaml."""
-        return self.key not in _FACTS
+        return self.key not in FACTS
 
     def fits(self, facts: Mapping[str, Any], settings: Mapping[str, Any]) -> bool:
         """Whether a run fits. What it does not have equals nothing, and is neither more nor less than anything."""
@@ -88,12 +91,12 @@ def _parse(text: str) -> Filter:
     if match is None or not match[3]:
         raise UsageError(f"--filter {text}: write KEY=VALUE, or 'KEY>VALUE' in quotes, as in status=done 'return>400'")
     key, sign, value = match[1].strip(), match[2], match[3].strip()
-    known = _settings()
-    if key not in _FACTS and key not in known and not key.startswith("env.kwargs."):
+    known = all_settings()
+    if key not in FACTS and key not in known and not key.startswith("env.kwargs."):
         raise UsageError(f"--filter {text}: unknown key '{key}'{_nearest(key, known)}")
     if sign in ("=", "!="):
         parts = [value] if value.startswith("[") else value.split(",")
-        return Filter(key, sign, tuple((_ALIASES.get(part, part), _value(key, part, text)) for part in parts))
+        return Filter(key, sign, tuple((ALIASES.get(part, part), _value(key, part, text)) for part in parts))
     limit = _value(key, value, text)
     if isinstance(limit, bool) or not isinstance(limit, int | float):
         raise UsageError(f"--filter {text}: {sign} compares numbers, and {value!r:.60} is none")
@@ -102,23 +105,18 @@ def _parse(text: str) -> Filter:
 
 def _nearest(key: str, known: Sequence[str]) -> str:
     """What may have been meant: a fact, a setting, or one by its last word alone."""
-    hint = nearest(key, [*_FACTS, *known], known)
+    hint = nearest(key, [*FACTS, *known], known)
     ends = {known_key.rpartition(".")[2]: known_key for known_key in known}
     close = [] if hint else difflib.get_close_matches(key.lower(), ends, n=1, cutoff=0.7)
     return f"; did you mean '{ends[close[0]]}'?" if close else hint
 
 
-def _settings() -> list[str]:
-    """Every setting there is, of any algorithm."""
-    return list({key: None for algo in ALGORITHMS.values() for key in leaves(to_mapping(RunConfig(algo=algo())))})
-
-
 def _value(key: str, text: str, whole: str) -> Any:
     """What a text means as the value of ``key``. Raises UsageError."""
     if key == "status":
-        status = _ALIASES.get(text, text)
-        if status not in _SEEN and not _is_pattern(status):
-            known = (*_SEEN, *_ALIASES)
+        status = ALIASES.get(text, text)
+        if status not in SEEN and not _is_pattern(status):
+            known = (*SEEN, *ALIASES)
             raise UsageError(
                 f"--filter {whole}: unknown status '{text}'; choices: {', '.join(known)}{nearest(text, known)}"
             )
@@ -174,7 +172,10 @@ def ordered(rows: Sequence[Mapping[str, Any]], by: str, reverse: bool) -> list[M
     key = "run" if by == "name" else by
     lacking = [row for row in rows if not _comparable(row.get(key), by)]
     rest = [row for row in rows if _comparable(row.get(key), by)]
-    return [*sorted(rest, key=lambda row: row[key], reverse=(by not in _SMALLEST_FIRST) is not reverse), *lacking]
+    found = sorted(rest, key=lambda row: row[key], reverse=(by not in _SMALLEST_FIRST) is not reverse)
+    if by == "return":  # no evaluation is ranked among training episodes
+        found.sort(key=lambda row: bool(row["measure"] == TRAINING))
+    return [*found, *lacking]
 
 
 def _comparable(value: Any, by: str) -> bool:

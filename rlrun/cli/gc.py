@@ -15,7 +15,12 @@ from rlrun.errors import LockedError, UsageError
 from rlrun.finding import all_runs, find_all, is_run, runs_in
 from rlrun.garbage import CATEGORIES, Item, Wish, dispose, dispose_around, garbage_around, garbage_of
 
-_EPILOG = """what goes: older checkpoints of finished runs, so that they can still be extended from the newest; damaged
+_EPILOG = """examples:
+  rlrun gc --dry-run                     what would go
+  rlrun gc 2026-11-24_2158 --keep 2      only of this sweep
+  rlrun gc --older-than 30d --best -y    for cron: it does not ask
+
+What goes: older checkpoints of finished runs, so that they can still be extended from the newest; damaged
 checkpoints where an undamaged one is left; replay memory that no checkpoint refers to; temporary files; runs that
 failed or were killed before their first checkpoint, unless they belong to a sweep; empty directories.
 What is being trained, and runs that can't be read, are left alone; so are best checkpoints, unless --best is typed."""

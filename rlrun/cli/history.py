@@ -44,9 +44,11 @@ def phases_of(run: Run, config: RunConfig, last: int) -> tuple[list[Phase], list
 
 
 def _checked(run: Run, values: Mapping[str, Any]) -> RunConfig:
-    """The config of one phase. A clock stops no repetition: it ends at a frame."""
+    """The config of one phase. A clock stops no repetition: it ends at a frame. Nor is it sent to where a file says, or filmed."""
+    stop = {**values["stop"], "seconds": None}
+    evaluation = {**values["evaluation"], "video": False}
     try:
-        return from_mapping({**values, "stop": {**values["stop"], "seconds": None}})
+        return from_mapping({**values, "stop": stop, "evaluation": evaluation, "logger": []})
     except UsageError as error:
         raise ResumeError(f"{printable(run.directory / 'run.json')}: 'changed': {error}") from error
 

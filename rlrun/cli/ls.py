@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -29,15 +30,21 @@ from rlrun.errors import ResumeError
 from rlrun.finding import find_all, is_run, is_sweep, list_runs, listed, runs_in
 from rlrun.plain import printable
 from rlrun.reports.records import settings_of
+from rlrun.reports.scores import TRAINING, final_return, number_in, ranked_measure
 from rlrun.reports.statistics import iqm
 
 _COLUMNS = ("run", "status", "algo", "env", "seed", "frames", "return", "best", "speed", "exact", "age", "size")
 _LEAST = ("exact", "speed", "size", "best", "algo", "seed", "env", "frames")
 
-_EPILOG = """filters hold together; KEY is a column, or any setting:
+_EPILOG = """examples:
+  rlrun ls
   rlrun ls --filter algo=ppo env=hopper status=done
   rlrun ls --filter 'return>400' algo.gamma=0.9,0.99 'age<7d' --sort return
-A sweep is one line: return is the IQM over its finished runs, best the best of all, speed the median of one run.
+
+Filters hold together; KEY is a column, or any setting.
+The return is of the last evaluation; "training": of the last 100 training episodes of a run that never evaluates.
+--sort puts these after the others. A sweep is one line: return is the IQM over its finished runs, of those that evaluate
+if any does, best the best of all, speed the median of one run.
 rlrun ls SWEEP lists its runs. --json lists runs only, each with its directory; of a sweep, rlrun show SWEEP --json."""
 
 
@@ -99,19 +106,29 @@ def _named(selectors: Sequence[str], outputs: Path) -> list[dict[str, Any]]:
 def facts_of(run: Mapping[str, Any]) -> dict[str, Any]:
     """What a run can be shown, chosen and sorted by; its run.json may be anyone's. Its ``size`` takes a walk through it."""
     directory = Path(run["directory"])
-    evaluation, best = run.get("evaluation"), run.get("best")
+    value, measure = _final_return(run)
     return {
         **{key: run.get(key) for key in ("algo", "name", "seed", "frames", "total_frames", "exact", "status")},
         **{key: run.get(key) for key in ("device", "tuned", "experiment", "resumed", "episodes", "implementation")},
         "run": directory.name,
         "env": (run.get("env"), run.get("env_id")),
-        "return": evaluation.get("return_mean") if isinstance(evaluation, dict) else None,
-        "best": best.get("return_mean") if isinstance(best, dict) else None,
+        "return": value,
+        "measure": measure,
+        "best": number_in(run.get("best"), "return_mean"),
         "speed": run.get("frames_per_second"),
         "age": age_of(run["created"]),
         "size": size_of(directory),
         "manifest": run,
     }
+
+
+def _final_return(run: Mapping[str, Any]) -> tuple[float | None, str]:
+    """A run's return and its measure."""
+    directory, episodes = Path(run["directory"]), None
+    if run["status"] != "unreadable":
+        with contextlib.suppress(ResumeError):
+            episodes = settings_of(directory).get("evaluation.episodes")
+    return final_return(directory, run, episodes)
 
 
 def _fits(row: Mapping[str, Any], filters: Sequence[Filter]) -> bool:
@@ -148,8 +165,9 @@ def _sweep_facts(sweep: Path, members: Sequence[Mapping[str, Any]]) -> dict[str,
     statuses = order[0] if len(order) == 1 else ", ".join(f"{counts[status]} {status}" for status in order)
     exact = {member["exact"] for member in members if isinstance(member["exact"], bool)}
     best, speeds, ages = (numbers(key) for key in ("best", "speed", "age"))
-    finished = [member["return"] for member in members if member["status"] == "finished"]
-    returns = [float(value) for value in finished if is_number(value)]
+    finished = [member for member in members if member["status"] == "finished" and member["return"] is not None]
+    measure = ranked_measure({member["measure"] for member in finished})
+    returns = [member["return"] for member in finished if member["measure"] == measure]
     return {
         "run": sweep.name,
         "status": statuses,
@@ -159,6 +177,7 @@ def _sweep_facts(sweep: Path, members: Sequence[Mapping[str, Any]]) -> dict[str,
         "frames": int(sum(numbers("frames"))),
         "total_frames": int(sum(numbers("total_frames"))),
         "return": iqm(returns) if returns else None,
+        "measure": measure,
         "best": max(best, default=None),
         "speed": float(np.median(speeds)) if speeds else None,
         "exact": False not in exact if exact else None,
@@ -181,6 +200,12 @@ def _together(values: Any) -> str:
     return ",".join(dict.fromkeys(value for value in values if isinstance(value, str)))
 
 
+def _shown_return(row: Mapping[str, Any]) -> str:
+    if row["measure"] == TRAINING:
+        return "-" if row["return"] is None else f"{shown_number(row['return'])} training"
+    return shown_number(row["return"]) if "runs" in row else shown_evaluation(row["manifest"]["evaluation"])
+
+
 def _cells(row: Mapping[str, Any]) -> list[str]:
     if row["status"] == "unreadable":
         return [row["run"], "unreadable", *"-" * (len(_COLUMNS) - 3), shown_size(row["size"])]
@@ -192,7 +217,7 @@ def _cells(row: Mapping[str, Any]) -> list[str]:
         row["env"][0],
         counted(row["runs"], "run") if "runs" in row else shown_number(row["seed"], 0).replace(",", ""),
         f"{shown_number(row['frames'], 0)}/{shown_number(row['total_frames'], 0)}",
-        shown_number(row["return"]) if manifest is None else shown_evaluation(manifest["evaluation"]),
+        _shown_return(row),
         shown_number(row["best"]) if manifest is None else shown_evaluation(manifest.get("best")),
         shown_number(row["speed"], 0),
         shown_truth(row["exact"]),

@@ -9,6 +9,7 @@ import textwrap
 from collections.abc import Iterable, Iterator
 
 from rlrun.cli.arguments import Parser
+from rlrun.errors import DIFFERENT
 
 _NARROWEST, _WIDEST = 40, 100
 _INDENT = " " * 7
@@ -23,6 +24,7 @@ EXIT_CODES = (
     (7, "the environment failed"),
     (8, "the run is in use by another process"),
     (9, "a sweep has failed members"),
+    (DIFFERENT, "two runs are not equal (rlrun reproduce)"),
     (70, "a bug of rlrun's; RLRUN_DEBUG=1 shows the traceback"),
     (130, "Ctrl-C (129: the terminal was closed; 143: SIGTERM)"),
 )
@@ -34,7 +36,7 @@ def manual(command: str, summary: str, parser: Parser, commands: Iterable[str]) 
     usage = re.sub(r"\s+", " ", parser.format_usage().removeprefix("usage: ")).strip()
     positionals = [action for action in parser.arguments if not action.option_strings]
     options = [action for action in parser.arguments if action.option_strings]
-    examples = (parser.epilog or "").removeprefix("examples:\n").strip("\n")
+    examples, notes = _parts_of(parser.epilog or "")
     others = ", ".join(f"rlrun help {name}" for name in commands if name != command)
     sections = [
         ("NAME", _wrapped(f"rlrun {command} - {summary}", width)),
@@ -43,10 +45,20 @@ def manual(command: str, summary: str, parser: Parser, commands: Iterable[str]) 
         ("ARGUMENTS", "\n".join(_described(positionals, parser, width))),
         ("OPTIONS", "\n".join(_described(options, parser, width))),
         ("EXAMPLES", textwrap.indent(textwrap.dedent(examples), _INDENT)),
+        ("NOTES", textwrap.indent(notes, _INDENT)),
         ("EXIT STATUS", "\n".join(_wrapped(f"{code:<4} {what}", width, hanging="     ") for code, what in EXIT_CODES)),
         ("SEE ALSO", _wrapped(others, width)),
     ]
     return "\n\n".join(f"{title}\n{text}" for title, text in sections if text.strip()) + "\n"
+
+
+def _parts_of(epilog: str) -> tuple[str, str]:
+    """The examples of an epilog, if it begins with some, and what comes behind them."""
+    title = "examples:\n"
+    if not epilog.startswith(title):
+        return "", epilog.strip("\n")
+    examples, _, notes = epilog.removeprefix(title).partition("\n\n")
+    return examples.strip("\n"), notes.strip("\n")
 
 
 def _described(actions: Iterable[argparse.Action], parser: Parser, width: int) -> Iterator[str]:

@@ -5,10 +5,12 @@ So a job that a scheduler stops and queues again needs no more than its own comm
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from rlrun.cli.loggers import loggers_to_use
 from rlrun.cli.output import shown_path
 from rlrun.cli.resume import replaced, resume_run
 from rlrun.config import RunConfig, to_mapping
@@ -86,7 +88,8 @@ def _holds(path: Path, content: bytes) -> bool:
 
 def go_on(run: Run, job: Job, quiet: bool) -> int:
     """Finish a run by the config of ``job``. Returns the exit code."""
-    return resume_run(run, replaced(run, job.config), (), exact=False, quiet=quiet)
+    choose = functools.partial(loggers_to_use, typed=True, is_own=True)
+    return resume_run(run, replaced(run, job.config), (), exact=False, quiet=quiet, choose_loggers=choose)
 
 
 def begun_sweep(directory: Path, resume: bool, jobs: Sequence[Job]) -> bool:

@@ -11,7 +11,7 @@ from pathlib import Path
 from rlrun.checkpoint import find_damage
 from rlrun.cli.arguments import Parser, integer
 from rlrun.cli.output import shown_path
-from rlrun.cli.secrets import hidden_keys, remember_typed, retyped, scalar
+from rlrun.cli.secrets import typed_again
 from rlrun.config import RunConfig, from_mapping, to_mapping
 from rlrun.errors import ResumeError, UnavailableError, UsageError
 from rlrun.finding import find_one, listed
@@ -24,7 +24,7 @@ def add_run(parser: Parser) -> None:
     """``RUN KEY=VALUE ... --checkpoint C``."""
     add = parser.add_argument
     add("run", metavar="RUN", help="a run's directory, the beginning of its name, or latest")
-    add("secrets", nargs="*", metavar="KEY=VALUE", help="a setting that was not stored because it is a secret")
+    add("secrets", nargs="*", metavar="KEY=VALUE", help="a setting not stored as it is secret; env.step_timeout=N")
     add("--checkpoint", metavar="C", help="best, last or a number of frames; default best, if there is one")
 
 
@@ -93,13 +93,9 @@ def blamed_on_config(run: Run, error: UsageError) -> ResumeError:
 
 def _with_secrets(run: Run, overrides: Sequence[str], command: str) -> Run:
     """The run with its hidden settings as they were typed. Raises ResumeError, or UsageError for any other setting."""
-    remember_typed(overrides)
-    typed = {key: scalar(key, text) for key, _, text in (override.partition("=") for override in overrides)}
-    others = typed.keys() - hidden_keys(run.config)
-    if others:
-        verb = command.rpartition(" ")[2]
-        raise UsageError(f"{', '.join(sorted(others))}: {verb} plays with the run's own settings; leave it out")
-    return dataclasses.replace(run, config=retyped(run.config, typed, f"{command} {shown_path(run.directory)}"))
+    refusal = f"{command.rpartition(' ')[2]} plays with the run's own settings"
+    config = typed_again(run.config, overrides, f"{command} {shown_path(run.directory)}", refusal)
+    return dataclasses.replace(run, config=config)
 
 
 def _device(config: RunConfig, wanted: str | None) -> str:

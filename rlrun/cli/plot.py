@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import FrameType
 
-from rlrun.cli.arguments import Parser, add_outputs
+from rlrun.cli.arguments import Parser, Several, add_outputs
 from rlrun.cli.output import deliver_json, deliver_line, shown_path, warn
 from rlrun.config.settings import nearest
 from rlrun.errors import ResumeError, StorageError, UsageError, in_users_terms
@@ -19,7 +19,7 @@ from rlrun.plain import printable, reason_of
 from rlrun.reports import canvas
 from rlrun.reports.figures import WANTED, draw, plots_folder, save
 from rlrun.reports.panels import FIGURES
-from rlrun.reports.records import Record, read_record, select
+from rlrun.reports.records import Record, duplicates, group, read_record, select, why_duplicate
 from rlrun.run import Run
 
 _EXAMPLES = """examples:
@@ -44,8 +44,10 @@ def main(arguments: list[str]) -> int:
         "runs", nargs="+", metavar="RUN", help="a run or a sweep: its directory, how its name begins, latest, or a glob"
     )
     add("-o", "--output", type=Path, metavar="DIR", help="folder for the figures, made if it does not exist")
-    add("--format", default=",".join(canvas.FORMATS), metavar="F,...", help="png, svg or both, which is the default")
-    add("--figures", metavar="NAME,...", help=f"default all that there is data for: {', '.join(FIGURES)}")
+    usual = ",".join(canvas.FORMATS)
+    add("--format", type=Several(canvas.FORMATS), default=usual, metavar="F,...", help="png, svg or both, the default")
+    listed = f"default all that there is data for: {', '.join(FIGURES)}"
+    add("--figures", type=Several(tuple(FIGURES)), metavar="NAME,...", help=listed)
     add("--json", action="store_true", help="print one JSON object with the paths")
     add_outputs(parser)
     options = parser.parse_args(arguments)
@@ -53,10 +55,11 @@ def main(arguments: list[str]) -> int:
     names = _chosen("--figures", options.figures, tuple(FIGURES)) if options.figures is not None else tuple(FIGURES)
     selection = select(options.runs, options.outputs)
     left_out = dict(selection.unreadable)
-    records = _readable(selection.records, left_out)
+    named = _readable(selection.records, left_out)
+    records = _counted(named, left_out)
     for name, reason in left_out.items():
         warn(f"{name} is left out: {reason}")
-    paths = draw_into(records, names, formats, lambda: _place(options.output, records))
+    paths = draw_into(records, names, formats, lambda: _place(options.output, named))
     if not paths:
         raise ResumeError(f"nothing to draw: {_which(records)} recorded nothing that {' or '.join(names)} would show")
     missing = [name for name in names if not any(path.name.startswith(name) for path in paths)]
@@ -102,7 +105,7 @@ def draw_at_end(runs: Sequence[Run], directory: Path, is_sweep: bool = False) ->
         with _interruptible():
             left_out: dict[str, str] = {}
             records = [read_record(run.directory, directory if is_sweep else None) for run in runs]
-            records = _readable(records, left_out)
+            records = _counted(_readable(records, left_out), left_out)
             paths = draw_into(records, names, canvas.FORMATS, lambda: plots_folder(directory))
     except KeyboardInterrupt:
         warn(f"no figures: interrupted; draw them with: {again}")
@@ -138,6 +141,13 @@ def _readable(records: Sequence[Record], left_out: dict[str, str]) -> list[Recor
     if not readable:
         raise ResumeError("\n".join(left_out.values()))
     return readable
+
+
+def _counted(records: Sequence[Record], left_out: dict[str, str]) -> list[Record]:
+    """Each seed of the same settings once; why others are not drawn is told in ``left_out``."""
+    older = {id(record): newer for record, newer in duplicates(group(records))}
+    left_out |= {printable(record.name): why_duplicate(older[id(record)]) for record in records if id(record) in older}
+    return [record for record in records if id(record) not in older]
 
 
 def _place(wanted: Path | None, records: Sequence[Record]) -> Path:

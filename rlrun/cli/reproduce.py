@@ -11,7 +11,7 @@ from typing import Any
 from rlrun.cli.arguments import Parser, add_outputs, take_imports
 from rlrun.cli.history import Phase, phases_of
 from rlrun.cli.output import counted, deliver_json, deliver_line, say, shown_path
-from rlrun.cli.secrets import hidden_keys, remember_typed, retyped, scalar
+from rlrun.cli.secrets import typed_again
 from rlrun.config import RunConfig, from_mapping, to_mapping
 from rlrun.errors import DIFFERENT, LockedError, ResumeError, UnavailableError, UsageError
 from rlrun.finding import find_one
@@ -27,6 +27,12 @@ from rlrun.view import Outcome
 
 _SIGNAL_BASE = 128  # the exit code of a process that a signal ended, as shells have it
 
+_EPILOG = f"""examples:
+  rlrun reproduce latest
+  rlrun reproduce 2026-11-24/0930 --json
+
+exit code: 0 equal, {DIFFERENT} not equal"""
+
 
 def main(arguments: list[str]) -> int:
     """Reproduce a run."""
@@ -34,11 +40,11 @@ def main(arguments: list[str]) -> int:
         "reproduce",
         "Train a run again from its stored settings, in a new directory, and say whether its metrics and episodes\n"
         "are the same bit for bit; if not, which row differs first, and what has changed since.",
-        f"exit code: 0 equal, {DIFFERENT} not equal",
+        _EPILOG,
     )
     add = parser.add_argument
     add("run", metavar="RUN", help="a run's directory, the beginning of its name, or latest")
-    add("secrets", nargs="*", metavar="KEY=VALUE", help="a setting that was not stored because it is a secret")
+    add("secrets", nargs="*", metavar="KEY=VALUE", help="a setting not stored as it is secret; env.step_timeout=N")
     add("-q", "--quiet", action="store_true", help="print the result and errors only")
     add("--json", action="store_true", help="print one JSON object")
     add_outputs(parser)
@@ -85,12 +91,8 @@ def _config_of(run: Run, secrets: Sequence[str], outputs: Path) -> RunConfig:
         ResumeError: a hidden setting is missing.
         UsageError: another one is typed.
     """
-    remember_typed(secrets)
-    typed = {key: scalar(key, text) for key, _, text in (text.partition("=") for text in secrets)}
-    others = typed.keys() - hidden_keys(run.config)
-    if others:
-        raise UsageError(f"{', '.join(sorted(others))}: reproduce trains by the run's own settings; leave it out")
-    config = retyped(run.config, typed, f"rlrun reproduce {shown_path(run.directory)}")
+    command = f"rlrun reproduce {shown_path(run.directory)}"
+    config = typed_again(run.config, secrets, command, "reproduce trains by the run's own settings")
     return dataclasses.replace(config, outputs=str(outputs))
 
 

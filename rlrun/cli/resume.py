@@ -8,26 +8,36 @@ from __future__ import annotations
 import dataclasses
 import functools
 import shlex
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from rlrun import hardware, provenance
 from rlrun.cli.arguments import Parser, add_outputs, take_imports
+from rlrun.cli.loggers import loggers_to_use, names_loggers, send_finished
 from rlrun.cli.output import say, shown_path
 from rlrun.cli.secrets import put, remember_typed, retyped, scalar
 from rlrun.config import PPOConfig, RunConfig, from_mapping, to_mapping
-from rlrun.config.resuming import forbidden_changes, inexact_changes, leaves
+from rlrun.config.resuming import forbidden_changes, has_effect, inexact_changes, leaves
 from rlrun.config.settings import nearest, number
 from rlrun.errors import LockedError, ResumeError, UsageError
 from rlrun.finding import find, find_sweep
 from rlrun.interrupts import Interrupts
 from rlrun.locks import is_locked
 from rlrun.manifest import dependence, other_population
-from rlrun.plain import printable, to_yaml, write_atomically
-from rlrun.run import Run, require_own
+from rlrun.plain import to_yaml, write_atomically
+from rlrun.reports.typed import typed_settings
+from rlrun.run import Run, require_own, why_not_own
 from rlrun.watchdog import watching
 
 _FIXED = ("name", "outputs")  # no matter to what is computed, but the run's directory is where and what it is
+
+_EPILOG = """examples:
+  rlrun resume latest
+  rlrun resume 2026-11-24/0930 total_frames=200000    extend a finished run
+  rlrun resume 2026-11-24_2158 sweep.workers=2        finish a sweep
+
+total_frames may grow; stop.*, evaluation.*, checkpoint.*, logging.*, plot.* and logger may change;
+device, hardware.device and hardware.threads too, but then the run is no longer exact; of a sweep, sweep.*."""
 
 
 def main(arguments: list[str]) -> int:
@@ -52,11 +62,22 @@ def main(arguments: list[str]) -> int:
     if of_sweeps:
         raise UsageError(f"{' '.join(of_sweeps)}: for sweeps only, and {shown_path(run.directory)} is one run")
     config = changed(run, options.overrides)
-    return resume_run(run, config, options.overrides, options.require_exact, options.quiet)
+    typed, is_own = names_loggers(options.overrides), why_not_own(directory) is None
+    choose = functools.partial(loggers_to_use, typed=typed, is_own=is_own)
+    return resume_run(run, config, options.overrides, options.require_exact, options.quiet, choose)
 
 
-def resume_run(run: Run, config: RunConfig, overrides: Sequence[str], exact: bool, quiet: bool) -> int:
+def resume_run(
+    run: Run,
+    config: RunConfig,
+    overrides: Sequence[str],
+    exact: bool,
+    quiet: bool,
+    choose_loggers: Callable[[Sequence[str]], tuple[str, ...]],
+) -> int:
     """Go on with a run by ``config``, which may differ from its own where it may. Returns the exit code.
+
+    ``choose_loggers``: those of its loggers to use now; the run keeps them all.
 
     Raises:
         ResumeError: it can't go on, or, if ``exact``, not exactly; ``overrides`` are what to repeat in the advice.
@@ -76,36 +97,21 @@ def resume_run(run: Run, config: RunConfig, overrides: Sequence[str], exact: boo
     from rlrun.sweeps.jobs import check_device
     from rlrun.sweeps.resources import check_memory, spaces_of
     from rlrun.sweeps.runner import train_runs
-    from rlrun.tracking import check_installed
 
     check_device(config)
-    check_installed(config.logger)
+    loggers = choose_loggers(config.logger)
     _require_idle_sweep(run)
     view = choose_view(quiet)
     try:
         # Now: what can't be made, or does not fit into memory, is to change nothing on the disk.
         check_memory(config, spaces_of([config])[repr(config.env)])
         begun = _prepare(run, config, quiet)
+        run.config = dataclasses.replace(config, logger=loggers)
         with Interrupts() as interrupts:
             (outcome,) = train_runs([run], view, interrupts, resume=begun)
     except UsageError as error:  # what was typed has been checked: it is what the run's config asks for
         raise ResumeError(f"{shown_path(run.directory / 'config.yaml')}: {error}") from error
     return finish_run(outcome.run, outcome.status, outcome.error, outcome.signal, quiet)
-
-
-def names_loggers(overrides: Sequence[str]) -> bool:
-    """Whether loggers were typed, who are to get also what has been finished."""
-    return any(override.startswith("logger=") for override in overrides)
-
-
-def send_finished(runs: Sequence[Run]) -> None:
-    """Give what finished runs have recorded to their loggers."""
-    from rlrun.tracking.tracking import send
-
-    complete = send(runs, lambda line: say(f"note: {line}"))
-    if complete:
-        what = shown_path(runs[0].directory) if len(runs) == 1 else f"{len(runs)} finished runs"
-        say(f"sent to {' and '.join(complete)}: all that {what} recorded")
 
 
 def _prepare(run: Run, config: RunConfig, quiet: bool) -> bool:
@@ -125,8 +131,7 @@ def _parser() -> Parser:
     parser = Parser(
         "resume",
         "Continue a run from its newest checkpoint, or finish a sweep: what is done is not done again.",
-        "total_frames may grow; stop.*, evaluation.*, checkpoint.*, logging.*, plot.* and logger may change;\n"
-        "device, hardware.device and hardware.threads too, but then the run is no longer exact; of a sweep, sweep.*.",
+        _EPILOG,
     )
     parser.add_argument("run", metavar="RUN", help="directory of a run or sweep, how its name begins, or latest")
     settings = "total_frames=200000, stop.return=475, ..."
@@ -197,10 +202,8 @@ def _require_checkpoint(run: Run) -> None:
     """Raises ResumeError for a run that ended before its first checkpoint, with the command that starts it over."""
     if run.has_checkpoint():
         return
-    overrides = run.manifest.get("overrides")
-    typed = [text for text in overrides if isinstance(text, str)] if isinstance(overrides, list) else []
-    settings = [text for text in typed if text[:1].isalpha() and "=" in text]  # it may be anyone's: no options
-    command = printable(shlex.join(["rlrun", *settings]))
+    typed, left_out = typed_settings(run.manifest)
+    command = shlex.join(["rlrun", *typed]) + (f" ({left_out})" if left_out else "")
     raise ResumeError(f"{shown_path(run.directory)} has no checkpoint to continue from; start it over: {command}")
 
 
@@ -231,8 +234,7 @@ def reached_limits(run: Run, config: RunConfig) -> dict[str, float]:
 
 def extends(run: Run, config: RunConfig) -> bool:
     """Whether ``config`` leaves the finished run something to do; how a sweep is run, or where metrics go, does not."""
-    same = dataclasses.replace(config, sweep=run.config.sweep, logger=run.config.logger) == run.config
-    return not same and config.total_frames > run.manifest["frames"]
+    return has_effect(to_mapping(run.config), to_mapping(config)) and config.total_frames > run.manifest["frames"]
 
 
 def _at_least(value: Any, limit: float) -> bool:

@@ -7,19 +7,19 @@ from dataclasses import replace
 from pathlib import Path
 
 from rlrun.checkpoint_folder import CheckpointFolder
+from rlrun.cli.loggers import loggers_to_use, send_finished
 from rlrun.cli.output import counted, say, shown_path
 from rlrun.cli.results import finish_sweep
-from rlrun.cli.resume import extend, extends, reached_limits, require_exact, say_moving, send_finished
+from rlrun.cli.resume import extend, extends, reached_limits, require_exact, say_moving
 from rlrun.cli.sweep_view import choose_sweep_view
 from rlrun.config import RunConfig
 from rlrun.errors import ResumeError, RlrunError
 from rlrun.interrupts import Interrupts
-from rlrun.run import Run, require_own
+from rlrun.run import Run, require_own, why_not_own
 from rlrun.sweeps.jobs import check_device
 from rlrun.sweeps.resources import check_batches, spaces_of
 from rlrun.sweeps.summary import NO_CHECKPOINT, save_summary
 from rlrun.sweeps.sweep import opened_sweep, places_of, plan_sweep, train_sweep
-from rlrun.tracking import check_installed
 
 
 def resume_sweep(
@@ -32,14 +32,15 @@ def resume_sweep(
 ) -> int:
     """Train the unfinished runs of a sweep, and finished ones that their new config extends. Returns the exit code.
 
-    ``send``: give the loggers the other finished ones, too.
+    ``send``: the loggers were typed; give them the other finished ones, too.
 
     Raises:
         LockedError: the sweep, or one of its runs, is being trained.
         ResumeError, UsageError: the runs can't be changed so, or, if ``exact``, not be continued exactly.
     """
     with opened_sweep(directory) as (sweep, held):
-        for place in [] if trust else [directory, *(run.directory for run in sweep.runs)]:
+        places = [directory, *(run.directory for run in sweep.runs)]
+        for place in [] if trust else places:
             require_own(place)
         configs = [config_of(run) for run in sweep.runs]
         pairs = [(run, config) for run, config in zip(sweep.runs, configs, strict=True) if _is_left(run, config)]
@@ -57,7 +58,8 @@ def resume_sweep(
             return 0
         for config in {(config.device, config.network.hidden): config for _, config in pairs}.values():
             check_device(config)
-        check_installed({name for _, config in pairs for name in config.logger})
+        is_own = all(why_not_own(place) is None for place in places)
+        loggers = {names: loggers_to_use(names, send, is_own) for names in {config.logger for _, config in pairs}}
         if pairs:
             wanted = [config for _, config in pairs]
             check_batches(wanted, spaces_of(wanted))
@@ -66,6 +68,8 @@ def resume_sweep(
         if pairs and not quiet:
             say_moving(*pairs[0])
         _extend(pairs)
+        for run, config in pairs:  # for now: the runs keep them all
+            run.config = replace(config, logger=loggers[config.logger])
         with Interrupts() as interrupts:
             if pairs:
                 train_sweep(sweep, places_of([run for run, _ in pairs], view.note), view, interrupts, held)

@@ -19,14 +19,21 @@ from rlrun.plain import printable
 _DATE = re.compile(r"\d{4}-\d\d-\d\d")
 _BEST = "checkpoints/best.ckpt"
 
+_EPILOG = """examples:
+  rlrun rm 2026-11-24/0930
+  rlrun rm '*_test_*' --dry-run      what would be deleted
+  rlrun rm 2026-11-24_2158 -y        a sweep, without a question
+
+Best checkpoints go with their runs: the question says how many. Without a question, with --yes, runs that
+have one are only deleted if --best is typed as well."""
+
 
 def main(arguments: list[str]) -> int:
     """Delete runs and sweeps."""
     parser = Parser(
         "rm",
         "Delete runs and sweeps with all they hold, after asking. What is being trained is refused.",
-        "Best checkpoints go with their runs: the question says how many. Without a question, with --yes, runs that\n"
-        "have one are only deleted if --best is typed as well.",
+        _EPILOG,
     )
     add = parser.add_argument
     add(

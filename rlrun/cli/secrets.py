@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from rlrun.config import RunConfig, from_mapping, to_mapping
@@ -11,6 +11,9 @@ from rlrun.config.resuming import MAY_CHANGE, leaves
 from rlrun.errors import ResumeError, UsageError
 from rlrun.plain import parse_yaml
 from rlrun.provenance import HIDDEN, is_secret_name, remember
+
+TIMEOUT = "env.step_timeout"
+"""What may be typed besides: how long an environment may take depends on the machine, and changes nothing."""
 
 
 def remember_typed(overrides: Iterable[str]) -> str:
@@ -45,6 +48,28 @@ def retyped(config: RunConfig, typed: Mapping[str, Any], command: str) -> RunCon
     for key in hidden:
         put(values, key, typed[key])
     return from_mapping(values) if hidden else config
+
+
+def typed_again(config: RunConfig, texts: Sequence[str], command: str, refusal: str) -> RunConfig:
+    """The stored config with its hidden values, and with ``env.step_timeout``, as they are in ``texts``.
+
+    Raises:
+        ResumeError: as ``retyped``.
+        UsageError: another setting is typed, which ``refusal`` is said of; one has no value, or a wrong one.
+    """
+    remember_typed(texts)
+    typed = {key: scalar(key, value) for key, _, value in (text.partition("=") for text in texts)}
+    others = typed.keys() - {*hidden_keys(config), TIMEOUT}
+    if others:
+        raise UsageError(f"{', '.join(sorted(others))}: {refusal}; leave it out")
+    if TIMEOUT in texts:
+        raise UsageError(f"'{TIMEOUT}' has no value; write {TIMEOUT}=N")
+    config = retyped(config, typed, command)
+    if TIMEOUT not in typed:
+        return config
+    values = to_mapping(config)
+    put(values, TIMEOUT, typed[TIMEOUT])
+    return from_mapping(values)
 
 
 def put(values: dict[str, Any], key: str, value: Any) -> None:

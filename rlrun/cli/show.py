@@ -23,16 +23,24 @@ from rlrun.cli.output import (
 from rlrun.deletion import size_of
 from rlrun.finding import find, find_sweep, is_sweep
 from rlrun.plain import printable
-from rlrun.reports.records import read_record
+from rlrun.reports.records import read_record, texts
 from rlrun.reports.summary import SavedFile, checkpoints_of, own_settings
+from rlrun.reports.typed import typed_settings
 
 _WIDTH = 12
+
+_EXAMPLES = """examples:
+  rlrun show latest
+  rlrun show 2026-11-24_2158        a sweep, by how its name begins
+  rlrun show latest --json"""
 
 
 def main(arguments: list[str]) -> int:
     """Show one run or sweep."""
     parser = Parser(
-        "show", "Show what a run is, how it went, what it holds and what can be done with it; or a sweep's results."
+        "show",
+        "Show what a run is, how it went, what it holds and what can be done with it; or a sweep's results.",
+        _EXAMPLES,
     )
     parser.add_argument("run", metavar="RUN|SWEEP", help="its directory, the beginning of its name, or latest")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
@@ -71,14 +79,15 @@ def _show_run(directory: Path, as_json: bool) -> None:
         _line(f"  {name:<{_WIDTH}} {text}")
     _section("checkpoints", [_checkpoint_line(each) for each in saved] or ["none"])
     width = min(max(map(len, own), default=0), 40)
-    texts = {key: f"{_shown(value)}" for key, (value, _) in own.items()}
-    most = min(max(map(len, texts.values()), default=0), 30)
+    values = {key: f"{_shown(value)}" for key, (value, _) in own.items()}
+    most = min(max(map(len, values.values()), default=0), 30)
     _section(
         "settings that are not rlrun's defaults",
-        [f"{key:<{width}}  {texts[key]:<{most}}  (default {_shown(own[key][1])})" for key in own] or ["none"],
+        [f"{key:<{width}}  {values[key]:<{most}}  (default {_shown(own[key][1])})" for key in own] or ["none"],
     )
-    typed = [text for text in _texts(manifest.get("overrides")) if text[:1].isalpha() and "=" in text]  # no options
-    _section("typed", [shlex.join(["rlrun", *typed])] if typed else ["nothing is known"])
+    typed, left_out = typed_settings(manifest)
+    command = shlex.join(["rlrun", *typed]) if typed else "nothing is known"
+    _section("typed", [command, *([left_out] if left_out else [])])
     _section("next", _next(directory, manifest["status"], saved))
 
 
@@ -158,7 +167,7 @@ def _evaluation(value: Any) -> str:
 def _exactness(run: Mapping[str, Any]) -> str:
     if not isinstance(run.get("exact"), bool):
         return ""
-    reasons = "; ".join(_texts(run.get("inexact_because")))
+    reasons = "; ".join(texts(run.get("inexact_because")))
     alone = _text(run.get("alone"))
     population = run.get("population")
     size = population.get("size") if isinstance(population, dict) else None
@@ -183,10 +192,6 @@ def _joined(value: Any) -> str:
 
 def _text(value: Any) -> str:
     return value if isinstance(value, str) else ""
-
-
-def _texts(values: Any) -> list[str]:
-    return [text for text in values if isinstance(text, str)] if isinstance(values, list) else []
 
 
 def _shown(value: Any) -> str:

@@ -14,12 +14,13 @@ from types import FrameType
 from typing import NoReturn
 
 from rlrun.checkpoint_folder import CheckpointFolder
-from rlrun.cli.arguments import Parser, add_outputs, integer, take_imports
+from rlrun.cli.arguments import Parser, Several, add_outputs, integer, take_imports
 from rlrun.cli.output import counted, deliver_json, deliver_line, shown_number, shown_path, warn
 from rlrun.cli.playing import add_player, blamed_on_config, open_to_play, tidying
 from rlrun.errors import UsageError
 from rlrun.seeding import Stream, derive
 
+_FORMATS = ("mp4", "gif")
 _EPILOG = """examples:
   rlrun video latest
   rlrun video latest --episodes 3 --seed 7 --format mp4
@@ -73,7 +74,7 @@ def _parser() -> Parser:
     parser = Parser("video", "Film greedy episodes of a trained agent, with or without a screen.", epilog=_EPILOG)
     add_player(parser, episodes=1)
     add = parser.add_argument
-    add("--format", default="mp4,gif", metavar="F", help="mp4, gif or both; default mp4,gif")
+    add("--format", type=Several(_FORMATS), default="mp4,gif", metavar="F", help="mp4, gif or both; default mp4,gif")
     add("--fps", type=_fps, metavar="F", help="pictures a second, one each step; default: real time, at most 60")
     add("--max-steps", type=integer(1, 10**9), metavar="N", help="cut episodes after N steps; default: as in training")
     add("-o", type=Path, metavar="DIR", help="folder of the files; default: videos in the run's directory")
@@ -84,7 +85,7 @@ def _parser() -> Parser:
 
 def _formats(text: str) -> tuple[str, ...]:
     wanted = tuple(dict.fromkeys(text.split(",")))
-    if not set(wanted) <= {"mp4", "gif"}:
+    if not set(wanted) <= set(_FORMATS):
         raise UsageError(f"--format {text}: choices: mp4, gif, or mp4,gif")
     return wanted
 

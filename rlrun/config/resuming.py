@@ -12,6 +12,11 @@ MAY_CHANGE = (
 """Keys, and groups with a dot, that do not change what is computed at a frame."""
 TOLD = ("total_frames", "stop.", "evaluation.", "logging.")
 """Those of them that change what is written from a frame on: rows, schedules, the end."""
+WITHOUT_EFFECT = (
+    *("checkpoint.", "plot.", "sweep.", "env.step_timeout", "name", "outputs", "logger"),
+    *("logging.project", "evaluation.video"),
+)
+"""Those that change nothing of what is computed, nor of the rows of it."""
 ADDED: dict[str, Any] = {"engine": "rlrun"}
 """Settings that the first versions did not have, and what these did."""
 MAY_CHANGE_INEXACTLY = ("device", "hardware.device", "hardware.threads")
@@ -41,6 +46,11 @@ def told_changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[st
     """Key -> old and new value of each setting that differs and is to be repeated by whoever repeats the run."""
     old, new = leaves(before), leaves(after)
     return {key: [old.get(key), value] for key, value in new.items() if key.startswith(TOLD) and old.get(key) != value}
+
+
+def has_effect(before: Mapping[str, Any], after: Mapping[str, Any]) -> bool:
+    """Whether a setting differs that a run would compute, or record, something else by."""
+    return any(not key.startswith(WITHOUT_EFFECT) for key in _changes(before, after))
 
 
 def _changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, str]:

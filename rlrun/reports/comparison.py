@@ -10,7 +10,7 @@ import numpy as np
 
 from rlrun.plain import printable
 from rlrun.reports.curves import Aggregate, aggregate
-from rlrun.reports.records import Group, Record, group
+from rlrun.reports.records import Group, Record, group, once, why_duplicate
 from rlrun.reports.scores import Score, score_of
 from rlrun.reports.statistics import Averages, Estimate, averages, improvement
 from rlrun.reports.threshold import Reached, reached, registered
@@ -36,8 +36,7 @@ class Member:
 
     @property
     def seed(self) -> int:
-        seed: int = self.record.manifest["seed"]
-        return seed
+        return self.record.seed
 
 
 @dataclass
@@ -161,28 +160,22 @@ def _entry(same: Group, metric: str, threshold: float | None, at: int | None) ->
             left_out.append((record, score))
         else:
             members.append(Member(record, score, None if threshold is None else reached(record, threshold, at)))
-    newest: dict[int, Member] = {}
-    for member in sorted(members, key=lambda member: member.record.manifest["created"]):
-        if (older := newest.get(member.seed)) is not None:
-            left_out.append((older.record, _twice(older, member)))
-        newest[member.seed] = member
-    members = sorted(newest.values(), key=lambda member: member.seed)
+    known = {id(member.record): member for member in members}
+    counted, older = once([member.record for member in members])
+    for record, newer in older:
+        other = "" if known[id(record)].score == known[id(newer)].score else ", but another score"
+        left_out.append((record, f"{why_duplicate(newer)}{other}"))
+    members = [known[id(record)] for record in counted]
     with np.errstate(over="ignore", invalid="ignore"):  # returns in somebody's file may be beyond all sums
         curve = _until(at, aggregate([member.record for member in members], "evaluation", "return_mean"))
-    known = averages([member.score.value for member in members]) if members else None
-    return Entry(same.label, same.settings, members, left_out, known, curve)
+    of_scores = averages([member.score.value for member in members]) if members else None
+    return Entry(same.label, same.settings, members, left_out, of_scores, curve)
 
 
 def _until(at: int | None, curve: Aggregate) -> Aggregate:
     """The part of a curve that counts."""
     counts = curve.where <= (np.inf if at is None else at)
     return Aggregate(curve.where[counts], curve.middle[counts], curve.low[counts], curve.high[counts], curve.count)
-
-
-def _twice(older: Member, newer: Member) -> str:
-    """Why a run does not count: a second one of the same seed would pass for news."""
-    other = "" if older.score == newer.score else ", but another score"
-    return f"a duplicate of {printable(newer.record.name)}: the same settings and seed{other}"
 
 
 def _against_first(entries: Sequence[Entry]) -> list[Versus]:

@@ -45,9 +45,9 @@ def settings_table(environment: Environment, width: int) -> Table | None:
 
 def _tells(key: str, records: Sequence[Record]) -> bool:
     """Whether it differs. That another algorithm lacks what belongs to one is no difference of its own."""
-    having = {record.settings.get("algo.name") for record in records if key in record.settings}
-    peers = [r for r in records if not key.startswith("algo.") or r.settings.get("algo.name") in having]
-    return len({(key in record.settings, repr(record.settings.get(key))) for record in peers}) > 1
+    having = {record.telling.get("algo.name") for record in records if key in record.telling}
+    peers = [r for r in records if not key.startswith("algo.") or r.telling.get("algo.name") in having]
+    return len({(key in record.telling, repr(record.telling.get(key))) for record in peers}) > 1
 
 
 def scores_table(entries: Sequence[Entry], width: int) -> Table:
@@ -225,5 +225,5 @@ def _cell(value: Any) -> Any:
 
 def _shown(record: Record, key: str) -> str:
     """A setting as it is typed, ``-`` for one that it does not have."""
-    value = record.settings.get(key, "-")
+    value = record.telling.get(key, "-")
     return "null" if value is None else printable(value)

@@ -104,17 +104,18 @@ def plots_folder(directory: Path) -> Path:
 
 def _shown(groups: Sequence[Group]) -> list[tuple[int, Group]]:
     """As many groups as can be told apart, those with the highest last returns, each with the number of its style."""
-    best = sorted(range(len(groups)), key=lambda number: -_last_return(groups[number]))[: len(STYLES)]
+    best = sorted(range(len(groups)), key=lambda number: _place(groups[number]))[: len(STYLES)]
     return [(style, groups[number]) for style, number in enumerate(sorted(best))]
 
 
-def _last_return(each: Group) -> float:
-    for kind in ("evaluation", "train"):
+def _place(each: Group) -> tuple[int, float]:
+    """Evaluations before training episodes, among which they are not ranked; then the highest last returns first."""
+    for place, kind in enumerate(("evaluation", "train")):
         curves = [record.curve(kind, "return_mean")[1] for record in each.records]
         last = [values[-1] for values in curves if len(values) and math.isfinite(values[-1])]
         if last:
-            return iqm(last)
-    return -math.inf
+            return place, -iqm(last)
+    return 2, 0.0
 
 
 def _figure(name: str, sheet: _Sheet, algorithm: str | None) -> Figure | None:

@@ -11,7 +11,10 @@ import numpy as np
 from rlrun.errors import UsageError
 from rlrun.plain import printable
 from rlrun.reports.comparison import TOO_FEW, Comparison, Entry, Environment, judge
+from rlrun.reports.records import SAME
 from rlrun.reports.statistics import Averages, Estimate, averages_over_tasks, improvement
+
+_NAMING = ("name", "device", "hardware")  # what is typed to tell runs apart, or to run them here
 
 Scale = Mapping[str, tuple[float, float]]
 """Environment -> the scores that count as 0 and as 1."""
@@ -55,8 +58,8 @@ class Overall:
 def overall(comparison: Comparison, scale: Scale) -> Overall | str:
     """What the settings are worth over all environments, or why nothing is said of it.
 
-    A method is what was typed, but for environment and seed: settings tuned for an environment belong to one method. It takes part
-    if it has scores in every environment.
+    A method is what was typed, but for environment and what changes no result: settings tuned for an environment belong to one method.
+    Names and devices tell methods apart only if nothing else does. It takes part if it has scores in every environment.
 
     Raises:
         UsageError: ``scale`` lacks an environment, or names another one.
@@ -64,8 +67,11 @@ def overall(comparison: Comparison, scale: Scale) -> Overall | str:
     _check(scale, comparison.environments)
     if len(comparison.environments) < 2:
         return "one environment"
-    tables = [_methods(environment) for environment in comparison.environments]
-    twice = next((label for table in tables for label, entries in table.items() if len(entries) > 1), None)
+    for apart in ((), _NAMING):
+        tables = [_methods(environment, apart) for environment in comparison.environments]
+        twice = next((label for table in tables for label, entries in table.items() if len(entries) > 1), None)
+        if twice is None:
+            break
     if twice is not None:
         return f"what was typed for {twice} gave several settings in one environment"
     complete = [label for label in tables[0] if all(label in table for table in tables)]
@@ -79,8 +85,8 @@ def overall(comparison: Comparison, scale: Scale) -> Overall | str:
     return Overall(methods, [_duel(methods[0], other) for other in methods[1:]])
 
 
-def method_of(entry: Entry) -> str:
-    """What was typed for its first run, but for environment and seed."""
+def method_of(entry: Entry, apart: Sequence[str] = ()) -> str:
+    """What was typed for its first run, but for environment and what changes no result, and names that are not in ``apart``."""
     manifest = entry.members[0].record.manifest
     overrides = manifest.get("overrides")
     texts: list[Any] = overrides if isinstance(overrides, list) else []
@@ -90,16 +96,16 @@ def method_of(entry: Entry) -> str:
     ours = {
         key: value
         for key, value in typed.items()
-        if not key.startswith(("env.", "outputs")) and key not in ("env", "seed")
+        if not key.startswith(("env.", *SAME)) and (key in apart or key not in ("env", *_NAMING))
     }
     words = [f"algo={manifest['algo']}", *(f"{key}={value}" for key, value in sorted(ours.items()) if key != "algo")]
     return printable(", ".join(words))
 
 
-def _methods(environment: Environment) -> dict[str, list[Entry]]:
+def _methods(environment: Environment, apart: Sequence[str]) -> dict[str, list[Entry]]:
     methods: dict[str, list[Entry]] = {}
     for entry in environment.scored:
-        methods.setdefault(method_of(entry), []).append(entry)
+        methods.setdefault(method_of(entry, apart), []).append(entry)
     return methods
 
 

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rlrun.config.resuming import leaves
+from rlrun.config.resuming import ADDED, leaves
 from rlrun.errors import ResumeError
 from rlrun.finding import find, find_sweep, globbed, is_glob, is_run, runs_in
 from rlrun.locks import is_locked
@@ -25,11 +25,13 @@ from rlrun.metrics import METRICS, TIMING, read_episodes, read_rows
 from rlrun.plain import parse_yaml, printable, read_small, read_yaml
 
 _CONFIG = "config.yaml"
-_SAME = (
+SAME = (
     *("seed", "outputs", "logger", "checkpoint.", "logging.", "plot.", "sweep."),
-    *("env.step_timeout", "hardware.threads", "evaluation.video"),
+    *("env.step_timeout", "hardware.threads", "hardware.device", "evaluation.video"),
 )
 """Keys, and groups with a dot, in which runs may differ and still be runs of the same settings."""
+
+_UNKNOWN = "auto"  # the device of a run that has not begun, if nobody chose one
 
 _TELLING = ("engine", "algo.name", "env.name", "name")
 """Keys that tell groups apart in as few words as possible."""
@@ -56,6 +58,18 @@ class Record:
         """As run.json has it, but ``interrupted`` if it says running and no process holds it."""
         status: str = self.manifest["status"]
         return "interrupted" if status == "running" and not is_locked(self.directory) else status
+
+    @property
+    def seed(self) -> int:
+        seed: int = self.manifest["seed"]
+        return seed
+
+    @functools.cached_property
+    def telling(self) -> dict[str, Any]:
+        """The settings that tell runs apart. ``device`` is the kind that it was trained on, whatever was typed: what ``auto``
+        has become is no other setting than the same one typed."""
+        told = {key: value for key, value in self.settings.items() if not key.startswith(SAME)}
+        return told | {"device": self.manifest["device"].partition(":")[0]}
 
     @functools.cached_property
     def rows(self) -> list[dict[str, Any]]:
@@ -94,6 +108,7 @@ class Group:
     settings: dict[str, Any]
     """Only those in which the groups differ."""
     records: list[Record]
+    """By seed: what is drawn at random from them must not depend on the order in which they were named."""
 
 
 @dataclass
@@ -136,20 +151,58 @@ def read_record(directory: Path, sweep: Path | None = None) -> Record:
 
 
 def settings_of(directory: Path) -> dict[str, Any]:
-    """The config of the run in ``directory`` as ``{"algo.gamma": 0.99, ...}``, unchecked. Raises ResumeError."""
-    return leaves(read_settings(directory / _CONFIG))
+    """The config of the run in ``directory`` as ``{"algo.gamma": 0.99, ...}``, unchecked, with what older ones lack. Raises ResumeError."""
+    return ADDED | leaves(read_settings(directory / _CONFIG))
 
 
 def group(records: Sequence[Record]) -> list[Group]:
     """Runs of the same settings together, in the order of their first ones. Runs of different sweeps stay apart."""
-    members: dict[tuple[Path | None, str], list[Record]] = {}
+    keys: list[tuple[tuple[Path | None, str], str]] = []
+    begun: dict[tuple[Path | None, str], str] = {}
     for record in records:
-        telling = {key: value for key, value in record.settings.items() if not key.startswith(_SAME)}
-        members.setdefault((record.sweep, repr(sorted(telling.items()))), []).append(record)
+        telling = dict(record.telling)
+        device = telling.pop("device")
+        rest = (record.sweep, repr(sorted(telling.items())))
+        keys.append((rest, device))
+        if device != _UNKNOWN:
+            begun.setdefault(rest, device)
+    members: dict[tuple[tuple[Path | None, str], str], list[Record]] = {}
+    for record, (rest, device) in zip(records, keys, strict=True):
+        members.setdefault((rest, begun.get(rest, device) if device == _UNKNOWN else device), []).append(record)
     firsts = [same[0] for same in members.values()]
-    keys = [key for key in differing([first.settings for first in firsts]) if not key.startswith(_SAME)]
-    settings = [{key: first.settings.get(key) for key in keys} for first in firsts]
-    return [Group(*each) for each in zip(_labels(firsts, settings), settings, members.values(), strict=True)]
+    telling_ones = [first.telling | {"device": device} for first, (_, device) in zip(firsts, members, strict=True)]
+    settings = [{key: each.get(key) for key in differing(telling_ones)} for each in telling_ones]
+    by_seed = [sorted(same, key=lambda record: record.seed) for same in members.values()]
+    return [Group(*each) for each in zip(_labels(firsts, settings), settings, by_seed, strict=True)]
+
+
+def once(records: Sequence[Record]) -> tuple[list[Record], list[tuple[Record, Record]]]:
+    """Of runs of the same settings the newest of each seed, by seed; and each older one with the one that counts in its place.
+
+    A second run of a seed, such as a reproduction, would pass for news.
+    """
+    newest: dict[int, Record] = {}
+    older = []
+    for record in sorted(records, key=lambda record: record.manifest["created"]):
+        if record.seed in newest:
+            older.append(newest[record.seed])
+        newest[record.seed] = record
+    return [newest[seed] for seed in sorted(newest)], [(each, newest[each.seed]) for each in older]
+
+
+def duplicates(groups: Sequence[Group]) -> list[tuple[Record, Record]]:
+    """The runs that do not count, by ``once``, each with the one that does: among those that have finished, or all where none has."""
+    return [pair for each in groups for pair in once(finished_or_all(each.records))[1]]
+
+
+def finished_or_all(records: Sequence[Record]) -> list[Record]:
+    """The runs that have finished; all if none has."""
+    return [record for record in records if record.status == "finished"] or list(records)
+
+
+def why_duplicate(newer: Record) -> str:
+    """Why a run does not count beside ``newer``."""
+    return f"a duplicate of {printable(newer.name)}: the same settings and seed"
 
 
 def differing(settings: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -160,7 +213,7 @@ def differing(settings: Sequence[Mapping[str, Any]]) -> list[str]:
 
 def _labels(firsts: Sequence[Record], settings: Sequence[Mapping[str, Any]]) -> list[str]:
     """``learning_rate=0.001, gamma=0.9`` for each group: as few settings as tell them apart, those first that say most."""
-    typed = [text.partition("=")[0] for first in firsts for text in _texts(first.manifest.get("overrides"))]
+    typed = [text.partition("=")[0] for first in firsts for text in texts(first.manifest.get("overrides"))]
     order = [*_TELLING, *dict.fromkeys(typed), *settings[0]]
     chosen: list[str] = []
     for key in dict.fromkeys(key for key in order if key in settings[0]):
@@ -181,7 +234,8 @@ def _labels(firsts: Sequence[Record], settings: Sequence[Mapping[str, Any]]) -> 
     return labels
 
 
-def _texts(values: Any) -> list[str]:
+def texts(values: Any) -> list[str]:
+    """The texts in a list of run.json, which may be anything."""
     return [text for text in values if isinstance(text, str)] if isinstance(values, list) else []
 
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, TypeGuard
 
 import numpy as np
@@ -15,6 +16,8 @@ from rlrun.plain import printable
 from rlrun.reports.records import Record
 
 TAIL = 100  # training episodes
+EVALUATION, TRAINING = MEASURES = ("last evaluation", f"last {TAIL} training episodes")
+"""What a final return is of. No evaluation is ranked among training episodes: these were played with exploration."""
 _LARGEST = 1e150  # of a score: whatever is beyond would overflow in statistics
 
 METRICS = {
@@ -47,7 +50,7 @@ def score_of(record: Record, metric: str, at: int | None = None) -> Score | str:
     try:
         rows = _evaluations(record, until)  # a run whose curve is damaged counts nowhere
         if metric == "training":
-            return _training(record, at)
+            return _training(_tail(record, at), frames if at is None else at)
         if metric == "auc":
             return _area(rows)
         if at is None:
@@ -56,6 +59,31 @@ def score_of(record: Record, metric: str, at: int | None = None) -> Score | str:
         return _evaluation(chosen[0]) if chosen else f"it was not evaluated until frame {at:,}"
     except ResumeError as error:
         return printable(error)
+
+
+def final_return(directory: Path, manifest: Mapping[str, Any], episodes: Any) -> tuple[float | None, str]:
+    """A run's final return, None if there is no finite one, and its measure: the last evaluation, or training if it does not evaluate.
+
+    It is of a run that has not finished, too. ``episodes``: the setting evaluation.episodes, of somebody's config.
+    """
+    if episodes != 0:
+        return number_in(manifest.get("evaluation"), "return_mean"), EVALUATION
+    try:
+        score = _training(last_returns(directory, TAIL), manifest["frames"])
+    except ResumeError:
+        return None, TRAINING
+    return (None if isinstance(score, str) else score.value), TRAINING
+
+
+def ranked_measure(measures: Collection[str]) -> str:
+    """The one to rank by where runs have several: of those of the other one nothing can be said beside it."""
+    return TRAINING if TRAINING in measures and EVALUATION not in measures else EVALUATION
+
+
+def number_in(values: Any, key: str) -> float | None:
+    """A number in a part of run.json, which may hold anything, if statistics can be computed of it."""
+    value: Any = values.get(key) if isinstance(values, dict) else None
+    return float(value) if _is_finite(value) else None
 
 
 def _evaluations(record: Record, until: float) -> list[dict[str, Any]]:
@@ -84,17 +112,21 @@ def _area(rows: Sequence[dict[str, Any]]) -> Score | str:
     return Score(value, int(frames[-1]), _whole(rows[-1].get("episodes")))
 
 
-def _training(record: Record, at: int | None) -> Score | str:
+def _tail(record: Record, at: int | None) -> list[float]:
+    """The returns of the last training episodes, until frame ``at``. Raises ResumeError."""
     if at is None:
-        returns = last_returns(record.directory, TAIL)
-    else:
-        episodes = record.episodes
-        returns = episodes["return"][episodes["frames"] <= at][-TAIL:].tolist()
+        return last_returns(record.directory, TAIL)
+    episodes = record.episodes
+    returns: list[float] = episodes["return"][episodes["frames"] <= at][-TAIL:].tolist()
+    return returns
+
+
+def _training(returns: Sequence[float], frames: int) -> Score | str:
     if not returns:
         return "it has no finished training episode"
     if not all(map(_is_finite, returns)):
         return "its episodes have no finite return"
-    return Score(float(np.mean(returns)), record.manifest["frames"] if at is None else at, len(returns))
+    return Score(float(np.mean(returns)), frames, len(returns))
 
 
 def _is_finite(value: Any) -> TypeGuard[int | float]:

@@ -3,30 +3,25 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from rlrun.config import from_mapping
 from rlrun.errors import ResumeError, UsageError
 from rlrun.finding import SWEEP_LIST, runs_in
 from rlrun.locks import is_locked
-from rlrun.metrics import last_returns
 from rlrun.plain import printable, write_atomically
 from rlrun.provenance import clean, versions
 from rlrun.reports import statistics
 from rlrun.reports.records import read_settings
-from rlrun.reports.scores import TAIL
+from rlrun.reports.scores import final_return, ranked_measure
 from rlrun.reports.tables import csv_of
 from rlrun.run import Run
 
 NO_CHECKPOINT = "no usable checkpoint is left to go on from"
 """Why a job that has begun can't be gone on with; to start it over would lose what it has."""
-EVALUATION, TRAINING = "last evaluation", f"last {TAIL} training episodes"
 
 
 @dataclass(frozen=True)
@@ -52,6 +47,8 @@ class Group:
     settings: dict[str, str]
     failed: int
     statistics: dict[str, Any]
+    measure: str
+    """What these returns are of, as in a row; returns of the other measure are left out."""
 
 
 def opened(directory: Path) -> tuple[list[Run], dict[str, str]]:
@@ -83,7 +80,7 @@ def rows_of(runs: Sequence[Run], errors: Mapping[Path, str]) -> list[Row]:
         status = "failed" if error else manifest["status"]
         if status == "running" and not is_locked(run.directory):
             status = "interrupted"
-        value, measure = _return_of(run)
+        value, measure = final_return(run.directory, manifest, run.config.evaluation.episodes)
         seconds = manifest.get("wall_seconds")
         rows.append(
             Row(
@@ -109,9 +106,11 @@ def groups_of(rows: Sequence[Row]) -> list[Group]:
         members.setdefault(settings, []).append(row)
     groups = []
     for key, same in members.items():
-        returns = [row.return_mean for row in same if row.status == "finished" and row.return_mean is not None]
+        finished = [row for row in same if row.status == "finished"]
+        measure = ranked_measure({row.measure for row in finished})
+        returns = [row.return_mean for row in finished if row.return_mean is not None and row.measure == measure]
         failed = sum(row.status == "failed" for row in same)
-        groups.append(Group(dict(key), failed, statistics.summary(returns)))
+        groups.append(Group(dict(key), failed, statistics.summary(returns), measure if returns else ""))
     return groups
 
 
@@ -154,19 +153,6 @@ def _typed(run: Run) -> dict[str, str]:
     overrides = run.manifest.get("overrides")
     texts = [text for text in overrides if isinstance(text, str)] if isinstance(overrides, list) else []
     return {printable(key): printable(value) for key, _, value in (text.partition("=") for text in texts)}
-
-
-def _return_of(run: Run) -> tuple[float | None, str]:
-    """The return to compare runs by, and what it was measured on."""
-    if run.config.evaluation.episodes > 0:
-        value = (run.manifest["evaluation"] or {}).get("return_mean")
-        return float(value) if isinstance(value, float) and math.isfinite(value) else None, EVALUATION
-    try:
-        tail = last_returns(run.directory, TAIL)
-    except ResumeError:
-        tail = []
-    mean = float(np.mean(tail)) if tail else math.nan
-    return mean if math.isfinite(mean) else None, TRAINING
 
 
 def _csv(rows: Sequence[Row]) -> str:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import functools
 import logging
-import warnings
 from typing import Any
 
 import numpy as np
@@ -41,7 +40,6 @@ from rlrun.seeding import Stream, derive
 from rlrun.torchrl_engine.guard import Guarded
 
 logging.getLogger("torchrl").setLevel(logging.ERROR)  # it reports each success
-warnings.filterwarnings("ignore", module=r"torchrl\.|tensordict\.")  # of what is to change in its next versions
 
 
 class Experience:

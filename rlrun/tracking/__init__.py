@@ -15,11 +15,20 @@ from rlrun.errors import UnavailableError
 _DATABASES = ("sqlite", "postgresql", "mysql", "mssql")
 
 
-def check_installed(loggers: Collection[str]) -> None:
-    """Raises UnavailableError, one line for each logger whose package is not installed. Imports none of them."""
-    lines = [f"logger={name} needs {name}: pip install 'rlrun[{name}]'" for name in loggers if find_spec(name) is None]
+def missing(loggers: Collection[str]) -> dict[str, str]:
+    """Logger -> what to install, for each whose package is not installed. Imports none of them."""
+    lines = {
+        name: f"logger={name} needs {name}: pip install 'rlrun[{name}]'" for name in loggers if find_spec(name) is None
+    }
     scheme = os.environ.get("MLFLOW_TRACKING_URI", "").partition(":")[0].partition("+")[0]
-    if not lines and "mlflow" in loggers and scheme in _DATABASES and find_spec("sqlalchemy") is None:
-        lines = [f"MLFLOW_TRACKING_URI={scheme}:... is a database, which needs the full package: pip install mlflow"]
+    if "mlflow" in loggers and "mlflow" not in lines and scheme in _DATABASES and find_spec("sqlalchemy") is None:
+        why = f"MLFLOW_TRACKING_URI={scheme}:... is a database, which needs the full package"
+        lines["mlflow"] = f"{why}: pip install mlflow"
+    return lines
+
+
+def check_installed(loggers: Collection[str]) -> None:
+    """Raises UnavailableError, one line for each logger that is ``missing``."""
+    lines = missing(loggers)
     if lines:
-        raise UnavailableError("\n".join(lines))
+        raise UnavailableError("\n".join(lines.values()))

@@ -35,11 +35,11 @@ _SECONDS_TO_WAIT = 30.0  # for another process that makes the same experiment
 def open_run(subject: Subject, say: Callable[[str], None]) -> MLflow:
     """Raises OSError, and what MLflow raises."""
     uri = os.environ.get("MLFLOW_TRACKING_URI")
-    folder = own_folder(subject.outputs)
+    folder = subject.outputs.resolve()  # it may be a link of the user's
     if not uri:
         os.environ["MLFLOW_ALLOW_FILE_STORE"] = "true"
-        uri = own_folder(folder / "mlruns").absolute().as_uri()
-        say(f"mlflow: in {folder / 'mlruns'}")
+        uri = own_folder(folder / "mlruns").as_uri()
+        say(f"mlflow: in {subject.outputs / 'mlruns'}")
     client = MlflowClient(tracking_uri=uri)
     with turn(folder, _SECONDS_TO_WAIT):  # two of the same name would be two experiments
         experiment = _experiment(client, subject)

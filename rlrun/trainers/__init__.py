@@ -2,21 +2,51 @@
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import sys
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Sequence
 
 from rlrun import envstate
 from rlrun.config import DQNConfig, PPOConfig, RunConfig
 from rlrun.envs import Spaces, one_line
 from rlrun.errors import UnavailableError
-from rlrun.hardware import Hardware
+from rlrun.hardware import Hardware, choose_device
+from rlrun.lazy import torch
 from rlrun.trainers import dqn, ppo, ppo_policy
 from rlrun.trainers.base import Policy, Trainer
 
 
+@contextlib.contextmanager
+def process_set_for(config: RunConfig) -> Iterator[None]:
+    """Set for this process what the engine's trainers need, and put it back in the end: who trains from Python has other plans.
+
+    Raises:
+        UnavailableError: the device does not exist here.
+    """
+    if config.engine != "torchrl":
+        yield
+        return
+    on_cuda = choose_device(config.device, max(config.network.hidden)) != "cpu"
+    on_cuda = on_cuda or torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
+    method = multiprocessing.get_start_method(allow_none=True)
+    # TorchRL would choose "spawn", under which a lock has a name in the system: a worker, which ends at once, would leave it there.
+    if sys.platform == "linux" and method is None:
+        multiprocessing.set_start_method("fork")
+    generators = range(torch.cuda.device_count() if on_cuda else 0)  # TorchRL seeds all of PyTorch's
+    try:
+        with warnings.catch_warnings(), torch.random.fork_rng(generators):
+            warnings.filterwarnings(
+                "ignore", module=r"torchrl\.|tensordict\."
+            )  # of what is to change in its next versions
+            yield
+    finally:
+        multiprocessing.set_start_method(method, force=True)
+
+
 def make_trainer(configs: Sequence[RunConfig], spaces: Spaces, hardware: Hardware, exact: bool) -> Trainer:
-    """A trainer of one agent for each config. The configs share a signature."""
+    """A trainer of one agent for each config, to be used within ``process_set_for``. The configs share a signature."""
     if configs[0].engine == "torchrl":
         return _make_torchrl_trainer(configs, spaces, hardware)
     match configs[0].algo:
@@ -28,9 +58,6 @@ def make_trainer(configs: Sequence[RunConfig], spaces: Spaces, hardware: Hardwar
 
 def _make_torchrl_trainer(configs: Sequence[RunConfig], spaces: Spaces, hardware: Hardware) -> Trainer:
     """Imports TorchRL, which takes seconds. Raises UnavailableError: it can't be imported."""
-    # TorchRL would choose "spawn", under which a lock has a name in the system: a worker, which ends at once, would leave it there.
-    if sys.platform == "linux" and multiprocessing.get_start_method(allow_none=True) is None:
-        multiprocessing.set_start_method("fork")
     try:
         from rlrun.torchrl_engine import dqn as torchrl_dqn
         from rlrun.torchrl_engine import ppo as torchrl_ppo

@@ -8,13 +8,14 @@ import shlex
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from rlrun.plain import printable
 from rlrun.provenance import HIDDEN
 from rlrun.reports.html.markup import Html, join, tag
 from rlrun.reports.html.material import Material, Member
+from rlrun.reports.typed import typed_settings
 
 _UNENDED = ("stopped", "interrupted", "failed")
 _MOST_RUNS = 1000
+_MOST_JOBS = 10**9  # run.json may say any number
 
 
 def commands_section(material: Material, shown: Callable[[Path], str]) -> Html:
@@ -27,6 +28,7 @@ def commands_section(material: Material, shown: Callable[[Path], str]) -> Html:
         line = sweep_command(members)
         if line:
             blocks.append(_block(f"The sweep {sweep.name}, again", line))
+            blocks += [tag("p", {"class": "note"}, text) for text in _missing(members)]
         if any(member.status != "finished" for member in members):
             blocks.append(_block("What is left of it", f"rlrun resume {shown(sweep)}"))
     lines = [_of_run(member, shown(member.record.directory)) for member in material.members[:_MOST_RUNS]]
@@ -36,13 +38,15 @@ def commands_section(material: Material, shown: Callable[[Path], str]) -> Html:
         blocks.append(tag("details", None, tag("summary", None, f"Each of the {len(lines)} runs by itself"), *lines))
     if any(HIDDEN in text for member in material.members for text in overrides_of(member)):
         blocks.append(tag("p", {"class": "note"}, f"{HIDDEN} stands for a secret that was not stored: type it again."))
+    if any(typed_settings(member.manifest)[1] for member in material.members):
+        left_out = "What else run.json says was typed is no setting of rlrun's, and left out of the commands."
+        blocks.append(tag("p", {"class": "note"}, left_out))
     return join(*blocks)
 
 
 def overrides_of(member: Member) -> list[str]:
-    """What was typed for a run, and its seed."""
-    stored = member.manifest.get("overrides")
-    texts = [printable(text) for text in stored if isinstance(text, str)] if isinstance(stored, list) else []
+    """The settings that were typed for a run, and its seed."""
+    texts, _ = typed_settings(member.manifest)
     return texts if any(text.startswith("seed=") for text in texts) else [*texts, f"seed={member.manifest['seed']}"]
 
 
@@ -65,6 +69,17 @@ def sweep_command(members: Sequence[Member]) -> str | None:
     if len(combinations) != len(there) or combinations != set(there):
         return None
     return shlex.join(["rlrun", "-m", *(f"{key}={','.join(each)}" for key, each in values.items())])
+
+
+def _missing(members: Sequence[Member]) -> list[str]:
+    """A note if the sweep had more jobs than there are runs of it here, so that its command is too short."""
+    counts = [count for member in members if type(count := member.manifest.get("jobs")) is int]
+    jobs = max((count for count in counts if count < _MOST_JOBS), default=0)
+    if jobs <= len(members):
+        return []
+    return [
+        f"This is not the whole sweep: of its {jobs:,} jobs {len(members):,} can be read here. The others are left out."
+    ]
 
 
 def _of_run(member: Member, place: str) -> Html:

@@ -9,7 +9,8 @@ from typing import Any
 from rlrun.manifest import SAME_BITS
 from rlrun.plain import printable
 from rlrun.reports.html.markup import Html, join, shown_number, shown_seconds, tag
-from rlrun.reports.html.material import Material, Member, number_in
+from rlrun.reports.html.material import Material, Member
+from rlrun.reports.scores import number_in
 
 BAD = ("failed", "interrupted", "unreadable")
 _GOOD = ("finished",)
@@ -108,12 +109,12 @@ def _best(material: Material) -> Html | None:
             number: final
             for number in range(len(material.groups))
             if material.of_group(number)[0].manifest["env_id"] == environment
-            and (final := material.final_of(number)) is not None
+            and (final := material.ranked_of(number)) is not None
         }
         if finals:
             number = max(finals, key=lambda each: finals[each])
             where = f" with {material.groups[number].label}" if len(material.groups) > 1 else ""
-            measure = material.of_group(number)[0].measure
+            measure = material.measure_of(number)
             on = f"{environment}: " if len(material.environments) > 1 else ""
             lines.append(
                 tag("span", {"class": "fact"}, f"{on}return {shown_number(finals[number])}{where} ({measure})")

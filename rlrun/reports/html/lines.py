@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from rlrun.reports.curves import aggregate, series_of
 from rlrun.reports.html.material import Material, Member, readable
-from rlrun.reports.records import Record
+from rlrun.reports.records import Record, finished_or_all
 
 MOST_POINTS = 400  # of a run's curve
 MOST_SINGLE = 200  # runs with a curve of their own
@@ -51,8 +51,9 @@ def lines_of(material: Material) -> dict[str, Any]:
 
 def _to_join(members: Sequence[Member], known: set[int]) -> list[Record]:
     """The runs whose curves become one: those that have finished, since it ends where the shortest does; all if none has."""
-    some = [member for member in members if id(member.record) in known]
-    return [member.record for member in some if member.status == "finished"] or [member.record for member in some]
+    return finished_or_all(
+        [member.record for member in members if id(member.record) in known and member.duplicate is None]
+    )
 
 
 def _metric(

@@ -7,28 +7,26 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 from rlrun.errors import ResumeError
-from rlrun.metrics import last_returns
 from rlrun.provenance import clean
-from rlrun.reports.records import Group, Record, Selection, group
-from rlrun.reports.scores import TAIL
+from rlrun.reports.records import Group, Record, Selection, duplicates, group, why_duplicate
+from rlrun.reports.scores import final_return, ranked_measure
 from rlrun.reports.statistics import iqm
-
-EVALUATION, TRAINING = "last evaluation", f"last {TAIL} training episodes"
-_LARGEST = 1e150  # the square of a larger one is no number any more
 
 
 @dataclass(frozen=True)
 class Member:
-    """One run of a report. ``final``: its mean return, of what ``measure`` says; ``group``: the number of its group."""
+    """One run of a report. ``final``: its mean return, of what ``measure`` says; ``group``: the number of its group.
+
+    ``duplicate``: why it counts nowhere, if a newer run of its settings has its seed.
+    """
 
     record: Record
     group: int
     status: str
     final: float | None
     measure: str
+    duplicate: str | None = None
 
     @property
     def manifest(self) -> dict[str, Any]:
@@ -36,8 +34,8 @@ class Member:
 
     @property
     def counted(self) -> float | None:
-        """Its final return, if it has finished: others have trained less, and are no sample of the same thing."""
-        return self.final if self.status == "finished" else None
+        """Its final return, if it has finished: others have trained less, and are no sample of the same thing. None of a duplicate."""
+        return self.final if self.status == "finished" and self.duplicate is None else None
 
 
 @dataclass(frozen=True)
@@ -57,9 +55,29 @@ class Material:
     def of_group(self, number: int) -> list[Member]:
         return [member for member in self.members if member.group == number]
 
-    def final_of(self, number: int) -> float | None:
-        """IQM of the final returns of a group's finished runs."""
-        return middle_of(member.counted for member in self.of_group(number))
+    def finals_of(self, number: int) -> list[float]:
+        """The final returns of a group's finished runs, of the measure by which it is judged."""
+        measure = self.measure_of(number)
+        return [
+            member.counted
+            for member in self.of_group(number)
+            if member.counted is not None and member.measure == measure
+        ]
+
+    def measure_of(self, number: int) -> str:
+        """What the final returns of a group are of."""
+        return measure_of(self.of_group(number))
+
+    def ranked_of(self, number: int) -> float | None:
+        """IQM of the final returns of a group; None if they are of another measure than those of its environment's best runs."""
+        environment = self.of_group(number)[0].manifest["env_id"]
+        there = [member for member in self.members if member.manifest["env_id"] == environment]
+        return middle_of(self.finals_of(number)) if self.measure_of(number) == measure_of(there) else None
+
+
+def measure_of(members: Sequence[Member]) -> str:
+    """The measure by which runs are held against each other."""
+    return ranked_measure({member.measure for member in members if member.counted is not None})
 
 
 def middle_of(values: Any) -> float | None:
@@ -72,6 +90,7 @@ def material_of(selection: Selection) -> Material:
     """What is to be told of a selection, without the secrets of this process."""
     problems = {name: str(clean(reason)) for name, reason in selection.unreadable.items()}
     groups = group([_cleaned(record) for record in selection.records])
+    older = {id(record): why_duplicate(newer) for record, newer in duplicates(groups)}
     members = []
     for number, each in enumerate(groups):
         for record in each.records:
@@ -79,19 +98,14 @@ def material_of(selection: Selection) -> Material:
             if reason is not None:
                 name = record.name if record.name not in problems else f"{record.directory.parent.name}/{record.name}"
                 problems[name] = str(clean(reason))
-            members.append(Member(record, number, record.status, *_final(record)))
+            final = final_return(record.directory, record.manifest, record.settings.get("evaluation.episodes"))
+            members.append(Member(record, number, record.status, *final, older.get(id(record))))
     return Material(groups, members, problems)
 
 
 def readable(members: Sequence[Member]) -> list[Record]:
     """The runs whose rows can be read; ``problems`` names the others."""
     return [member.record for member in members if _damage(member.record) is None]
-
-
-def number_in(values: Any, key: str) -> float | None:
-    """A number in a part of run.json, which may hold anything, if statistics can be computed of it."""
-    value: Any = values.get(key) if isinstance(values, dict) else None
-    return float(value) if type(value) in (int, float) and abs(value) <= _LARGEST else None  # nan is not
 
 
 def _cleaned(record: Record) -> Record:
@@ -104,14 +118,3 @@ def _damage(record: Record) -> str | None:
     except ResumeError as error:
         return str(error)
     return None
-
-
-def _final(record: Record) -> tuple[float | None, str]:
-    """The return to compare runs by: of the last evaluation, or of training if the run never evaluates."""
-    if record.settings.get("evaluation.episodes") != 0:
-        return number_in(record.manifest["evaluation"], "return_mean"), EVALUATION
-    try:
-        tail = last_returns(record.directory, TAIL)
-    except ResumeError:
-        return None, TRAINING
-    return number_in({"mean": float(np.mean(tail))}, "mean") if tail else None, TRAINING

@@ -129,7 +129,7 @@ def _group_numbers(material: Material, number: int) -> dict[str, object]:
     return {
         "label": material.groups[number].label,
         "environment": material.environments.index(environment),
-        "final": material.final_of(number),
+        "final": material.ranked_of(number),
     }
 
 
@@ -160,6 +160,8 @@ def _study(study: Study) -> Html:
     """Parallel coordinates, importance and a heat map; the script finds its numbers by the environment."""
     heat = len(study.settings) > 1
     title = tag("h3", None, study.environment)
+    rest = f" Left out, as of another measure or as a second run of a seed: {study.others}." if study.others else ""
+    measured = tag("p", {"class": "note"}, f"Returns of the {study.measure}.{rest}")
     parallel = join(
         tag("h4", None, "Parallel coordinates"),
         tag(
@@ -178,7 +180,7 @@ def _study(study: Study) -> Html:
         tag("div", {"class": "chart heat", "role": "group", "aria-label": "heat map of two settings"}),
         tag("p", {"class": "note"}, "IQM of the returns of finished runs."),
     )
-    return tag("div", {"class": "study"}, title, parallel, _importance(study), map_ if heat else None)
+    return tag("div", {"class": "study"}, title, measured, parallel, _importance(study), map_ if heat else None)
 
 
 def _importance(study: Study) -> Html:

@@ -12,7 +12,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from rlrun.config.resuming import MAY_CHANGE
 from rlrun.reports.html.markup import shown_value
-from rlrun.reports.html.material import Material, Member, middle_of
+from rlrun.reports.html.material import Material, Member, measure_of, middle_of
+from rlrun.reports.records import texts
 
 _TOLD = ("total_frames",)  # of what may change while a run goes on, it alone has to do with the return
 MOST_SETTINGS = 12
@@ -46,45 +47,47 @@ class Share:
 
 @dataclass(frozen=True)
 class Study:
-    """The runs of one environment that differ in settings."""
+    """The runs of one environment that differ in settings, whose returns are of one measure."""
 
     environment: str
+    measure: str
     members: list[Member]
     settings: list[Swept]
     left_out: int
     """Settings beyond MOST_SETTINGS."""
+    others: int
+    """Runs whose returns are of the other measure, or that count nowhere."""
 
 
 def studies_of(material: Material) -> list[Study]:
     """A study for each environment whose runs have more than one group."""
     studies = []
     for environment in material.environments:
-        members = [member for member in material.members if member.manifest["env_id"] == environment]
+        here = [member for member in material.members if member.manifest["env_id"] == environment]
+        measure = measure_of(here)
+        members = [member for member in here if member.measure == measure and member.duplicate is None]
         if len({member.group for member in members}) > 1:
             settings = swept(material, members)
-            studies.append(Study(environment, members, settings[:MOST_SETTINGS], len(settings[MOST_SETTINGS:])))
+            kept, left_out = settings[:MOST_SETTINGS], len(settings[MOST_SETTINGS:])
+            studies.append(Study(environment, measure, members, kept, left_out, len(here) - len(members)))
     return [study for study in studies if study.settings]
 
 
 def swept(material: Material, members: Sequence[Member]) -> list[Swept]:
     """The settings in which the groups of ``members`` differ, those that were typed first, each with those that change with it."""
     typed = [
-        text.partition("=")[0].lstrip("+~")
-        for member in members
-        for text in member.manifest.get("overrides") or []
-        if isinstance(text, str)
+        text.partition("=")[0].lstrip("+~") for member in members for text in texts(member.manifest.get("overrides"))
     ]
     keys = list(material.groups[members[0].group].settings)
     typed = [{"algo": "algo.name", "env": "env.name", "network": "network.name"}.get(key, key) for key in typed]
     found: dict[tuple[int, ...], list[str]] = {}
     for key in dict.fromkeys([*(key for key in typed if key in keys), *keys]):
-        texts = [repr(member.record.settings.get(key)) for member in members]
-        numbers = {text: number for number, text in enumerate(dict.fromkeys(texts))}
+        shown = [repr(member.record.telling.get(key)) for member in members]
+        numbers = {text: number for number, text in enumerate(dict.fromkeys(shown))}
         if len(numbers) > 1 and (key in _TOLD or not key.startswith(MAY_CHANGE)):
-            found.setdefault(tuple(numbers[text] for text in texts), []).append(key)
+            found.setdefault(tuple(numbers[text] for text in shown), []).append(key)
     return [
-        _swept(same[0], [member.record.settings.get(same[0]) for member in members], same[1:])
-        for same in found.values()
+        _swept(same[0], [member.record.telling.get(same[0]) for member in members], same[1:]) for same in found.values()
     ]
 
 

@@ -8,8 +8,9 @@ from typing import Any
 from rlrun.reports import statistics
 from rlrun.reports.html.facts import badge, exactness
 from rlrun.reports.html.markup import Html, join, shown_number, shown_value, tag
-from rlrun.reports.html.material import Material, Member, number_in
+from rlrun.reports.html.material import Material, Member
 from rlrun.reports.html.study import Study
+from rlrun.reports.scores import MEASURES, number_in
 
 MOST_COLUMNS = 6  # of settings in the table of runs
 _STATISTICS = ("IQM", "95% interval", "mean", "best", "finished runs")
@@ -19,13 +20,14 @@ _UNTOLD = {"failed": "no reason was recorded", "interrupted": "it has been kille
 
 
 def groups_section(material: Material) -> Html:
-    """Statistics over the finished runs of each group, best first within an environment."""
+    """Statistics over the finished runs of each group, best first within an environment and a measure; and what counts nowhere."""
     several = len(material.environments) > 1
+    measured = len({material.measure_of(number) for number in range(len(material.groups))}) > 1
     order = sorted(range(len(material.groups)), key=lambda number: _place(material, number))
     rows = []
     for number in order:
         members = material.of_group(number)
-        values = statistics.summary([member.counted for member in members if member.counted is not None])
+        values = statistics.summary(material.finals_of(number))
         bounds = values["interval"]
         cells = [
             _number_cell(values["iqm"]),
@@ -37,16 +39,21 @@ def groups_section(material: Material) -> Html:
             tag("td", {"class": "number"}, f"{values['count']} of {len(members)}"),
         ]
         env = [tag("td", None, members[0].manifest["env_id"])] if several else []
-        rows.append(tag("tr", None, tag("th", {"scope": "row"}, material.groups[number].label), *env, *cells))
-    texts = [tag("th", {"scope": "col"}, head) for head in ("setting", *(["environment"] if several else []))]
+        of = [tag("td", None, material.measure_of(number))] if measured else []
+        rows.append(tag("tr", None, tag("th", {"scope": "row"}, material.groups[number].label), *env, *of, *cells))
+    heads = ["setting", *(["environment"] if several else []), *(["measure"] if measured else [])]
+    texts = [tag("th", {"scope": "col"}, head) for head in heads]
     numbers = [tag("th", {"scope": "col", "class": "number"}, head) for head in _STATISTICS]
-    return _scrolled("returns of each setting", [*texts, *numbers], rows)
+    left_out = [f"{each.record.name} is left out: {each.duplicate}" for each in material.members if each.duplicate]
+    note = tag("p", {"class": "note"}, "; ".join(left_out)) if left_out else None
+    return join(_scrolled("returns of each setting", [*texts, *numbers], rows), note)
 
 
-def _place(material: Material, number: int) -> tuple[int, float]:
-    final = material.final_of(number)
-    environment = material.of_group(number)[0].manifest["env_id"]
-    return material.environments.index(environment), float("inf") if final is None else -final
+def _place(material: Material, number: int) -> tuple[int, int, float]:
+    """No evaluation is ranked among training episodes."""
+    environment, finals = material.of_group(number)[0].manifest["env_id"], material.finals_of(number)
+    measure = MEASURES.index(material.measure_of(number))
+    return material.environments.index(environment), measure, -statistics.iqm(finals) if finals else float("inf")
 
 
 def runs_section(material: Material, studies: Sequence[Study]) -> Html:
@@ -116,7 +123,7 @@ def last_word(key: str) -> str:
 
 def _setting_column(key: str) -> Callable[[Member], Html]:
     def cell(member: Member) -> Html:
-        value = member.record.settings.get(key)
+        value = member.record.telling.get(key)
         number = value if type(value) in (int, float) else None
         return tag("td", {"class": "number" if number is not None else None, "data-value": number}, shown_value(value))
 
