@@ -89,7 +89,7 @@ def export(policy: TrainedPolicy, format: str, path: Path, observations: Array) 
         try:
             file = workshop / path.name
             with quiet_exporters():
-                WRITERS[format](module, described, file)
+                file.write_bytes(WRITERS[format](module, described))
                 play, runtime = READERS[format](file)
             ties, difference = compare(policy(observations), values, allowed, module.form, play, observations)
             file.chmod(0o600)

@@ -8,6 +8,7 @@ Shapes: B batch, O observation, U values, K action components.
 from __future__ import annotations
 
 import contextlib
+import io
 import json
 import logging
 import warnings
@@ -41,7 +42,7 @@ def _texts(described: Mapping[str, Any]) -> dict[str, str]:
     return {key: value if isinstance(value, str) else json.dumps(value) for key, value in described.items()}
 
 
-def _write_onnx(module: GreedyPolicy, described: Mapping[str, Any], file: Path) -> None:
+def _write_onnx(module: GreedyPolicy, described: Mapping[str, Any]) -> bytes:
     import torch
 
     program = torch.onnx.export(
@@ -58,7 +59,8 @@ def _write_onnx(module: GreedyPolicy, described: Mapping[str, Any], file: Path) 
     for node in program.model.graph:
         node.metadata_props.clear()  # the paths of our source files on this machine
     program.model.metadata_props.update(_texts(described))
-    program.save(str(file))
+    content: bytes = program.model_proto.SerializeToString()
+    return content
 
 
 def _read_onnx(file: Path) -> tuple[Play, str]:
@@ -74,11 +76,13 @@ def _read_onnx(file: Path) -> tuple[Play, str]:
     return play, f"onnxruntime {onnxruntime.__version__}"
 
 
-def _write_torchscript(module: GreedyPolicy, described: Mapping[str, Any], file: Path) -> None:
+def _write_torchscript(module: GreedyPolicy, described: Mapping[str, Any]) -> bytes:
     import torch
 
     traced = torch.jit.trace(module, _example(module))  # type: ignore[no-untyped-call]
-    torch.jit.save(traced, str(file), _extra_files={_DESCRIPTION: json.dumps(described)})
+    content = io.BytesIO()
+    torch.jit.save(traced, content, _extra_files={_DESCRIPTION: json.dumps(described)})
+    return content.getvalue()
 
 
 def _read_torchscript(file: Path) -> tuple[Play, str]:
@@ -88,13 +92,15 @@ def _read_torchscript(file: Path) -> tuple[Play, str]:
     return _playing(loaded), f"torch.jit of torch {torch.__version__}"
 
 
-def _write_torch_export(module: GreedyPolicy, described: Mapping[str, Any], file: Path) -> None:
+def _write_torch_export(module: GreedyPolicy, described: Mapping[str, Any]) -> bytes:
     import torch
 
     program = torch.export.export(module, _example(module), dynamic_shapes=({0: torch.export.Dim("batch")},))
     for node in program.graph.nodes:
         node.meta.pop("stack_trace", None)  # the paths of our source files on this machine
-    torch.export.save(program, str(file), extra_files={_DESCRIPTION: json.dumps(described)})
+    content = io.BytesIO()
+    torch.export.save(program, content, extra_files={_DESCRIPTION: json.dumps(described)})
+    return content.getvalue()
 
 
 def _read_torch_export(file: Path) -> tuple[Play, str]:
@@ -103,11 +109,11 @@ def _read_torch_export(file: Path) -> tuple[Play, str]:
     return _playing(torch.export.load(str(file)).module()), f"torch.export of torch {torch.__version__}"
 
 
-def _write_safetensors(module: GreedyPolicy, described: Mapping[str, Any], file: Path) -> None:
-    from safetensors.numpy import save_file
+def _write_safetensors(module: GreedyPolicy, described: Mapping[str, Any]) -> bytes:
+    from safetensors.numpy import save
 
     state = {name: np.ascontiguousarray(tensor.numpy(force=True)) for name, tensor in module.state_dict().items()}
-    save_file(state, str(file), metadata=_texts(described))
+    return save(state, metadata=_texts(described))
 
 
 def _read_safetensors(file: Path) -> tuple[Play, str]:
@@ -140,12 +146,13 @@ def _playing(module: Callable[[Tensor], tuple[Tensor, Tensor]]) -> Play:
     return play
 
 
-WRITERS: dict[str, Callable[[GreedyPolicy, Mapping[str, Any], Path], None]] = {
+WRITERS: dict[str, Callable[[GreedyPolicy, Mapping[str, Any]], bytes]] = {
     "onnx": _write_onnx,
     "torchscript": _write_torchscript,
     "torch-export": _write_torch_export,
     "safetensors": _write_safetensors,
 }
+"""Format -> what gives the content of the file: written by us, a full disk is an OSError in every format."""
 READERS: dict[str, Callable[[Path], tuple[Play, str]]] = {
     "onnx": _read_onnx,
     "torchscript": _read_torchscript,

@@ -52,6 +52,17 @@ def find(selector: str, outputs: Path) -> Path:
     raise UsageError(f"'{printable(selector)}' fits {len(matches)} runs: {some}{more}; type more of the name")
 
 
+def find_one(selector: str, outputs: Path) -> Path:
+    """The directory of the run meant by ``selector``, as ``find`` has it. Raises also UsageError: it is a sweep."""
+    try:
+        return find(selector, outputs)
+    except (UsageError, ResumeError):
+        if find_sweep(selector, outputs) is None:
+            raise
+        shown = printable(selector)
+        raise UsageError(f"{shown} is a sweep; name one of its runs: rlrun ls {shown}") from None
+
+
 def find_sweep(selector: str, outputs: Path) -> Path | None:
     """The directory of the sweep meant by ``selector``: a path, how its name begins, or ``latest`` if the latest run is one of a
     sweep; None if it means none.

@@ -192,7 +192,11 @@ class Loop:
                     self.view.note(f"{member.run.directory.name}: not exactly the run it would have been: {reason}")
         chosen = " (auto)" if self.config.device == "auto" else ""
         device = f"{facts['device']}{chosen}"
-        header = {"device": device, "networks": implementation, "exact resume": self.inexact or "yes"}
+        header = {
+            "device": device,
+            "networks": implementation,
+            "exact resume": f"no: {self.inexact}" if self.inexact else "yes",
+        }
         engine = {} if self.config.engine == "rlrun" else {"engine": self.config.engine}
         alone = {"alone": note or SAME_BITS} if size > 1 else {}
         self.view.start([member.run for member in self.members], header | engine | alone)

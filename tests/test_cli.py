@@ -172,6 +172,12 @@ def test_every_command_has_help(name: str, rlrun: Any) -> None:
     assert answer.code == 0 and f"usage: rlrun {name}" in answer.out
 
 
+def test_help_explains_itself(rlrun: Any) -> None:
+    page = rlrun("help")
+    for word in ("help", "--help", "-h"):
+        assert rlrun("help", word) == page and page.code == 0
+
+
 def test_version(rlrun: Any) -> None:
     answer = rlrun("--version")
     assert answer.code == 0 and re.fullmatch(r"rlrun \d+\.\d+\.\d+\n", answer.out)

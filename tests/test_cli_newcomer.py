@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 from gymnasium.envs.registration import registry
+from planted import plant, plant_sweep
 from test_cli import TINY, command, leftovers, only_run
 
 from rlrun import envs
@@ -185,6 +186,29 @@ def test_resume_without_a_checkpoint_says_how_to_start_over(rlrun: Any, run: Run
     left_out = "left out: 2 words of run.json that rlrun does not take as settings"
     command = """rlrun name=mine 'env.kwargs.a='"'"'b c'"'"''"""
     assert line.endswith(f" has no checkpoint to continue from; start it over: {command} ({left_out})")
+
+
+def test_playing_needs_a_checkpoint(rlrun: Any, workplace: Path) -> None:
+    run = Run.open(plant(workplace / "outputs", "mine"))
+    for verb in ("eval", "video", "export"):
+        for status, words in (
+            ("running", ": it was interrupted before the first one"),
+            ("finished", " any more, though it has finished"),
+            ("waiting", " yet: it is still to come to its first one"),
+            ("failed", ": it failed at frame 100: it broke"),
+        ):
+            run.update(status=status, failure="it broke" if status == "failed" else None)
+            answer = rlrun(verb, str(run.directory))
+            assert answer.code == 4 and answer.errors[0].endswith(f"outputs/mine has no checkpoint{words}")
+        assert "no checkpoint 'last'" in rlrun(verb, "mine", "--checkpoint", "last").errors[0]
+
+
+def test_playing_names_one_run_of_a_sweep(rlrun: Any, workplace: Path) -> None:
+    sweep = plant_sweep(workplace / "outputs", "2026-01-01_120000_a", {"120000_a_s1": 1.0, "120000_a_s2": 4.0})
+    for verb in ("eval", "video", "export"):
+        for name in (sweep.name, str(sweep)):
+            answer = rlrun(verb, name)
+            assert answer.code == 2 and answer.errors == [f"{name} is a sweep; name one of its runs: rlrun ls {name}"]
 
 
 def test_missing_config(rlrun: Any, run: Run) -> None:

@@ -45,7 +45,7 @@ def test_text_fits_80_columns_and_says_what_is_shown(
     assert "  #1  5       22.00 [20.33, 23.67]  22.00 [20.80, 23.20]  22.00 [20.00, 24.00]" in lines
     assert "  #2  5 of 6  12.00 [10.33, 13.67]  12.00 [10.80, 13.20]  12.00 [10.00, 14.00]" in lines
     assert "  #2  1.00 [1.00, 1.00]  better   intervals apart" in lines
-    assert "  #1  4/5      1,000       10.0" in lines and "  #2  0/5      half never  half never" in lines
+    assert "  #1  4/5      1,000   10.0" in lines and "  #2  0/5      never   never" in lines
     assert "note: left out of #2: " in answer.out and "note: runs of #2 failed" in answer.out
 
 
@@ -168,6 +168,9 @@ def test_nothing_to_compare(rlrun: Command, workplace: Path) -> None:
         (["x", "--metric", "fnal"], 2, "'final'"),
         (["x", "--threshold", "nan"], 2, "finite number, got 'nan'"),
         (["x", "--normalize", "A=2:1"], 2, "LOW below HIGH, got 'A=2:1'"),
+        (["x", "--at", "1.5e0"], 2, "expected an integer, got '1.5e0'"),
+        (["x", "--at", "1e999"], 2, "expected an integer, got '1e999'"),
+        (["x", "--at", "1e99"], 2, "out of range"),
         (["x", "--json", "--csv"], 2, "not allowed with"),
     ],
 )
@@ -177,6 +180,33 @@ def test_wrong_arguments_are_one_line(
     (workplace / "outputs").mkdir()
     answer = rlrun("compare", *arguments)
     assert answer.code == code and len(answer.errors) == 1 and words in answer.errors[0] and answer.out == ""
+
+
+def test_one_environment_needs_no_scale(rlrun: Command, sweep: Path) -> None:
+    answer = rlrun("compare", "*_s", "--normalize", "CartPole-v1=0:500")
+    assert answer.code == 2 and answer.errors == [
+        "--normalize puts several environments on one scale, and all runs here are of CartPole-v1; leave it out"
+    ]
+
+
+def test_curves_end_where_runs_are_compared(rlrun: Command, workplace: Path) -> None:
+    finished_run(workplace / "outputs", 9.0, frames=3000, curve=[(1000, 1.0), (2000, 5.0), (3000, 9.0)])
+    answer = rlrun("compare", "latest", "--at", "2e3", "--json")
+    result = json.loads(answer.out)
+    assert result["metric"]["at"] == 2000
+    (setting,) = result["environments"][0]["settings"]
+    assert (setting["curve"]["frames"], setting["curve"]["iqm"]) == ([1000.0, 2000.0], [1.0, 5.0])
+    assert "3,000" not in rlrun("compare", "latest", "--at", "2000").out
+
+
+def test_a_setting_that_one_run_lacks_tells_them_apart(rlrun: Command, workplace: Path) -> None:
+    finished_run(workplace / "outputs", 2.0, env={"kwargs": {"sutton_barto_reward": True}})
+    finished_run(workplace / "outputs", 1.0)
+    lines = rlrun("compare", "*", "--threshold", "5").out.splitlines()
+    start = lines.index("settings that differ")
+    assert [line.split() for line in lines[start + 1 : start + 4]] == [
+        ["env.kwargs.sutton_barto_reward"], ["#1", "True"], ["#2", "-"],
+    ]  # fmt: skip
 
 
 def test_an_environment_normalised_twice(rlrun: Command, sweep: Path) -> None:

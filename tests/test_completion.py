@@ -116,6 +116,12 @@ def test_runs_and_sweeps(offered: Callable[[str], list[str]], workplace: Path) -
     assert "run.dir=outputs/" in offered("rlrun run.dir=")
 
 
+def test_places_of_files(offered: Callable[[str], list[str]], workplace: Path) -> None:
+    (workplace / "pictures").mkdir()
+    for command in ("plot", "video", "export"):
+        assert [word.strip() for word in offered(f"rlrun {command} latest -o pic")] == ["pictures/"]
+
+
 def test_nothing_heavy_is_imported_to_answer(workplace: Path) -> None:
     for line in ("rlrun algo=", "rlrun eval ", "rlrun resume ", "rlrun ls --filter st"):
         script = (

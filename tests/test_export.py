@@ -5,9 +5,10 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import resource
 import stat
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -112,9 +113,9 @@ def test_a_file_that_plays_otherwise_does_not_appear(
     path.write_text("an older one")
     write = export_formats.WRITERS[format]
 
-    def write_wrongly(module: Any, described: Any, file: Path) -> None:
+    def write_wrongly(module: Any, described: Any) -> Any:
         module.network[-1].weight.data *= 1.01
-        write(module, described, file)
+        return write(module, described)
 
     monkeypatch.setitem(export_formats.WRITERS, format, write_wrongly)
     with pytest.raises(ExportError, match=r"plays otherwise than the policy on \d+ of 1000"):
@@ -268,7 +269,17 @@ def test_json_and_a_place_of_ones_own(rlrun: Callable[..., Answer], run: Path, w
         (["--format", "onnx,onnx"], 2, "--format onnx is given twice; keep one"),
         (["--format", ""], 2, "--format : no such format; choices"),
         (["--format", "onnx", "-o", "a.pt"], 2, "-o a.pt ends as torchscript does, and --format is onnx; choose one"),
-        (["--format", "onnx,torchscript", "-o", "a"], 2, "-o a: of several formats it is a folder"),
+        (
+            ["--format", "onnx,torchscript", "-o", "a.pt"],
+            2,
+            "-o a.pt ends as torchscript does, and --format is onnx,torch",
+        ),
+        (
+            ["-o", "x.foo"],
+            2,
+            "-o x.foo: no format's files end with .foo; end it with .onnx, .pt, .pt2, .safetensors, or ty",
+        ),
+        (["-o", ""], 2, "'' is no name of a file or a folder"),
         (["-o", "gone/a.safetensors"], 2, "-o gone/a.safetensors: there is no folder gone"),
         (["--checkpoint", "7"], 4, "there is: best, 390, 400"),
         (["seed=3"], 2, "seed: export plays with the run's own settings; leave it out"),
@@ -280,6 +291,35 @@ def test_what_can_not_be_exported(
     answer = rlrun("export", "latest", *arguments)
     assert answer.code == code and len(answer.errors) == 1 and message in answer.errors[0], answer.errors
     assert not (run / "exports").exists()
+
+
+@pytest.fixture
+def full_disk() -> Iterator[None]:
+    """No file can grow beyond 500 bytes."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (500, before[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_a_full_disk_is_one_line_and_leaves_nothing(
+    format: str, rlrun: Callable[..., Answer], run: Path, workplace: Path, full_disk: None
+) -> None:
+    answer = rlrun("export", "latest", "--format", format, "-o", "new/er/")
+    assert answer.code == 5 and answer.errors == [f"can't write new/er/policy.{FORMATS[format]}: File too large"]
+    assert not (workplace / "new").exists() and not (run / "exports").exists()
+
+
+def test_folders_are_made(rlrun: Callable[..., Answer], run: Path, workplace: Path) -> None:
+    assert rlrun("export", "latest", "-o", "a/", "--format", "safetensors").code == 0
+    assert rlrun("export", "latest", "-o", "b/c", "--format", "safetensors,torchscript").code == 0
+    assert rlrun("export", "latest", "-o", "x.foo", "--format", "safetensors").code == 0
+    made = [str(path.relative_to(workplace)) for name in ("a", "b") for path in sorted((workplace / name).rglob("*.*"))]
+    assert made == ["a/policy.safetensors", "b/c/policy.pt", "b/c/policy.safetensors"]
+    assert (workplace / "x.foo").is_file()
+    answer = rlrun("export", "latest", "-o", "x.foo/", "--format", "safetensors")
+    assert answer.code == 5 and answer.errors == ["can't make x.foo: File exists; choose a place: -o PATH"]
 
 
 def test_no_run_and_no_package(rlrun: Callable[..., Answer], run: Path, monkeypatch: pytest.MonkeyPatch) -> None:

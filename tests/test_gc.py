@@ -140,7 +140,9 @@ def test_who_is_asked_and_what_is_left_alone(rlrun: Any, outputs: Path, monkeypa
     for frames in (10, 20):
         checkpoint(run, step(frames), frames)
     monkeypatch.setattr("sys.stdin", io.StringIO("y\n"))
-    assert rlrun("gc").code == 2
+    answer = rlrun("gc")
+    assert answer.code == 2 and answer.errors[0].startswith("there is no terminal to ask on") and answer.out == ""
+    assert rlrun("gc", "--older-than", "1h").out == "nothing to free\n"
     assert going(rlrun, "--older-than", "1h") == {}
     old(run / "run.json")
     assert going(rlrun, "--older-than", "1000w") == {garbage.OLDER: [step(10)]}

@@ -134,6 +134,7 @@ def test_a_config_is_read_as_it_was_written(outputs: Path) -> None:
 def test_differing_keys() -> None:
     assert differing([{"a": 1, "b": 2}, {"a": 1, "b": 3, "c": 0}]) == ["b", "c"]
     assert differing([{"a": 1}]) == []
+    assert differing([{"a": None, "b": None}, {"b": None}]) == ["a"]
 
 
 def test_what_auto_has_become_is_no_other_setting(outputs: Path) -> None:

@@ -11,6 +11,7 @@ import pytest
 from planted import plant
 from support import CARTPOLE, HALFCHEETAH, PPO, Folder, Silent, merged, recorded, resumed, signal_at
 
+from rlrun.cli.reproduce import without_addresses
 from rlrun.config import from_mapping, to_mapping
 from rlrun.errors import DIFFERENT
 from rlrun.locks import lock
@@ -169,12 +170,23 @@ def test_a_failed_run_fails_again(rlrun: Any, folder: Folder) -> None:
     large = {"algo": {"loss": "mse", "clip_gradient_value": None}, "env": {"reward_scale": 1e38}}
     run = folder.run(CARTPOLE, large, {"logging": {"every_frames": 10}})
     assert train([run], Silent())[0].status == "failed"
-    assert reproduced(rlrun, run)["failure"] is None
+    report = reproduced(rlrun, run)
+    end = f"at frame {run.manifest['frames']}: {run.manifest['failure']}"
+    assert report["failure"] is None and report["both_failed"] == end and "diverged at frame" in end
+    assert f"\nboth failed in the same way, {end}\n" in rlrun("reproduce", str(run.directory), "-q").out
+    run.update(failure="<Env at 0x7f01> broke")
+    words = f"both failed, but differently: the run at frame {run.manifest['frames']}: <Env at 0x7f01> broke; "
+    assert reproduced(rlrun, run, DIFFERENT)["failure"].startswith(words + "the reproduction at frame ")
     run.update(status="stopped")
     assert "the reproduction failed: diverged at frame" in reproduced(rlrun, run, DIFFERENT)["failure"]
     good = folder.trained(CARTPOLE)
     good.update(status="failed", failure="it broke")
     assert reproduced(rlrun, good, DIFFERENT)["failure"] == "the run failed, the reproduction did not: it broke"
+
+
+def test_objects_of_another_process_are_no_difference() -> None:
+    then, now = (f"at frame 7: <Env at 0x{place}> broke" for place in ("7f01aa", "55d2"))
+    assert without_addresses(then) == without_addresses(now) != without_addresses(now.replace("7", "8"))
 
 
 def test_a_member_of_a_population_alone(rlrun: Any, workplace: Path) -> None:

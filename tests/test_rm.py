@@ -53,6 +53,9 @@ def test_without_a_terminal_it_must_be_told(rlrun: Any, outputs: Path, monkeypat
     best = checkpoint(run, "best.ckpt", 100)
     answer = rlrun("rm", "mine")
     assert answer.code == 2 and answer.errors[0].startswith("there is no terminal to ask on; type --yes")
+    assert answer.out == "" and run.exists()
+    answer = rlrun("rm", "nothing")
+    assert answer.code == 4 and answer.errors[0].startswith("no run at nothing")
     answer = rlrun("rm", "mine", "--yes")
     assert answer.code == 2 and "1 best checkpoint would be deleted; type --best as well" in answer.errors[0]
     assert rlrun("rm", "mine", "--best").code == 2

@@ -240,6 +240,10 @@ def test_a_finished_run_is_sent_when_a_logger_is_typed(rlrun: Any, workplace: Pa
     config = (run.directory / "config.yaml").read_bytes()
     answer = rlrun("resume", "latest", "logger=tensorboard")
     assert answer.code == 0 and "already complete" in answer.out and "tensorboard --logdir" in answer.out
+    assert (
+        f"\nsent to tensorboard: all that outputs/{run.directory.parent.name}/{run.directory.name} recorded\n"
+        in answer.out
+    )
     read = of_tensorboard(run.directory)
     assert read.pop("charts/SPS").keys() == read["charts/learning_rate"].keys()
     assert read.keys() == of_metrics(run.directory).keys()

@@ -463,3 +463,15 @@ def test_a_run_with_numpy_kernels_never_imports_torch(algo: str, tmp_path: Path)
     command = [sys.executable, "-c", script, *arguments, f"outputs={tmp_path}"]
     done = subprocess.run(command, check=True, capture_output=True, text=True, cwd=tmp_path)
     assert done.stdout.splitlines()[-1] == "[]"
+
+
+@pytest.mark.parametrize(("reason", "shown"), [(None, "yes"), ("engine=x: none is", "no: engine=x: none is")])
+def test_the_header_says_whether_the_run_resumes_exactly(
+    reason: str | None, shown: str, folder: Folder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("rlrun.training.inexactness", lambda config: reason)
+    headers: list[Any] = []
+    view = Silent()
+    monkeypatch.setattr(view, "start", lambda runs, header: headers.append(header))
+    train([folder.run(CARTPOLE)], view)
+    assert headers[0]["exact resume"] == shown

@@ -456,15 +456,16 @@ def test_a_signal_ends_the_command_and_leaves_nothing(
     trained_on_odd: Run, scratch: Path, monkeypatch: pytest.MonkeyPatch, number: int, code: int
 ) -> None:
     monkeypatch.setenv("ODD", "hang")
-    folder = trained_on_odd.directory / "videos"
-    command = [sys.executable, "-m", "rlrun", "video", str(folder.parent), "env.allow_import=odd"]
+    folder = scratch.parent / "new"
+    where = [str(trained_on_odd.directory), "-o", str(folder / "er")]
+    command = [sys.executable, "-m", "rlrun", "video", *where, "env.allow_import=odd"]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     while process.poll() is None and not list(scratch.glob("*/video.mp4")):
         time.sleep(0.05)
     process.send_signal(number)
     said, _ = process.communicate(timeout=60)
     assert process.returncode == code and "Traceback" not in said
-    assert not list(scratch.iterdir()) and not list(folder.iterdir())
+    assert not list(scratch.iterdir()) and not folder.exists()
 
 
 # --- during training -------------------------------------------------------------------------------------------------

@@ -87,7 +87,7 @@ def _dispatch(arguments: list[str]) -> int:
         from rlrun.cli.completion import answer
 
         answer({name: line for name, (_, line) in COMMANDS.items()}, _main_of)
-    if first == "help" and len(arguments) > 1:
+    if first == "help" and arguments[1:] not in ([], ["help"], ["--help"], ["-h"]):
         return _explain(arguments[1:])
     if first in ("help", "--help", "-h"):
         commands = "\n".join(f"  {name:<11} {line}" for name, (_, line) in COMMANDS.items())

@@ -145,11 +145,11 @@ def take_place(arguments: Sequence[str]) -> tuple[list[str], Path | None, bool]:
 
 
 def integer(low: int, high: int) -> type[int]:
-    """An argparse type: an integer from ``low`` to ``high``."""
+    """An argparse type: an integer from ``low`` to ``high``, also one typed as 1e6."""
 
     def convert(text: str) -> int:
         try:
-            value = int(text)
+            value = int(float(text)) if "e" in text.lower() and float(text).is_integer() else int(text)
         except ValueError:
             raise argparse.ArgumentTypeError(f"expected an integer, got {text!r}") from None
         if not low <= value <= high:

@@ -70,7 +70,12 @@ def main(arguments: list[str]) -> int:
     comparison = compare(records, options.metric or _usual_metric(records), options.threshold, options.at)
     if not any(entry.members for entry in comparison.entries):
         raise ResumeError(_nothing(comparison))
-    over_all = overall(comparison, _scales(options.normalize or []))
+    scales = _scales(options.normalize or [])
+    over_all = overall(comparison, scales)
+    if scales and len(comparison.environments) == 1:
+        raise UsageError(
+            f"--normalize puts several environments on one scale, and all runs here are of {next(iter(scales))}; leave it out"
+        )
     notes = notes_of(comparison, selection.unreadable)
     if isinstance(over_all, str) and len(comparison.environments) > 1:
         notes.append(f"nothing is said over all environments: {over_all}")

@@ -84,7 +84,7 @@ def _refused(parser: argparse.ArgumentParser) -> list[str]:
 def _attach(parser: Parser, words: Sequence[str], commands: Mapping[str, str]) -> None:
     """Give a parser's arguments what completes them."""
     for action in parser.arguments:
-        if action.metavar == "DIR" or action.type is Path:
+        if action.metavar in ("DIR", "PATH") or action.type is Path:
             continue_with: object = _files
         elif str(action.metavar).startswith(("RUN", "A", "B")) and not action.option_strings:
             continue_with = _runs

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from argparse import Namespace
+from argparse import ArgumentTypeError, Namespace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rlrun.cli.arguments import Parser, Several, add_outputs, take_imports
 from rlrun.cli.output import counted, deliver_json, deliver_line, shown_path
-from rlrun.cli.playing import add_run, blamed_on_config, open_to_play
+from rlrun.cli.playing import add_run, blamed_on_config, open_to_play, tidying
 from rlrun.config.settings import nearest
 from rlrun.errors import StorageError, UsageError
 from rlrun.plain import printable, reason_of
@@ -43,9 +43,15 @@ def main(arguments: list[str]) -> int:
         "--format",
         type=Several(tuple(_SUFFIXES)),
         metavar="F",
-        help=f"{', '.join(_SUFFIXES)}, or several with commas; default onnx, or what FILE ends with",
+        help=f"{', '.join(_SUFFIXES)}, or several with commas; default onnx, or what PATH ends with",
     )
-    add("-o", "--output", type=Path, metavar="FILE", help="default: exports/policy.* in the run; of several, a folder")
+    add(
+        "-o",
+        "--output",
+        type=_output,
+        metavar="PATH",
+        help="a file, or a folder: one that exists, ends with /, or is for several formats; default: exports in the run",
+    )
     add("--json", action="store_true", help="print one JSON list")
     add_outputs(parser)
     options = parser.parse_intermixed_args(take_imports(arguments))
@@ -65,7 +71,9 @@ def main(arguments: list[str]) -> int:
         raise blamed_on_config(run, error) from error
     places = _places(options.output, formats, run.directory)
     observations = observations_for(policy, run.config.seed)
-    done = [export(policy, format, place, observations) for format, place in zip(formats, places, strict=True)]
+    with tidying(places[0].parent):
+        _make(places[0].parent, is_own=options.output is None)
+        done = [export(policy, format, place, observations) for format, place in zip(formats, places, strict=True)]
     if options.json:
         deliver_json([_as_plain(each, policy.checkpoint, policy.frames) for each in done])
         return 0
@@ -75,10 +83,26 @@ def main(arguments: list[str]) -> int:
     return 0
 
 
+def _output(text: str) -> str:
+    if not text or "\0" in text:
+        raise ArgumentTypeError(f"{text!r} is no name of a file or a folder")
+    return text
+
+
+def _is_folder(output: str) -> bool:
+    return output.endswith("/") or Path(output).is_dir()
+
+
 def _formats(options: Namespace) -> list[str]:
     """Raises UsageError for one that is not known, given twice, or not what the output's name ends with."""
     by_suffix = {suffix: format for format, suffix in _SUFFIXES.items()}
-    named = by_suffix.get(options.output.suffix) if options.output else None
+    output = options.output
+    suffix = "" if output is None or _is_folder(output) else Path(output).suffix
+    named = by_suffix.get(suffix)
+    if options.format is None and suffix and named is None:
+        raise UsageError(
+            f"-o {output}: no format's files end with {suffix}; end it with {', '.join(by_suffix)}, or type --format"
+        )
     formats = options.format.split(",") if options.format is not None else [named or "onnx"]
     for format in formats:
         if format not in _SUFFIXES:
@@ -86,31 +110,30 @@ def _formats(options: Namespace) -> list[str]:
             raise UsageError(f"--format {format}: no such format{hint} choices: {', '.join(_SUFFIXES)}")
         if formats.count(format) > 1:
             raise UsageError(f"--format {format} is given twice; keep one")
-    if named is not None and not options.output.is_dir() and formats != [named]:
-        raise UsageError(f"-o {options.output} ends as {named} does, and --format is {','.join(formats)}; choose one")
+    if named is not None and formats != [named]:
+        raise UsageError(f"-o {output} ends as {named} does, and --format is {','.join(formats)}; choose one")
     return formats
 
 
-def _places(output: Path | None, formats: list[str], run: Path) -> list[Path]:
-    """Where each file goes. Raises UsageError, StorageError."""
-    if output is not None and len(formats) == 1 and not output.is_dir():
-        if not output.parent.is_dir():
-            raise UsageError(f"-o {output}: there is no folder {output.parent}")
-        return [output]
-    folder = output
-    if folder is None:
-        folder = run / "exports"
-        try:
-            folder.mkdir(mode=0o700, exist_ok=True)
-        except OSError as error:
-            raise StorageError(
-                f"can't make {printable(folder)}: {reason_of(error)}; choose a place: -o FILE"
-            ) from error
-        if folder.is_symlink():  # a foreign run must not make us write elsewhere
-            raise StorageError(f"{printable(folder)} is a symbolic link; choose a place yourself: -o FILE")
-    elif not folder.is_dir():
-        raise UsageError(f"-o {output}: of several formats it is a folder, and there is none of this name")
+def _places(output: str | None, formats: list[str], run: Path) -> list[Path]:
+    """Where each file goes, all in one folder. Raises UsageError."""
+    if output is not None and len(formats) == 1 and not _is_folder(output):
+        file = Path(output)
+        if not file.parent.is_dir():
+            raise UsageError(f"-o {output}: there is no folder {file.parent}")
+        return [file]
+    folder = run / "exports" if output is None else Path(output)
     return [folder / f"policy{_SUFFIXES[format]}" for format in formats]
+
+
+def _make(folder: Path, is_own: bool) -> None:
+    """Make ``folder``, which is the run's own or the user's, unless it exists. Raises StorageError."""
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise StorageError(f"can't make {printable(folder)}: {reason_of(error)}; choose a place: -o PATH") from error
+    if is_own and folder.is_symlink():  # a foreign run must not make us write elsewhere
+        raise StorageError(f"{printable(folder)} is a symbolic link; choose a place yourself: -o PATH")
 
 
 def _checked(each: Exported) -> str:

@@ -34,8 +34,6 @@ def main(arguments: list[str]) -> int:
     wish = Wish(options.keep, options.older_than or 0.0, options.best)
     if options.outputs.exists():
         check_is_folder("--outputs", options.outputs)
-    if not options.dry_run:
-        require_someone(options.yes)
     items = _find(options, wish)
     if options.json:
         deliver_json([{"what": item.category, "path": str(item.path), "bytes": item.size} for item in items])
@@ -47,6 +45,8 @@ def main(arguments: list[str]) -> int:
         for item in items:
             deliver_line(f"{shown_path(item.path)}  {shown_size(item.size)}")
         deliver_line()
+    else:
+        require_someone(options.yes)
     _say(items)
     size = sum(item.size for item in items)
     if options.dry_run:

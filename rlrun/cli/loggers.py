@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from rlrun.cli.output import say, warn
+from rlrun.cli.output import say, shown_path, warn
 from rlrun.run import Run
 from rlrun.tracking import check_installed, missing
 
@@ -40,4 +40,7 @@ def send_finished(runs: Sequence[Run]) -> None:
     """Give what finished runs have recorded to their loggers."""
     from rlrun.tracking.tracking import send
 
-    send(runs, lambda line: say(f"note: {line}"))
+    complete = send(runs, lambda line: say(f"note: {line}"))
+    if complete:
+        what = shown_path(runs[0].directory) if len(runs) == 1 else f"{len(runs)} finished runs"
+        say(f"sent to {' and '.join(complete)}: all that {what} recorded")

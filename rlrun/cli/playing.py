@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
-from collections.abc import Sequence
+import os
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from rlrun.checkpoint import find_damage
@@ -12,7 +14,7 @@ from rlrun.cli.output import shown_path
 from rlrun.cli.secrets import typed_again
 from rlrun.config import RunConfig, from_mapping, to_mapping
 from rlrun.errors import ResumeError, UnavailableError, UsageError
-from rlrun.finding import find
+from rlrun.finding import find_one, listed
 from rlrun.plain import printable
 from rlrun.run import Run
 from rlrun.sweeps.jobs import check_device
@@ -45,20 +47,43 @@ def open_to_play(
     Raises:
         UsageError, ResumeError, UnavailableError: there is no such run, checkpoint or device; a secret is missing.
     """
-    run = _with_secrets(Run.open(find(selector, outputs)), secrets, command)
+    run = _with_secrets(Run.open(find_one(selector, outputs)), secrets, command)
     checkpoint = checkpoint_of(run, checkpoint)
     config = dataclasses.replace(run.config, device=_device(run.config, device))
     return dataclasses.replace(run, config=config), checkpoint
 
 
 def checkpoint_of(run: Run, wanted: str | None) -> str:
-    """``wanted``, else ``best`` where there is one, else ``last``. Raises ResumeError for a damaged best one."""
+    """``wanted``, else ``best`` where there is one, else ``last``. Raises ResumeError for a damaged best one, or if there is none."""
     best = run.checkpoints / "best.ckpt"
+    if wanted is None and not best.is_file() and not run.has_checkpoint():
+        raise ResumeError(f"{shown_path(run.directory)} has no checkpoint{_why_none(run)}")
     checkpoint = wanted or ("best" if best.is_file() else "last")
     damage = find_damage(best) if checkpoint == "best" and best.is_file() else None
     if damage is not None:
         raise ResumeError(f"{printable(best)} is {damage}; try --checkpoint last")
     return checkpoint
+
+
+def _why_none(run: Run) -> str:
+    status = listed(run.directory)["status"]
+    if status in ("running", "waiting"):
+        return " yet: it is still to come to its first one"
+    if status == "failed":
+        return f": it failed at frame {run.manifest['frames']:,}: {printable(run.manifest.get('failure') or 'no reason given')}"
+    return f" any more, though it has {status}" if status == "finished" else f": it was {status} before the first one"
+
+
+@contextlib.contextmanager
+def tidying(folder: Path) -> Iterator[None]:
+    """Whatever is made here of ``folder``, and of those above it, is taken away again if nothing came into it."""
+    missing = [each for each in (folder, *folder.parents) if not os.path.lexists(each)]
+    try:
+        yield
+    finally:
+        for each in missing:
+            with contextlib.suppress(OSError):  # not empty
+                each.rmdir()
 
 
 def blamed_on_config(run: Run, error: UsageError) -> ResumeError:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from rlrun.cli.output import counted, deliver_json, deliver_line, say, shown_pat
 from rlrun.cli.secrets import typed_again
 from rlrun.config import RunConfig, from_mapping, to_mapping
 from rlrun.errors import DIFFERENT, LockedError, ResumeError, UnavailableError, UsageError
-from rlrun.finding import find, find_sweep
+from rlrun.finding import find_one
 from rlrun.interrupts import Interrupts
 from rlrun.locks import is_locked
 from rlrun.manifest import dependence
@@ -48,11 +49,7 @@ def main(arguments: list[str]) -> int:
     add("--json", action="store_true", help="print one JSON object")
     add_outputs(parser)
     options = parser.parse_intermixed_args(take_imports(arguments))
-    if find_sweep(options.run, options.outputs) is not None:
-        raise UsageError(
-            f"{printable(options.run)} is a sweep; name one of its runs: rlrun ls {printable(options.run)}"
-        )
-    run = Run.open(find(options.run, options.outputs))
+    run = Run.open(find_one(options.run, options.outputs))
     config = _config_of(run, options.secrets, options.outputs)
     last, whole = _extent(run)
     phases, notes = phases_of(run, config, last)
@@ -76,6 +73,7 @@ def main(arguments: list[str]) -> int:
         "lines": comparison.lines,
         "differences": [dataclasses.asdict(difference) for difference in comparison.differences],
         "failure": failure,
+        "both_failed": None if failure else _shared_failure(outcome),
         "changed": changes(run.manifest, outcome.run.manifest),
         "notes": notes,
     }
@@ -177,11 +175,30 @@ def _text(value: Any) -> str | None:
 
 
 def _unexpected(run: Run, outcome: Outcome) -> str | None:
-    """Why the repetition failed where the run did not, or the other way round; None if both ended alike."""
+    """Why the repetition failed where the run did not, the other way round, or otherwise than it; None if both ended alike."""
     failed = run.manifest["status"] == "failed"
-    if outcome.status == "failed":
-        return None if failed else f"the reproduction failed: {outcome.error}"
-    return f"the run failed, the reproduction did not: {run.manifest.get('failure')}" if failed else None
+    if outcome.status != "failed":
+        return f"the run failed, the reproduction did not: {run.manifest.get('failure')}" if failed else None
+    if not failed:
+        return f"the reproduction failed: {outcome.error}"
+    then, now = _end(run), _end(outcome.run)
+    if without_addresses(then) == without_addresses(now):
+        return None
+    return f"both failed, but differently: the run {then}; the reproduction {now}"
+
+
+def _shared_failure(outcome: Outcome) -> str | None:
+    """Where and of what both ended; None if they did not fail."""
+    return _end(outcome.run) if outcome.status == "failed" else None
+
+
+def _end(run: Run) -> str:
+    return f"at frame {run.manifest['frames']:,}: {run.manifest.get('failure')}"
+
+
+def without_addresses(text: str) -> str:
+    """An object is shown by its place in memory, another one each time."""
+    return re.sub("0x[0-9a-f]+", "0x", text)
 
 
 def _say(report: dict[str, Any], comparison: Comparison) -> None:
@@ -189,6 +206,8 @@ def _say(report: dict[str, Any], comparison: Comparison) -> None:
     lines = " and ".join(f"{counted(count, 'line')} of {name}" for name, count in comparison.lines.items())
     if report["equal"]:
         deliver_line(f"equal bit for bit: {lines}, up to frame {report['frames']:,}")
+        if report["both_failed"]:
+            deliver_line(f"both failed in the same way, {printable(report['both_failed'])}")
     else:
         deliver_line("not equal" + (f": {printable(report['failure'])}" if report["failure"] else ""))
     for difference in comparison.differences:

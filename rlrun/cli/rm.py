@@ -46,11 +46,11 @@ def main(arguments: list[str]) -> int:
     options = parser.parse_args(arguments)
     if options.best and not options.yes:
         raise UsageError("--best is for --yes only; without it you are asked")
-    if not options.dry_run:
-        require_someone(options.yes)
     targets = find_all(options.runs, options.outputs)
     for path in targets:
         _check(path)
+    if not options.dry_run:
+        require_someone(options.yes)
     places = dict.fromkeys(path.resolve() for path in targets)  # whole: "." has no name that could be taken away
     targets = [path for path in places if places.keys().isdisjoint(path.parents)]  # else it goes with its sweep
     best = sum(_count_best(path) for path in targets)

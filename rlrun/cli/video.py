@@ -16,7 +16,7 @@ from typing import NoReturn
 from rlrun.checkpoint_folder import CheckpointFolder
 from rlrun.cli.arguments import Parser, Several, add_outputs, integer, take_imports
 from rlrun.cli.output import counted, deliver_json, deliver_line, shown_number, shown_path, warn
-from rlrun.cli.playing import add_player, blamed_on_config, open_to_play
+from rlrun.cli.playing import add_player, blamed_on_config, open_to_play, tidying
 from rlrun.errors import UsageError
 from rlrun.seeding import Stream, derive
 
@@ -45,13 +45,14 @@ def main(arguments: list[str]) -> int:
     name = f"{weights.stem}_seed{options.seed}"
     seed = derive(options.seed, Stream.EVALUATION)
     order = Order(run.config, weights, seed, options.episodes, formats, options.fps, options.max_steps)
-    if folder is None:
-        folder = own_folder(run)
-    else:
-        make_folder(folder)
+    if folder is not None:
         name = f"{run.directory.resolve().name}_{name}"
     try:
-        with _cleaning_up(), _Counter() as counter:
+        with _cleaning_up(), tidying(folder or run.directory / "videos"), _Counter() as counter:
+            if folder is None:
+                folder = own_folder(run)
+            else:
+                make_folder(folder)
             video = film(order, folder, name, counter.show, warn)
     except UsageError as error:
         raise blamed_on_config(run, error) from error

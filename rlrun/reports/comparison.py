@@ -167,9 +167,15 @@ def _entry(same: Group, metric: str, threshold: float | None, at: int | None) ->
         left_out.append((record, f"{why_duplicate(newer)}{other}"))
     members = [known[id(record)] for record in counted]
     with np.errstate(over="ignore", invalid="ignore"):  # returns in somebody's file may be beyond all sums
-        curve = aggregate([member.record for member in members], "evaluation", "return_mean")
+        curve = _until(at, aggregate([member.record for member in members], "evaluation", "return_mean"))
     of_scores = averages([member.score.value for member in members]) if members else None
     return Entry(same.label, same.settings, members, left_out, of_scores, curve)
+
+
+def _until(at: int | None, curve: Aggregate) -> Aggregate:
+    """The part of a curve that counts."""
+    counts = curve.where <= (np.inf if at is None else at)
+    return Aggregate(curve.where[counts], curve.middle[counts], curve.low[counts], curve.high[counts], curve.count)
 
 
 def _against_first(entries: Sequence[Entry]) -> list[Versus]:

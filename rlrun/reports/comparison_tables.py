@@ -44,7 +44,10 @@ def settings_table(environment: Environment, width: int) -> Table | None:
 
 
 def _tells(key: str, records: Sequence[Record]) -> bool:
-    return len({repr(record.telling[key]) for record in records if key in record.telling}) > 1
+    """Whether it differs. That another algorithm lacks what belongs to one is no difference of its own."""
+    having = {record.telling.get("algo.name") for record in records if key in record.telling}
+    peers = [r for r in records if not key.startswith("algo.") or r.telling.get("algo.name") in having]
+    return len({(key in record.telling, repr(record.telling.get(key))) for record in peers}) > 1
 
 
 def scores_table(entries: Sequence[Entry], width: int) -> Table:
@@ -76,7 +79,8 @@ def threshold_table(environment: Environment) -> Table | None:
         arrived = sum(math.isfinite(place.frames) for place in places)
         frames, seconds = (median_of(values) for values in zip(*((p.frames, p.seconds) for p in places), strict=True))
         rows.append(
-            [f"#{entry.number}", f"{arrived}/{len(places)}", _shown_median(frames, 0), _shown_median(seconds, 1)]
+            [f"#{entry.number}", f"{arrived}/{len(places)}"]
+            + [_shown_median(value, digits) if arrived else "never" for value, digits in ((frames, 0), (seconds, 1))]
         )
     title = (
         f"first evaluation of {environment.threshold:g} or more{environment.threshold_source}: "
@@ -220,6 +224,6 @@ def _cell(value: Any) -> Any:
 
 
 def _shown(record: Record, key: str) -> str:
-    """A setting as it is typed, ``-`` for one that its algorithm does not have."""
+    """A setting as it is typed, ``-`` for one that it does not have."""
     value = record.telling.get(key, "-")
     return "null" if value is None else printable(value)

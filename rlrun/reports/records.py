@@ -206,9 +206,9 @@ def why_duplicate(newer: Record) -> str:
 
 
 def differing(settings: Sequence[Mapping[str, Any]]) -> list[str]:
-    """The keys whose values are not the same in all of several flat settings, in the order in which they come."""
+    """The keys that not all of several flat settings have, or not with the same value, in the order in which they come."""
     keys = dict.fromkeys(itertools.chain.from_iterable(settings))
-    return [key for key in keys if len({repr(each.get(key)) for each in settings}) > 1]
+    return [key for key in keys if len({(key in each, repr(each.get(key))) for each in settings}) > 1]
 
 
 def _labels(firsts: Sequence[Record], settings: Sequence[Mapping[str, Any]]) -> list[str]:

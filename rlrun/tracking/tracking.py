@@ -54,6 +54,11 @@ class Tracking:
             reason = reason_of(error) if isinstance(error, OSError) else str(error)
             self._note(self._left_out(", ".join(self._unsent), reason))
 
+    @property
+    def complete(self) -> list[str]:
+        """The loggers that have said that they have all."""
+        return [tool for tool in self._loggers if tool not in self._unsent]
+
     def _start(self, request: str) -> None:
         debug = os.environ.get("RLRUN_DEBUG") == "1"
         # In a session of its own: signals of the terminal, and of who ends a worker with its children, are for us.
@@ -143,8 +148,8 @@ class Tracking:
                 pipe.close()
 
 
-def send(runs: Sequence[Run], note: Callable[[str], None]) -> None:
-    """Give the loggers of runs that have ended, all of the same ones, what they do not have of them.
+def send(runs: Sequence[Run], note: Callable[[str], None]) -> list[str]:
+    """Give the loggers of runs that have ended, all of the same ones, what they do not have of them. Returns those that have it all.
 
     Raises:
         UnavailableError: a package is missing.
@@ -158,6 +163,7 @@ def send(runs: Sequence[Run], note: Callable[[str], None]) -> None:
         for number, run in enumerate(runs):
             tracking.ended(number, run.manifest["status"])
         tracking.finish(lambda: False)
+    return tracking.complete
 
 
 def _subject(run: Run) -> dict[str, Any]:
