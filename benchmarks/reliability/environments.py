@@ -5,6 +5,7 @@ against the run that was trained in one go. And environments that hide some of t
 from __future__ import annotations
 
 import json
+import re
 import random
 import tempfile
 from pathlib import Path
@@ -102,7 +103,7 @@ def declared(where: str, folder: Path, site: Path) -> list[str]:
     problems = _undeclared(directory)
     if "exact resume: yes" in ended.out or "exact resume: " not in ended.out:
         problems.append("the header does not say so")
-    listed = [line.split() for line in rlrun(["ls"], folder, site=site).out.splitlines()]
+    listed = [re.split("  +", line) for line in rlrun(["ls"], folder, site=site).out.splitlines()]
     if len(listed) != 2 or dict(zip(*listed, strict=False)).get("exact") != "no":
         problems.append("rlrun ls does not say so")
     refused = rlrun(["resume", "--require-exact", str(directory), "total_frames=400"], folder, site=site)
