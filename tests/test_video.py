@@ -552,6 +552,6 @@ def test_filming_without_evaluations_is_refused(rlrun: Any) -> None:
 
 
 def test_runs_with_and_without_videos_are_of_the_same_settings() -> None:
-    manifest = {"name": "", "algo": "dqn", "env": "cartpole", "device": "cpu"}
+    manifest = {"name": "", "algo": "dqn", "env": "cartpole", "device": "cpu", "seed": 0}
     records = [Record(Path(name), manifest, {"evaluation.video": name == "a", "algo.gamma": 0.9}) for name in "ab"]
     assert [len(each.records) for each in group(records)] == [2]

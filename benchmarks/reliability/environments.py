@@ -5,8 +5,8 @@ against the run that was trained in one go. And environments that hide some of t
 from __future__ import annotations
 
 import json
-import re
 import random
+import re
 import tempfile
 from pathlib import Path
 from typing import Any
