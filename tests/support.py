@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import signal
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -16,6 +17,7 @@ from rlrun import envs, hardware, training
 from rlrun.arrays import Ring
 from rlrun.checkpoint_folder import CheckpointFolder
 from rlrun.config import RunConfig, from_mapping, to_mapping
+from rlrun.policy import TrainedPolicy
 from rlrun.run import Run
 from rlrun.trainers import make_trainer
 from rlrun.trainers.base import Trainer, capture
@@ -126,6 +128,16 @@ class Folder:
         assert (outcome.status, outcome.signal) == ("stopped", signal.SIGTERM)
         assert resumed(run).status == "finished"
         return run
+
+
+def trained_policies(folder: Folder, settings: Mapping[str, Mapping[str, Any]]) -> Callable[[str], TrainedPolicy]:
+    """The policies of short runs with these settings, by name; each is trained when it is first asked for."""
+
+    @functools.cache
+    def policy(name: str) -> TrainedPolicy:
+        return TrainedPolicy(folder.trained(settings[name]), "last")
+
+    return policy
 
 
 def resumed(run: Run, **changes: Any) -> Outcome:

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import Answer
-from support import CARTPOLE, HALFCHEETAH, RUNNING_NORMS, Folder, merged
+from support import CARTPOLE, HALFCHEETAH, RUNNING_NORMS, Folder, merged, trained_policies
 from test_policy import SETTINGS
 
 from rlrun import export_formats
@@ -32,15 +32,7 @@ REPOSITORY = str(Path(__file__).parent.parent)
 @pytest.fixture(scope="module")
 def policies(tmp_path_factory: pytest.TempPathFactory) -> Any:
     """``policies(name)``: the policy of a short run with these settings, trained once."""
-    made: dict[str, TrainedPolicy] = {}
-    folder = Folder(tmp_path_factory.mktemp("runs"))
-
-    def policy(name: str) -> TrainedPolicy:
-        if name not in made:
-            made[name] = TrainedPolicy(folder.trained(SETTINGS[name]), "last")
-        return made[name]
-
-    return policy
+    return trained_policies(Folder(tmp_path_factory.mktemp("runs")), SETTINGS)
 
 
 @pytest.mark.parametrize("format", FORMATS)

@@ -11,7 +11,7 @@ import pytest
 import torch
 from gymnasium.spaces import Box, Discrete, MultiDiscrete, Space
 from gymnasium.utils.env_checker import check_env
-from support import CARTPOLE, HALFCHEETAH, PPO, RUNNING_NORMS, STACKED, Folder, merged
+from support import CARTPOLE, HALFCHEETAH, PPO, RUNNING_NORMS, STACKED, Folder, merged, trained_policies
 
 from rlrun.errors import UnavailableError, UsageError
 from rlrun.evaluation import evaluate_run
@@ -79,15 +79,7 @@ SETTINGS: dict[str, dict[str, Any]] = {name: merged(PPO, SHORT, settings) for na
 @pytest.fixture(scope="module")
 def policies(tmp_path_factory: pytest.TempPathFactory) -> Any:
     """``policies(name)``: the policy of a short run with these settings, trained once."""
-    made: dict[str, TrainedPolicy] = {}
-    folder = Folder(tmp_path_factory.mktemp("runs"))
-
-    def policy(name: str) -> TrainedPolicy:
-        if name not in made:
-            made[name] = TrainedPolicy(folder.trained(SETTINGS[name]), "last")
-        return made[name]
-
-    return policy
+    return trained_policies(Folder(tmp_path_factory.mktemp("runs")), SETTINGS)
 
 
 def observations_of(policy: TrainedPolicy, count: int) -> np.ndarray:
