@@ -71,7 +71,7 @@ def read_manifest(directory: Path) -> dict[str, Any]:
     if not isinstance(manifest, dict):
         raise ResumeError(f"{path} is not the manifest of an rlrun run")
     for key, kind in _REQUIRED.items():
-        if not isinstance(manifest.get(key), kind):
+        if key not in manifest or not isinstance(manifest[key], kind):
             raise ResumeError(f"{path} is not the manifest of an rlrun run ('{key}' is missing or of a wrong type)")
     if manifest["status"] not in STATUSES:
         raise ResumeError(f"{path}: unknown status '{printable(manifest['status'])}'")

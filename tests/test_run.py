@@ -268,3 +268,13 @@ def test_links_and_pipes_in_place_of_files_are_refused(run: Run, tmp_path: Path)
     os.mkfifo(path)
     with pytest.raises(ResumeError, match="not a regular file"):
         Run.open(run.directory)
+
+
+@pytest.mark.parametrize("key", ["evaluation", "frames_per_second", "seed"])
+def test_a_manifest_that_lacks_a_key_is_refused_though_it_may_be_null(key: str, tmp_path: Path) -> None:
+    run = Run.create(RunConfig(outputs=str(tmp_path)), {})
+    values = json.loads((run.directory / "run.json").read_text())
+    del values[key]
+    (run.directory / "run.json").write_text(json.dumps(values))
+    with pytest.raises(ResumeError, match=f"'{key}' is missing or of a wrong type"):
+        Run.open(run.directory)
