@@ -1,14 +1,15 @@
 """Wrong input by the thousand: whatever is typed, written or damaged, rlrun says one line and leaves nothing behind.
 
-A case is a command line, an own config, a damaged run or sweep, or a damaged checkpoint, given to the command in this process.
+A case is a command line, an own config, a damaged run or sweep, or a damaged checkpoint, given to a command in this process.
 Training is replaced by a note of the config it was to have, but for checkpoints, which are to be read. Checked of every case:
 no traceback, a documented exit code, an own line on stderr for each problem and nothing else, no file left by what was refused,
-none outside the output folder, and nothing that was typed and accepted without being in the config.
+none outside the output folder, nothing that was typed and accepted without being in the config, nothing changed by what only reads.
 """
 
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import shutil
 from collections.abc import Sequence
@@ -24,7 +25,7 @@ from benchmarks.reliability.report import Row
 from rlrun import checkpoint
 from rlrun.config import from_mapping, to_mapping
 from rlrun.config.resuming import forbidden_changes, leaves
-from rlrun.errors import UsageError
+from rlrun.errors import DIFFERENT, UsageError
 
 RUNS = 10_000
 
@@ -213,6 +214,44 @@ def _damaged_sweep(random: Random, shop: Workshop) -> list[str]:
     return [f"{line} with {[f'{file.name} {_shown(file)}' for file in damaged]}" for line in answer.problems()]
 
 
+def _read(random: Random, shop: Workshop) -> list[str]:
+    """A command that reads runs, over a run and a sweep of which something is damaged."""
+    work = Path.cwd()
+    run, sweep = work / "outputs" / "2026-01-01" / shop.run.name, work / "outputs" / "sweeps" / shop.sweep.name
+    shutil.copytree(shop.run, run)
+    shutil.copytree(shop.sweep, sweep)
+    files = sorted(path for path in work.rglob("*") if path.is_file())
+    damaged = random.sample(files, random.choice([0, 1, 1, 2, 4]))
+    for file in damaged:
+        inputs.damage_file(random, file)
+    arguments = inputs.reader(random, ["latest", run.name, sweep.name[:6], "*", str(run), str(sweep), "outputs"])
+    before = _contents(work)
+    with shop.without_training():
+        answer = shop.call(arguments)
+    found = answer.problems() + [f"{arguments!r}: {line}" for line in _printed(answer)]
+    changed = _differing(before, _contents(work))
+    if changed and (
+        answer.code not in (0, DIFFERENT) or arguments[0] in ("ls", "show", "compare", "diff") or "-n" in arguments
+    ):
+        found.append(f"{arguments!r} ended with {answer.code} and changed {changed[:5]}")
+    return [f"{line} with {[f'{file.name} {_shown(file)}' for file in damaged]}" for line in found]
+
+
+def _printed(answer: Answer) -> list[str]:
+    """What is wrong with what was printed."""
+    found = (
+        []
+        if all(letter.isprintable() or letter == "\n" for letter in answer.out)
+        else ["printed what steers a terminal"]
+    )
+    if "--json" in answer.arguments and answer.out:
+        try:
+            json.loads(answer.out, parse_constant=lambda constant: float("x"))
+        except ValueError as error:
+            found.append(f"printed what is no JSON ({error})")
+    return found
+
+
 def _damaged_checkpoint(random: Random, shop: Workshop) -> list[str]:
     """One that is not whole any more, or one that somebody has written anew with something else in it."""
     run = Path.cwd() / "outputs" / "2026-01-01" / shop.run.name
@@ -258,13 +297,17 @@ def _contents(run: Path) -> dict[str, bytes]:
 
 def _changes(before: dict[str, bytes], after: dict[str, bytes]) -> list[str]:
     """Files that changed, but for the lock and for damaged checkpoints, which get another name."""
-    changed = {name for name in before.keys() | after.keys() if before.get(name) != after.get(name)}
-    return sorted(name for name in changed if name != "run.lock" and not name.startswith("checkpoints/"))
+    changed = _differing(before, after)
+    return [name for name in changed if name != "run.lock" and not name.startswith("checkpoints/")]
+
+
+def _differing(before: dict[str, bytes], after: dict[str, bytes]) -> list[str]:
+    return sorted(name for name in before.keys() | after.keys() if before.get(name) != after.get(name))
 
 
 def _shown(file: Path) -> str:
     return repr(file.read_bytes()[:1500]) if file.is_file() and not file.is_symlink() else "gone, or no file"
 
 
-KINDS = (_command_line, _command_line, _own_config, _damaged_run, _damaged_sweep, _damaged_checkpoint)
+KINDS = (_command_line, _command_line, _own_config, _damaged_run, _damaged_sweep, _damaged_checkpoint, _read, _read)
 """How often each kind of case is drawn."""

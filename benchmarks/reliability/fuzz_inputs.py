@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -51,20 +52,27 @@ OPTIONS = [
     ["--checkpoint", "../x"], ["--device", "gpu"], ["--version"], ["--help"],
 ]  # fmt: skip
 COMMANDS = [
-    "train",
-    "ls",
-    "eval",
-    "resume",
-    "configs",
-    "help",
-    "evall",
-    "é",
-    "nope",
-    "resume latest",
-    "eval latest",
-    "configs algo",
-    "ls --json",
-]
+    "train", "ls", "eval", "resume", "configs", "help", "evall", "é", "nope", "resume latest", "eval latest", "configs algo", "ls --json",
+    "show", "plot", "compare", "report", "export", "diff", "reproduce", "rm", "gc", "video", "completion", "help export", "completion bash",
+]  # fmt: skip
+READERS: dict[str, list[list[str]]] = {
+    "ls": [["--json"], ["-a"], ["--sort", "X"], ["--sort", "return", "-r"], ["--filter", "X"], ["--filter", "return>1", "algo.gamma=0.99"]],
+    "show": [["--json"]],
+    "compare": [
+        ["--json"], ["--csv"], ["--markdown"], ["--metric", "best"], ["--metric", "auc"], ["--metric", "training"], ["--pool"],
+        ["--threshold", "X"], ["--threshold", "10"], ["--at", "X"], ["--at", "100"], ["--normalize", "CartPole-v1=0:500"],
+        ["--normalize", "X"],
+    ],
+    "diff": [["--all"], ["--json"]],
+    "plot": [["--json"], ["--figures", "returns"], ["--figures", "X"], ["--format", "svg"], ["--format", "X"], ["-o", "X"]],
+    "report": [["--json"], ["-o", "X"], ["-o", "a.html"]],
+    "export": [["--format", "safetensors"], ["--format", "X"], ["--checkpoint", "last"], ["--checkpoint", "X"], ["-o", "X"], ["--json"]],
+    "video": [["--episodes", "X"], ["--seed", "X"], ["--max-steps", "X"], ["--fps", "X"], ["--format", "X"], ["--checkpoint", "X"]],
+    "reproduce": [["--json"], ["-q"]],
+    "rm": [["-n"], ["-y"], ["-y", "--best"]],
+    "gc": [["-n"], ["-y"], ["-y", "--best"], ["--keep", "X"], ["--older-than", "X"], ["-n", "--json"]],
+}  # fmt: skip
+"""Commands that read runs, with options of theirs; X stands for any value."""
 LETTERS = "abz019._-+~@:=,/ \t\n'\"\\{}[]()$!&*#%é中\x1b\u202e\ud800"
 
 
@@ -99,8 +107,26 @@ def line(random: Random) -> tuple[list[str], list[tuple[str, str]]]:
     if random.random() < 0.35:
         place = random.randrange(len(arguments) + 1)
         arguments[place:place] = random.choice(OPTIONS)
-    # Never an absolute path: a folder that was asked for is made.
-    return [re.sub(r"(=['\"\\\\ ]*)/", r"\1x/", text) for text in arguments], typed
+    return [_inside(text) for text in arguments], typed
+
+
+def _inside(text: str) -> str:
+    """Never an absolute path: a folder that was asked for is made."""
+    return re.sub(r"((?:^|=)['\"\\ ]*)/", r"\1x/", text)
+
+
+def reader(random: Random, names: Sequence[str]) -> list[str]:
+    """A command that reads runs, with some of ``names`` or something odd for a name, and some options."""
+    command = random.choice(list(READERS))
+    targets = {"ls": [0], "diff": [2], "compare": [1, 2], "plot": [1, 2], "report": [1, 2], "rm": [1, 2], "gc": [0, 1]}
+    arguments = [command]
+    for _ in range(random.choice([*targets.get(command, [1])] * 9 + [0, 3])):
+        name = random.choice(names)
+        arguments.append(name if random.random() < 0.9 else _inside(mutated(random, name)))
+    for option in random.sample(READERS[command], random.choice([0, 1, 1, min(2, len(READERS[command]))])):
+        value = random.choice([*PLAIN, *ODD])
+        arguments += [_inside(value) if part == "X" else part for part in option]
+    return arguments
 
 
 def mutated(random: Random, text: str) -> str:

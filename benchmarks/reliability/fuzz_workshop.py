@@ -14,18 +14,19 @@ from unittest import mock
 
 from rlrun.cli import main
 from rlrun.config import RunConfig
+from rlrun.errors import DIFFERENT
 from rlrun.finding import runs_in
 from rlrun.run import Run
 from rlrun.view import Outcome
 
-CODES = {0, 2, 3, 4, 5, 6, 7, 8, 9}
+CODES = {0, 2, 3, 4, 5, 6, 7, 8, 9, DIFFERENT}
 """What may end a command that no signal ended, but for 70: that would be a bug."""
 PREFIX = "rlrun: error: "
 NOTE = "rlrun: note: "
 LONGEST_LINE = 6000
 SMALL = (
     "tuned=none", "total_frames=200", "algo.learning_starts=32", "algo.batch_size=8", "algo.buffer_size=64", "network.hidden=[8]",
-    "evaluation.episodes=0", "checkpoint.every_frames=100",
+    "evaluation.episodes=1", "evaluation.every_frames=100", "checkpoint.every_frames=100", "plot.figures=none",
 )  # fmt: skip
 
 
@@ -46,7 +47,7 @@ class Answer:
         lines, found = [line for line in self.err.splitlines() if not line.startswith(NOTE)], []
         if self.code not in CODES:
             found.append(f"exit code {self.code}")
-        if bool(lines) != bool(self.code):
+        if bool(lines) != (self.code not in (0, DIFFERENT)):
             found.append(f"{len(lines)} lines on stderr with exit code {self.code}")
         if not all(line.startswith(PREFIX) and len(line) > len(PREFIX) for line in lines):
             found.append("something else than errors on stderr")
