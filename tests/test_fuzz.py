@@ -13,6 +13,7 @@ from benchmarks.reliability import fuzz, fuzz_inputs
 from rlrun import checkpoint
 from rlrun.config import from_mapping
 from rlrun.errors import ResumeError
+from rlrun.finding import runs_in
 from rlrun.run import Run
 from rlrun.sweeps.jobs import Job
 from rlrun.training import train
@@ -29,7 +30,18 @@ def test_it_finds_a_bug(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> Non
         raise ZeroDivisionError
 
     monkeypatch.setattr("rlrun.cli.overrides._unparsed", raising)
-    assert any("exit code 70" in line for line in fuzz.run(30, seed=1))
+    monkeypatch.setattr(fuzz, "KINDS", (fuzz._command_line,))
+    assert any("exit code 70" in line for line in fuzz.run(60, seed=1))
+
+
+def test_it_finds_a_reader_that_writes(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def writing(folder: Path) -> Any:
+        (folder / "cache").write_text("")
+        return runs_in(folder)
+
+    monkeypatch.setattr("rlrun.finding.runs_in", writing)
+    monkeypatch.setattr(fuzz, "KINDS", (fuzz._read,))
+    assert any("and changed" in line and "/cache'" in line for line in fuzz.run(60, seed=1))
 
 
 def test_it_finds_settings_that_get_lost(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
