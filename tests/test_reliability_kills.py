@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.reliability import cases, kills, signals
-from benchmarks.reliability.contract import Baseline, fingerprint, problems_of, runs_in, start, uninterrupted
+from benchmarks.reliability import cases, kills, signals, soak
+from benchmarks.reliability.contract import Baseline, Case, fingerprint, problems_of, runs_in, start, uninterrupted
 
 SEED = int(os.environ.get("RLRUN_TEST_SEED", "0"))
 
@@ -21,9 +21,9 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> tuple[Baseline, Path]:
     return uninterrupted(cases.tiny(), folder), folder
 
 
-@pytest.mark.parametrize("kind", ["DQN", "PPO", "sweep with 2 workers"])
+@pytest.mark.parametrize("kind", [kind for kind in kills.KINDS if "population" not in kind])
 def test_killed_runs_end_as_if_nothing_had_been(kind: str) -> None:
-    case = random.Random(f"{SEED} {kind}").choice(cases.KINDS[kind])
+    case = random.Random(f"{SEED} {kind}").choice(kills.KINDS[kind])
     (row,) = kills.storm(2, SEED, {kind: [case]})
     assert (row.tried, row.failures) == (2, [])
 
@@ -32,6 +32,29 @@ def test_signalled_runs_end_as_if_nothing_had_been() -> None:
     rows = signals.storm(3, SEED)
     assert [row.tried for row in rows] == [1, 1, 1]
     assert [failure for row in rows for failure in row.failures] == []
+
+
+def test_long_runs_are_watched_and_killed_again_and_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """How level the memory is, a run so short doesn't tell."""
+    monkeypatch.setattr(soak, "KILLED_AFTER", (0.5, 1.5))
+    monkeypatch.setattr(soak, "MOST_GROWTH", 1.0)
+    case = Case("short", (*cases.EVERYWHERE, *cases.SHORT_DQN, "checkpoint.every_frames=500"))
+    level, equal = soak.storm(20, SEED, [case])
+    assert level.failures == equal.failures == []
+    assert int(equal.note.split()[0]) > 0
+
+
+@pytest.mark.parametrize(
+    ("watched", "words"),
+    [
+        (soak.Watched([100] * 9 + [104], [8] * 10, 4), []),
+        (soak.Watched([100] * 8 + [104] * 2, [8] * 10, 4), ["memory grew by 4.0%"]),
+        (soak.Watched([100] * 10, [8] * 8 + [9] * 2, 4), ["open files grew"]),
+        (soak.Watched([100] * 10, [8] * 10, 5), ["5 files of checkpoints"]),
+    ],
+)
+def test_the_soak_would_notice(watched: soak.Watched, words: list[str]) -> None:
+    assert watched.problems() == words
 
 
 def test_the_comparison_sees_a_bit_a_row_and_a_leftover(tiny: tuple[Baseline, Path]) -> None:

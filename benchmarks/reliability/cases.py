@@ -77,7 +77,6 @@ SWEEP = (
         "sweep.batch=2", "sweep.workers=2", members=4,
     ),
 )  # fmt: skip
-KINDS = {"DQN": DQN, "PPO": PPO, "population of 8": POPULATION, "sweep with 2 workers": SWEEP}
 ABLATED = (
     _case(
         "dqn", 400, 50, *SHORT_DQN, "env=cartpole", "algo.n_step=3", "algo.num_envs=2", "env.frame_stack=2",

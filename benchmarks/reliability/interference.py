@@ -1,4 +1,4 @@
-"""What must not change training: checkpoints, evaluations, rows, output, and who is trained beside it."""
+"""What must not change training: checkpoints, evaluations, videos, rows, output, surroundings, and who is trained beside it."""
 
 from __future__ import annotations
 
@@ -65,15 +65,31 @@ def _beside_others(case: Case, folder: Path, chance: random.Random) -> str:
     return _trained(["-m", *case.arguments, f"seed=range({chance.randint(2, 5)})", "sweep.workers=1"], folder)
 
 
+def _elsewhere(case: Case, folder: Path, chance: random.Random) -> str:
+    """With another language, time zone, hash of text, and mask of files; ``folder`` has a name of its own anyway."""
+    variables = (
+        f"PYTHONHASHSEED={chance.randint(0, 10**6)}",
+        "TZ=Asia/Kathmandu",
+        "LC_ALL=C",
+        "COLUMNS=40",
+        "NO_COLOR=1",
+    )
+    return _trained(list(case.arguments), folder, under=("env", *variables))
+
+
 VARIANTS: dict[str, Callable[[Case, Path, random.Random], str]] = {
     "checkpoints every N frames": _set("checkpoint.every_frames=N"),
     "no checkpoint before the end": _set("checkpoint.every_frames=0"),
     "evaluations every N frames": _set("evaluation.every_frames=N"),
     "no evaluation": _set("evaluation.episodes=0"),
     "rows every N frames": _set("logging.every_frames=N"),
+    "videos of evaluations": _set("evaluation.video=true"),
+    "figures": _set("plot.figures=auto"),
+    "a logger": _set("logger=tensorboard"),
     "lines on the terminal": _loud,
     "closed output": _closed,
     "full output": _full,
+    "other surroundings": _elsewhere,
     "others beside it": _beside_others,
 }
 

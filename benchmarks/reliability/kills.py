@@ -16,11 +16,17 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from benchmarks.reliability.cases import KINDS
+from benchmarks.reliability.cases import DQN, POPULATION, PPO, SWEEP
 from benchmarks.reliability.contract import Baseline, Case, Command, continuation, start, uninterrupted, verdict
 from benchmarks.reliability.report import Row
 
 RUNS = 200
+KINDS = {
+    "kills of a DQN": DQN,
+    "kills of a PPO": PPO,
+    "kills of a population of 8": POPULATION,
+    "kills of a sweep with 2 workers": SWEEP,
+}
 MOST_KILLS = 5
 
 

@@ -21,6 +21,7 @@ NAMES = (
     "signals",
     "faults",
     "interference",
+    "soak",
     "cost",
     "suites",
     "fuzz",
