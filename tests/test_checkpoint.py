@@ -21,9 +21,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rlrun import checkpoint
-from rlrun.checkpoint import load, save
+from rlrun.checkpoint import load, read_header, save
 from rlrun.checkpoint_folder import CheckpointFolder
-from rlrun.errors import ResumeError
+from rlrun.errors import ResumeError, StorageError
 
 DTYPES = ("float64", "float32", "float16", "int64", "int8", "uint8", "bool", "uint16", "uint32", "uint64", "complex64")
 
@@ -258,6 +258,7 @@ def test_forged_content_with_a_right_digest_is_refused(tmp_path: Path) -> None:
         signed(preamble(state_bytes=13), state=b'{"$array":[]}'),
         signed(preamble(state_bytes=14), state=b'{"$float":"1"}'),
         signed(preamble(), tensors=b"\xff" * 10),
+        signed(preamble(), tensors=b"\x02\0\0\0\0\0\0\0{}and more"),
         checkpoint.MAGIC + struct.pack("<I", 2**31) + bytes(100),
     ]
     for content in forged:
@@ -265,6 +266,25 @@ def test_forged_content_with_a_right_digest_is_refused(tmp_path: Path) -> None:
         with pytest.raises(ResumeError) as raised:
             load(path)
         assert "\n" not in str(raised.value)
+
+
+def test_plain_data_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "a"
+    with pytest.raises(ValueError, match="put large values into the state"):
+        save(path, {"x": "y" * 2**20}, {})
+    save(path, {}, {"x": [1] * 100})
+    monkeypatch.setattr(checkpoint, "_MAX_STATE_BYTES", 200)
+    with pytest.raises(ResumeError, match="malformed"):
+        load(path)
+    with pytest.raises(StorageError, match="plain data of the checkpoint"):
+        save(path, {}, {"x": [1] * 100})
+
+
+def test_a_header_is_read_from_our_own_files_alone(tmp_path: Path) -> None:
+    path = tmp_path / "a"
+    path.write_bytes(b"XXXXXX\n" + signed(preamble())[len(checkpoint.MAGIC) :])
+    with pytest.raises(ResumeError, match="malformed"):
+        read_header(path)
 
 
 def test_missing_and_odd_paths_are_one_line(tmp_path: Path) -> None:
