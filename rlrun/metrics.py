@@ -7,11 +7,12 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import math
 import os
 import stat
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -27,6 +28,9 @@ METRICS, TIMING, EPISODES = FILES = ("metrics.jsonl", "timing.jsonl", "episodes.
 _EPISODES_HEADER = "episode,frames,return,length\n"
 _LONGEST_EPISODE_BYTES = 128  # of a line: three whole numbers and the digits of a float
 _EPISODE_COUNT = "episode_count"
+_EPISODE = np.dtype([("frames", np.int64), ("return", np.float64), ("length", np.int64)])
+_MOST_BYTES = 1 << 28  # read of a file, which may be anyone's: half a billion frames at the default cadence
+_MOST_ROWS = 1 << 22
 _NONFINITE = "nonfinite"
 
 
@@ -128,9 +132,9 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
     A file that does not exist yet has no rows; a last line cut off by a kill is left out.
 
     Raises:
-        ResumeError: unreadable, or a line that is no row.
+        ResumeError: unreadable, larger than a run's, or a line that is no row.
     """
-    return [_row(path, number, line) for number, line in enumerate(_complete_lines(path), 1)]
+    return read_rows_from(path, 0)[0]
 
 
 def read_rows_from(path: Path, offset: int) -> tuple[list[dict[str, Any]], int]:
@@ -139,22 +143,18 @@ def read_rows_from(path: Path, offset: int) -> tuple[list[dict[str, Any]], int]:
     Raises:
         ResumeError: as ``read_rows``.
     """
-    try:
-        with open_regular(path) as file:
-            file.seek(offset)
-            data = file.read()
-    except FileNotFoundError:
-        return [], offset
-    except OSError as error:
-        raise ResumeError(f"can't read {printable(path)}: {reason_of(error)}") from error
-    end = data.rfind(b"\n") + 1
-    lines = data[:end].decode("utf-8", "replace").split("\n")[:-1]
-    return [_row(path, number, line) for number, line in enumerate(lines, 1)], offset + end
+    rows: list[dict[str, Any]] = []
+    for line in _complete_lines(path, offset):
+        if len(rows) == _MOST_ROWS:
+            raise ResumeError(f"{printable(path)} has more than {_MOST_ROWS} rows, which rlrun does not read")
+        rows.append(_row(path, len(rows) + 1, line))
+        offset += len(line)
+    return rows, offset
 
 
-def _row(path: Path, number: int, line: str) -> dict[str, Any]:
+def _row(path: Path, number: int, line: bytes) -> dict[str, Any]:
     try:
-        row: dict[str, Any] = json.loads(line)
+        row: dict[str, Any] = json.loads(line.decode())
         nonfinite = row.pop(_NONFINITE, {})
         return row | {name: float(text) for name, text in nonfinite.items()}
     except (ValueError, TypeError, AttributeError, RecursionError) as error:
@@ -169,21 +169,16 @@ def read_episodes(directory: Path) -> dict[str, np.ndarray]:
     """
     path = directory / EPISODES
     lines = _complete_lines(path)
-    if lines and f"{lines[0]}\n" != _EPISODES_HEADER:
+    if next(lines, _EPISODES_HEADER.encode()) != _EPISODES_HEADER.encode():
         raise ResumeError(f"{printable(path)} does not begin with '{_EPISODES_HEADER.strip()}'")
     try:
-        rows = [
-            (int(frames), float(return_), int(length))
-            for _, frames, return_, length in (line.split(",") for line in lines[1:])
-        ]
-        frames, returns, lengths = zip(*rows, strict=True) if rows else ((), (), ())
-        return {
-            "frames": np.array(frames, dtype=np.int64),
-            "return": np.array(returns, dtype=np.float64),
-            "length": np.array(lengths, dtype=np.int64),
-        }
+        rows = (line.split(b",") for line in lines)
+        episodes = np.fromiter(
+            ((int(frames), float(return_), int(length)) for _, frames, return_, length in rows), _EPISODE
+        )
     except (ValueError, OverflowError) as error:
         raise ResumeError(f"{printable(path)} is damaged: {printable(error)}") from error
+    return {name: np.ascontiguousarray(episodes[name]) for name in _EPISODE.names or ()}
 
 
 def last_returns(directory: Path, count: int) -> list[float]:
@@ -193,9 +188,9 @@ def last_returns(directory: Path, count: int) -> list[float]:
         ResumeError: as ``read_episodes``.
     """
     path = directory / EPISODES
-    lines = _complete_lines(path, count * _LONGEST_EPISODE_BYTES)[1:]  # the first one is the header, or cut
+    lines = [*_complete_lines(path, -count * _LONGEST_EPISODE_BYTES)][1:]  # the first one is the header, or cut
     try:
-        return [float(return_) for _, _, return_, _ in (line.split(",") for line in lines[-count:])]
+        return [float(return_) for _, _, return_, _ in (line.split(b",") for line in lines[-count:])]
     except ValueError as error:
         raise ResumeError(f"{printable(path)} is damaged: {printable(error)}") from error
 
@@ -258,6 +253,10 @@ def _open_at(path: Path, offset: int) -> int:
     flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
     descriptor = os.open(path, flags, 0o600)
     try:
+        if os.fstat(descriptor).st_nlink > 1:  # a hard link: what is cut and written here would be so elsewhere
+            raise OSError(
+                errno.EMLINK, f"{os.strerror(errno.EMLINK)} (another name of the file exists; put a copy in its place)"
+            )
         os.ftruncate(descriptor, offset)
     except OSError:
         os.close(descriptor)
@@ -265,17 +264,22 @@ def _open_at(path: Path, offset: int) -> int:
     return descriptor
 
 
-def _complete_lines(path: Path, most_bytes: int | None = None) -> list[str]:
-    """The lines of a text file, or of its last bytes, without their ends, but for a last one that has no end."""
+def _complete_lines(path: Path, start: int = 0) -> Iterator[bytes]:
+    """The lines of a file from byte ``start``, counted from the end if negative, but for a last one that has no end."""
     try:
         with open_regular(path) as file:
-            if most_bytes is not None:
-                file.seek(max(0, os.fstat(file.fileno()).st_size - most_bytes))
-            text = file.read().decode("utf-8")
+            size = os.fstat(file.fileno()).st_size
+            start = start if start >= 0 else max(0, size + start)
+            if size - start > _MOST_BYTES:
+                raise ResumeError(
+                    f"{printable(path)} is larger than {_MOST_BYTES >> 20} MiB, which rlrun does not read; a run keeps it small "
+                    "with a larger logging.every_frames"
+                )
+            file.seek(start)
+            for line in file:
+                if line.endswith(b"\n"):
+                    yield line
     except FileNotFoundError:
-        return []
+        return
     except OSError as error:
         raise ResumeError(f"can't read {printable(path)}: {reason_of(error)}") from error
-    except UnicodeDecodeError as error:
-        raise ResumeError(f"{printable(path)} is not UTF-8 (byte {error.start})") from error
-    return text.split("\n")[:-1]

@@ -19,6 +19,7 @@ from rlrun.errors import ResumeError, StorageError
 
 MAX_BYTES = 256 * 1024
 MAX_DEPTH = 20
+_MAX_BITS = 14_000  # of a whole number: Python writes none of more than 4,300 digits, but YAML can read one
 
 _TEMPORARY_PREFIX = ".tmp-"
 _temporary_numbers = itertools.count()
@@ -152,7 +153,7 @@ def parse_json(data: bytes) -> Any:
         raise ValueError(f"line {error.lineno}, column {error.colno}: {error.msg}") from error
     except RecursionError as error:
         raise ValueError(_TOO_DEEP) from error
-    _check_depth(value)
+    _check(value)
     return value
 
 
@@ -169,7 +170,7 @@ def parse_yaml(data: bytes) -> Any:
         raise ValueError(printable(str(error).partition("\n")[0])) from error
     except RecursionError as error:
         raise ValueError(_TOO_DEEP) from error
-    _check_depth(value)
+    _check(value)
     return value
 
 
@@ -250,10 +251,12 @@ def _refuse_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is not JSON")
 
 
-def _check_depth(value: Any, depth: int = 1) -> None:
+def _check(value: Any, depth: int = 1) -> None:
+    if isinstance(value, int) and value.bit_length() > _MAX_BITS:
+        raise ValueError(f"a whole number of more than {_MAX_BITS} bits")
     if not isinstance(value, dict | list):
         return
     if depth > MAX_DEPTH:
         raise ValueError(_TOO_DEEP)
     for item in value.values() if isinstance(value, dict) else value:
-        _check_depth(item, depth + 1)
+        _check(item, depth + 1)

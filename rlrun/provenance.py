@@ -25,6 +25,13 @@ _SECRET_NAME = re.compile(
 _SHORTEST_SECRET = 6  # shorter values of such variables are words like "auto" that a config may well contain
 _FREE_KEYS = "kwargs"
 """The part of a config whose keys are the user's: there a name tells a secret."""
+_USUAL_IN_GIT = re.compile(
+    r"core\.(repositoryformatversion|filemode|bare|logallrefupdates|ignorecase|precomposeunicode|symlinks|autocrlf|eol|worktree)"
+    r"|extensions\.(objectformat|worktreeconfig)|(user|advice|color|commit|pull|push|rebase|tag)\..+"
+    r"|remote\..+\.(url|pushurl|fetch|prune|tagopt|gh-resolved)|submodule\.(active|.+\.(url|active))"
+    r"|branch\..+|lfs\.(repositoryformatversion|.+\.(access|locksverify))"
+)
+"""Settings of a repository that have ``git status`` run nothing."""
 _typed_secrets: set[str] = set()
 
 
@@ -93,14 +100,31 @@ def versions() -> dict[str, str | None]:
 
 @functools.cache
 def git_state() -> dict[str, Any] | None:
-    """The commit of the repository we stand in, and whether tracked files differ from it; None without one."""
-    command = ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=2, check=True, stdin=subprocess.DEVNULL)
-    except (OSError, subprocess.SubprocessError):
+    """The commit of the repository we stand in, and whether tracked files differ from it; None without one.
+
+    A repository may be anyone's, and its settings can have git run programs. Where it has others than the usual ones, git is
+    not asked about files, and ``dirty`` is None.
+    """
+    sha = _git("rev-parse", "--verify", "HEAD")
+    settings = _git("config", "--list", "--show-scope", "--name-only", "-z")
+    if sha is None or settings is None:
         return None
-    sha, _, dirty = done.stdout.strip().partition("-")
-    return {"sha": sha, "dirty": dirty == "dirty"}
+    fields = settings.split("\0")
+    own = [name for scope, name in zip(fields[::2], fields[1::2], strict=False) if scope in ("local", "worktree")]
+    harmless = all(map(_USUAL_IN_GIT.fullmatch, own))
+    changes = _git("status", "--porcelain", "--untracked-files=no", "--ignore-submodules=all") if harmless else None
+    return {"sha": sha.strip(), "dirty": None if changes is None else changes != ""}
+
+
+def _git(*arguments: str) -> str | None:
+    """What git says in the current folder; None if it fails. It takes no lock and runs no hook."""
+    command = ["git", "--no-optional-locks", "-c", f"core.hooksPath={os.devnull}", *arguments]
+    try:
+        return subprocess.run(
+            command, capture_output=True, text=True, timeout=2, check=True, stdin=subprocess.DEVNULL
+        ).stdout
+    except (OSError, ValueError, subprocess.SubprocessError):
+        return None
 
 
 @functools.cache

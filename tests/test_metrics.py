@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from rlrun import metrics
 from rlrun.errors import ResumeError, StorageError
 from rlrun.metrics import Recorder, last_returns, read_episodes, read_rows, read_rows_from
 
@@ -249,6 +250,32 @@ def test_what_is_no_file_is_not_read(reader: Callable[[Path], object], tmp_path:
     path.symlink_to("/dev/zero")
     with pytest.raises(ResumeError, match="can't read"):
         reader(tmp_path)
+
+
+def test_a_file_larger_than_a_run_s_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, reader in (("metrics.jsonl", read_rows), ("episodes.csv", lambda path: read_episodes(path.parent))):
+        path = tmp_path / name
+        path.touch()
+        os.truncate(path, 2**40)  # takes no room on the disk
+        with pytest.raises(ResumeError, match=f"{name} is larger than 256 MiB"):
+            reader(path)
+    path = tmp_path / "metrics.jsonl"
+    path.write_text("{}\n" * 11)
+    monkeypatch.setattr(metrics, "_MOST_ROWS", 11)
+    assert len(read_rows(path)) == 11
+    monkeypatch.setattr(metrics, "_MOST_ROWS", 10)
+    with pytest.raises(ResumeError, match="has more than 10 rows"):
+        read_rows(path)
+
+
+def test_a_file_that_has_another_name_is_not_written_to(tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    other.write_text("precious")
+    (tmp_path / "run").mkdir()
+    os.link(other, tmp_path / "run" / "timing.jsonl")
+    with pytest.raises(StorageError, match=r"can't write .*timing.jsonl: Too many links"):
+        Recorder(tmp_path / "run", None)
+    assert other.read_text() == "precious"
 
 
 def test_whoever_follows_the_files_gets_each_whole_row_once_and_its_time(tmp_path: Path) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from rlrun.config import RunConfig, to_mapping
 from rlrun.plain import parse_json, parse_yaml, printable, to_yaml
 
@@ -21,3 +23,10 @@ def test_printable_leaves_nothing_that_steers_a_terminal() -> None:
     hostile = "a\x1b[2Jb\r\n\tc\x9b1md\x7fe\u202ef\u2028g\ud800h\0"
     assert printable(hostile) == "a[2Jbc1mdefgh"
     assert printable(Path("naïve 名")) == "naïve 名"
+
+
+@pytest.mark.parametrize("number", ["0x" + "F" * 4000, "0b" + "1" * 15_000, "9" * 5000])
+def test_a_number_that_python_could_not_write_is_refused(number: str) -> None:
+    with pytest.raises(ValueError, match=r"^[^\n]{,200}$"):
+        parse_yaml(f"gamma: {number}".encode())
+    assert parse_yaml(b"seed: 0xFF") == {"seed": 255}
