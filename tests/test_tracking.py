@@ -388,6 +388,23 @@ def test_mlflow_refuses_a_local_store_that_is_a_link(tmp_path: Path) -> None:
     assert "mlruns is a symbolic link" in view.notes[-1] and list((tmp_path / "victim").iterdir()) == []
 
 
+def test_wandb_takes_no_settings_from_a_folder(workplace: Path) -> None:
+    for name in ("wandb", ".wandb"):
+        (workplace / name).mkdir()
+        (workplace / name / "settings").write_text("[default]\nentity = theirs\nbase_url = http://127.0.0.1:9\n")
+    folder = Folder(workplace / "outputs")
+    run = folder.trained(CARTPOLE, {"logger": "wandb"})
+    (start,) = [record.run for record in wandb_records(run.directory) if record.WhichOneof("record_type") == "run"]
+    assert start.entity == ""
+
+    run, view = folder.run(CARTPOLE, {"logger": "wandb"}), Silent()
+    (run.directory / "wandb").mkdir()
+    (run.directory / "wandb" / "settings").touch()
+    train([run], view)
+    (note,) = view.notes
+    assert "wandb/settings would tell W&B where to send the run, and your key; remove it" in note
+
+
 def test_a_tool_that_fails_is_left_out_and_the_run_is_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "server").write_text("no folder")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", (tmp_path / "server").as_uri())
