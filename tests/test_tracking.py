@@ -388,6 +388,23 @@ def test_mlflow_refuses_a_local_store_that_is_a_link(tmp_path: Path) -> None:
     assert "mlruns is a symbolic link" in view.notes[-1] and list((tmp_path / "victim").iterdir()) == []
 
 
+@pytest.mark.parametrize("place", [".", "metrics", "metrics/a", "params", "..", "../../.trash"])
+def test_mlflow_refuses_links_in_a_local_store(place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    module = pytest.importorskip("rlrun.tracking.to_mlflow", exc_type=ImportError)
+    monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
+    subject = subject_of(tmp_path)
+    module.open_run(subject, print).log([Point(1, 1.0, {"a": 1.0})])
+    module.open_run(subject, print)  # it goes on with the same
+    (metrics,) = (tmp_path / "mlruns").glob("*/*/metrics")
+    path = Path(os.path.normpath(metrics.parent / place))
+    path.rename(tmp_path / "victim")
+    path.symlink_to(tmp_path / "victim")
+    before = {file: file.read_bytes() for file in (tmp_path / "victim").rglob("*") if file.is_file()}
+    with pytest.raises(OSError, match=f"{path} is a symbolic link"):
+        module.open_run(subject, print)
+    assert before == {file: file.read_bytes() for file in (tmp_path / "victim").rglob("*") if file.is_file()}
+
+
 def test_wandb_takes_no_settings_from_a_folder(workplace: Path) -> None:
     for name in ("wandb", ".wandb"):
         (workplace / name).mkdir()
@@ -570,6 +587,8 @@ def test_the_tools_folders_are_the_runs_own_and_of_one_process(tmp_path: Path) -
     (tmp_path / "tensorboard").symlink_to(tmp_path / "elsewhere")
     with pytest.raises(OSError, match="symbolic link"):
         own_folder(tmp_path / "tensorboard")
+    with pytest.raises(FileNotFoundError):
+        own_folder(tmp_path / "deleted" / "tensorboard")  # the run is not made anew
     with turn(tmp_path, 0.0), pytest.raises(TimeoutError), turn(tmp_path, 0.0):
         pass
     with turn(tmp_path, 0.0):
