@@ -451,6 +451,18 @@ def test_a_process_that_does_not_send_costs_no_run(
     assert note.startswith(f"wandb left out: {reason}") and note.endswith("logger=wandb")
 
 
+def test_a_tool_that_lacks_something_is_not_said_to_have_all(
+    rlrun: Any, workplace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Folder(workplace / "outputs").trained(CARTPOLE)
+    said = [{"tool": "mlflow", "failure": "no network"}, *({"tool": tool, "done": ""} for tool in ("mlflow", "wandb"))]
+    program = f"print({'|'.join(map(json.dumps, said))!r}.replace('|', chr(10)))"
+    monkeypatch.setattr(tracking, "COMMAND", (sys.executable, "-c", program))
+    answer = rlrun("resume", "latest", "logger=[mlflow,wandb]")
+    assert answer.code == 0 and "note: mlflow left out: no network" in answer.out
+    assert "\nsent to wandb: all that outputs/" in answer.out
+
+
 class Recording:
     """A tool that keeps what it gets, and fails where a test wants it to."""
 

@@ -90,6 +90,7 @@ class Output:
         self._write({"tool": tool, "line": line})
 
     def done(self, tool: str) -> None:
+        """Nothing more comes of it, also if it has failed."""
         self._write({"tool": tool, "done": ""})
 
     def failed(self, tool: str, error: BaseException) -> None:
@@ -142,7 +143,8 @@ def main() -> None:
                 turns.enter_context(turn(subject.directory, until - time.monotonic()))
                 subjects[run] = subject
             except OSError as error:  # TimeoutError is one
-                out.failed(", ".join(request["tools"]), error)
+                for tool in request["tools"]:
+                    out.failed(tool, error)
         threads = [Sending(tool, subjects, out) for tool in request["tools"]]
         for thread in threads:
             thread.start()
