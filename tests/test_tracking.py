@@ -405,6 +405,13 @@ def test_mlflow_refuses_links_in_a_local_store(place: str, tmp_path: Path, monke
     assert before == {file: file.read_bytes() for file in (tmp_path / "victim").rglob("*") if file.is_file()}
 
 
+def test_tools_leave_no_temporary_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "temporary").mkdir()
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "temporary"))
+    run = Folder(tmp_path / "runs").trained(CARTPOLE, {"logger": ALL})
+    assert of_wandb(run.directory) and list((tmp_path / "temporary").iterdir()) == []
+
+
 def test_wandb_takes_no_settings_from_a_folder(workplace: Path) -> None:
     for name in ("wandb", ".wandb"):
         (workplace / name).mkdir()

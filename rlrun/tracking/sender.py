@@ -13,6 +13,7 @@ import os
 import selectors
 import signal
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -201,7 +202,10 @@ def _run_and_exit() -> NoReturn:
     """End at once: hooks of the tools would wait for what can't be sent."""
     code = 1
     try:
-        main()
+        # Those hooks would also remove the tools' temporary files: they go with their folder.
+        with tempfile.TemporaryDirectory(prefix="rlrun-", ignore_cleanup_errors=True) as folder:
+            os.environ["TMPDIR"] = tempfile.tempdir = folder
+            main()
         code = 0
     finally:
         with contextlib.suppress(OSError):
