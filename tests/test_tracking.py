@@ -588,6 +588,28 @@ def test_online_wandb_gets_what_it_does_not_have() -> None:
     run.finish.assert_called_once_with(exit_code=1)
 
 
+@pytest.mark.parametrize(
+    ("settings", "host", "logged_in"),
+    [
+        ("", "api.wandb.ai", True),
+        ("base_url = https://wandb.lab:8080", "wandb.lab:8080", True),
+        ("base_url = https://wandb.lab:8080", "wandb.lab", True),
+        ("base_url = https://wandb.lab:8080", "api.wandb.ai", False),
+    ],
+)
+def test_a_key_is_looked_for_under_the_host_that_the_user_has_set(
+    settings: str, host: str, logged_in: bool, tmp_path: Path
+) -> None:
+    module = pytest.importorskip("rlrun.tracking.to_wandb", exc_type=ImportError)
+    (tmp_path / ".config" / "wandb").mkdir(parents=True)
+    (tmp_path / ".config" / "wandb" / "settings").write_text(f"[default]\n{settings}\n")
+    Path(os.environ["NETRC"]).write_text(f"machine {host} login user password {'a' * 40}\n")
+    try:
+        assert module._is_logged_in() is logged_in
+    finally:
+        module.wandb.teardown()
+
+
 def test_a_new_run_does_not_take_over_what_other_tools_wrote(rlrun: Any, workplace: Path) -> None:
     for name in ("tensorboard", "wandb"):
         place = workplace / name / name

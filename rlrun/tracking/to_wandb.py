@@ -24,6 +24,7 @@ from rlrun.tracking.folders import own_folder
 from rlrun.tracking.points import Point, Subject
 
 PROJECT = "rlrun"
+_EARLIER_HOST = "api.wandb.ai"  # W&B takes a key for it where it goes by another name now
 _LONGEST_TAG = 64
 _SECONDS_TO_REACH = 20.0
 _EXIT_CODES = {"finished": 0, "failed": 1}
@@ -121,12 +122,16 @@ def _short(folder: Path) -> str:
 
 def _is_logged_in() -> bool:
     """Whether W&B would find a key. It looks at its settings, its variables and .netrc, and else asks on the terminal."""
-    settings = wandb.Settings()
+    settings = wandb.setup().settings
     if settings.api_key or os.environ.get("WANDB_API_KEY") or os.environ.get("WANDB_IDENTITY_TOKEN_FILE"):
         return True
-    host = urlsplit(settings.base_url).hostname or ""
+    address = urlsplit(settings.base_url)
+    hosts = {address.netloc, address.hostname or ""}
+    if settings.base_url == wandb.Settings().base_url:
+        hosts.add(_EARLIER_HOST)
     for file in [os.environ["NETRC"]] if os.environ.get("NETRC") else ["~/.netrc", "~/_netrc"]:
         with contextlib.suppress(OSError, netrc.NetrcParseError):
-            if netrc.netrc(str(Path(file).expanduser())).authenticators(host):
+            known = netrc.netrc(str(Path(file).expanduser()))
+            if any(known.authenticators(host) for host in hosts):
                 return True
     return False
