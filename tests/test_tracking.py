@@ -388,6 +388,47 @@ def test_mlflow_refuses_a_local_store_that_is_a_link(tmp_path: Path) -> None:
     assert "mlruns is a symbolic link" in view.notes[-1] and list((tmp_path / "victim").iterdir()) == []
 
 
+@pytest.mark.parametrize("place", [".", "metrics", "metrics/a", "params", "..", "../../.trash"])
+def test_mlflow_refuses_links_in_a_local_store(place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    module = pytest.importorskip("rlrun.tracking.to_mlflow", exc_type=ImportError)
+    monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
+    subject = subject_of(tmp_path)
+    module.open_run(subject, print).log([Point(1, 1.0, {"a": 1.0})])
+    module.open_run(subject, print)  # it goes on with the same
+    (metrics,) = (tmp_path / "mlruns").glob("*/*/metrics")
+    path = Path(os.path.normpath(metrics.parent / place))
+    path.rename(tmp_path / "victim")
+    path.symlink_to(tmp_path / "victim")
+    before = {file: file.read_bytes() for file in (tmp_path / "victim").rglob("*") if file.is_file()}
+    with pytest.raises(OSError, match=f"{path} is a symbolic link"):
+        module.open_run(subject, print)
+    assert before == {file: file.read_bytes() for file in (tmp_path / "victim").rglob("*") if file.is_file()}
+
+
+def test_tools_leave_no_temporary_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "temporary").mkdir()
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "temporary"))
+    run = Folder(tmp_path / "runs").trained(CARTPOLE, {"logger": ALL})
+    assert of_wandb(run.directory) and list((tmp_path / "temporary").iterdir()) == []
+
+
+def test_wandb_takes_no_settings_from_a_folder(workplace: Path) -> None:
+    for name in ("wandb", ".wandb"):
+        (workplace / name).mkdir()
+        (workplace / name / "settings").write_text("[default]\nentity = theirs\nbase_url = http://127.0.0.1:9\n")
+    folder = Folder(workplace / "outputs")
+    run = folder.trained(CARTPOLE, {"logger": "wandb"})
+    (start,) = [record.run for record in wandb_records(run.directory) if record.WhichOneof("record_type") == "run"]
+    assert start.entity == ""
+
+    run, view = folder.run(CARTPOLE, {"logger": "wandb"}), Silent()
+    (run.directory / "wandb").mkdir()
+    (run.directory / "wandb" / "settings").touch()
+    train([run], view)
+    (note,) = view.notes
+    assert "wandb/settings would tell W&B where to send the run, and your key; remove it" in note
+
+
 def test_a_tool_that_fails_is_left_out_and_the_run_is_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "server").write_text("no folder")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", (tmp_path / "server").as_uri())
@@ -415,6 +456,18 @@ def test_a_process_that_does_not_send_costs_no_run(
     assert [outcome.status for outcome in train([run], view)] == ["finished"]
     (note,) = view.notes
     assert note.startswith(f"wandb left out: {reason}") and note.endswith("logger=wandb")
+
+
+def test_a_tool_that_lacks_something_is_not_said_to_have_all(
+    rlrun: Any, workplace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Folder(workplace / "outputs").trained(CARTPOLE)
+    said = [{"tool": "mlflow", "failure": "no network"}, *({"tool": tool, "done": ""} for tool in ("mlflow", "wandb"))]
+    program = f"print({'|'.join(map(json.dumps, said))!r}.replace('|', chr(10)))"
+    monkeypatch.setattr(tracking, "COMMAND", (sys.executable, "-c", program))
+    answer = rlrun("resume", "latest", "logger=[mlflow,wandb]")
+    assert answer.code == 0 and "note: mlflow left out: no network" in answer.out
+    assert "\nsent to wandb: all that outputs/" in answer.out
 
 
 class Recording:
@@ -535,6 +588,28 @@ def test_online_wandb_gets_what_it_does_not_have() -> None:
     run.finish.assert_called_once_with(exit_code=1)
 
 
+@pytest.mark.parametrize(
+    ("settings", "host", "logged_in"),
+    [
+        ("", "api.wandb.ai", True),
+        ("base_url = https://wandb.lab:8080", "wandb.lab:8080", True),
+        ("base_url = https://wandb.lab:8080", "wandb.lab", True),
+        ("base_url = https://wandb.lab:8080", "api.wandb.ai", False),
+    ],
+)
+def test_a_key_is_looked_for_under_the_host_that_the_user_has_set(
+    settings: str, host: str, logged_in: bool, tmp_path: Path
+) -> None:
+    module = pytest.importorskip("rlrun.tracking.to_wandb", exc_type=ImportError)
+    (tmp_path / ".config" / "wandb").mkdir(parents=True)
+    (tmp_path / ".config" / "wandb" / "settings").write_text(f"[default]\n{settings}\n")
+    Path(os.environ["NETRC"]).write_text(f"machine {host} login user password {'a' * 40}\n")
+    try:
+        assert module._is_logged_in() is logged_in
+    finally:
+        module.wandb.teardown()
+
+
 def test_a_new_run_does_not_take_over_what_other_tools_wrote(rlrun: Any, workplace: Path) -> None:
     for name in ("tensorboard", "wandb"):
         place = workplace / name / name
@@ -553,6 +628,8 @@ def test_the_tools_folders_are_the_runs_own_and_of_one_process(tmp_path: Path) -
     (tmp_path / "tensorboard").symlink_to(tmp_path / "elsewhere")
     with pytest.raises(OSError, match="symbolic link"):
         own_folder(tmp_path / "tensorboard")
+    with pytest.raises(FileNotFoundError):
+        own_folder(tmp_path / "deleted" / "tensorboard")  # the run is not made anew
     with turn(tmp_path, 0.0), pytest.raises(TimeoutError), turn(tmp_path, 0.0):
         pass
     with turn(tmp_path, 0.0):

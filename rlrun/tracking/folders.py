@@ -13,11 +13,24 @@ _SECONDS_BETWEEN_TRIES = 0.1
 
 
 def own_folder(path: Path) -> Path:
-    """A real folder, made if need be. Raises OSError: something else is there, such as a link that leads out of the run."""
-    path.mkdir(mode=0o700, parents=True, exist_ok=True)
-    if path.is_symlink():
-        raise OSError(f"{path} is a symbolic link; it must be a folder")
+    """A real folder, made if need be in the one above. Raises OSError: that one has gone, or here is something else, such as a link."""
+    refuse_link(path)
+    path.mkdir(mode=0o700, exist_ok=True)
     return path
+
+
+def refuse_link(path: Path) -> None:
+    """Raises OSError: ``path`` is a symbolic link; a tool would write to wherever it leads."""
+    if path.is_symlink():
+        raise OSError(f"{path} is a symbolic link, which is not followed; remove it")
+
+
+def refuse_links(path: Path) -> None:
+    """Raises OSError: ``path``, or something in it at any depth, is a symbolic link."""
+    refuse_link(path)
+    for folder, folders, files in os.walk(path):
+        for name in (*folders, *files):
+            refuse_link(Path(folder, name))
 
 
 @contextlib.contextmanager

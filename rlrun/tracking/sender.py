@@ -13,6 +13,7 @@ import os
 import selectors
 import signal
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -90,6 +91,7 @@ class Output:
         self._write({"tool": tool, "line": line})
 
     def done(self, tool: str) -> None:
+        """Nothing more comes of it, also if it has failed."""
         self._write({"tool": tool, "done": ""})
 
     def failed(self, tool: str, error: BaseException) -> None:
@@ -142,7 +144,8 @@ def main() -> None:
                 turns.enter_context(turn(subject.directory, until - time.monotonic()))
                 subjects[run] = subject
             except OSError as error:  # TimeoutError is one
-                out.failed(", ".join(request["tools"]), error)
+                for tool in request["tools"]:
+                    out.failed(tool, error)
         threads = [Sending(tool, subjects, out) for tool in request["tools"]]
         for thread in threads:
             thread.start()
@@ -199,7 +202,10 @@ def _run_and_exit() -> NoReturn:
     """End at once: hooks of the tools would wait for what can't be sent."""
     code = 1
     try:
-        main()
+        # Those hooks would also remove the tools' temporary files: they go with their folder.
+        with tempfile.TemporaryDirectory(prefix="rlrun-", ignore_cleanup_errors=True) as folder:
+            os.environ["TMPDIR"] = tempfile.tempdir = folder
+            main()
         code = 0
     finally:
         with contextlib.suppress(OSError):

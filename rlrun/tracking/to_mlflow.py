@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # read when it is imported
@@ -23,7 +24,7 @@ from mlflow.utils.validation import (
 )
 
 from rlrun.config.resuming import leaves
-from rlrun.tracking.folders import own_folder, turn
+from rlrun.tracking.folders import own_folder, refuse_link, refuse_links, turn
 from rlrun.tracking.points import Point, Subject
 
 EXPERIMENT = "rlrun"
@@ -34,16 +35,19 @@ _SECONDS_TO_WAIT = 30.0  # for another process that makes the same experiment
 
 def open_run(subject: Subject, say: Callable[[str], None]) -> MLflow:
     """Raises OSError, and what MLflow raises."""
-    uri = os.environ.get("MLFLOW_TRACKING_URI")
+    uri, store = os.environ.get("MLFLOW_TRACKING_URI"), None
     folder = subject.outputs.resolve()  # it may be a link of the user's
     if not uri:
         os.environ["MLFLOW_ALLOW_FILE_STORE"] = "true"
-        uri = own_folder(folder / "mlruns").as_uri()
+        store = own_folder(folder / "mlruns")
+        uri = store.as_uri()
         say(f"mlflow: in {subject.outputs / 'mlruns'}")
     client = MlflowClient(tracking_uri=uri)
     with turn(folder, _SECONDS_TO_WAIT):  # two of the same name would be two experiments
         experiment = _experiment(client, subject)
     found = client.search_runs([experiment], f"tags.`{_ID}` = '{subject.id}'", max_results=1)
+    if store is not None:
+        _refuse_links(store, [run.info.run_id for run in found])
     run = (
         found[0]
         if found
@@ -87,6 +91,15 @@ class MLflow:
 
     def close(self, status: str) -> None:
         self._client.set_terminated(self._id, _STATUSES.get(status, "KILLED"))
+
+
+def _refuse_links(store: Path, runs: Sequence[str]) -> None:
+    """MLflow writes through links, and to the first run with the id in any experiment. Raises OSError: a link is on the way."""
+    for experiment in [*store.iterdir(), *(store / ".trash").glob("*")]:
+        refuse_link(experiment)
+        for path in experiment.glob("*"):
+            if path.name in runs:
+                refuse_links(path)
 
 
 def _experiment(client: MlflowClient, subject: Subject) -> str:

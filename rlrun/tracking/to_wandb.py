@@ -1,4 +1,6 @@
-"""A run in Weights & Biases: online, or offline in ``<run>/wandb`` if W&B's own settings say so or nobody is logged in.
+"""A run in Weights & Biases: online, or offline in ``<run>/wandb`` if ``WANDB_MODE`` says so or nobody is logged in.
+
+W&B's settings are those of its variables and of ``~/.config/wandb``, never those of a folder.
 
 Online, W&B knows the last step that it has of a resumed run, and the points after it follow. Offline, the run is written anew
 from its first row, so that ``wandb sync`` sends one whole run.
@@ -22,6 +24,7 @@ from rlrun.tracking.folders import own_folder
 from rlrun.tracking.points import Point, Subject
 
 PROJECT = "rlrun"
+_EARLIER_HOST = "api.wandb.ai"  # W&B takes a key for it where it goes by another name now
 _LONGEST_TAG = 64
 _SECONDS_TO_REACH = 20.0
 _EXIT_CODES = {"finished": 0, "failed": 1}
@@ -30,11 +33,14 @@ _KILLED = 255  # W&B's own, for what it shows as killed
 
 def open_run(subject: Subject, say: Callable[[str], None]) -> WandB:
     """Offline if W&B can't be reached. Raises OSError, and what W&B raises."""
+    _ignore_settings_of_folders()
     folder = own_folder(subject.directory / "wandb")
     if os.path.lexists(subject.directory / ".wandb"):
         raise OSError(
             f"{subject.directory / '.wandb'} would be written to, but {folder} is where W&B's files go; remove it"
         )
+    if os.path.lexists(folder / "settings"):  # where the user stands in the run, ``wandb sync`` reads it
+        raise OSError(f"{folder / 'settings'} would tell W&B where to send the run, and your key; remove it")
     mode, why = os.environ.get("WANDB_MODE"), ""
     if mode:
         run = _init(subject, mode, folder)
@@ -44,6 +50,13 @@ def open_run(subject: Subject, say: Callable[[str], None]) -> WandB:
     where = f"{why}offline; send it: wandb sync {shlex.quote(_short(folder))}/offline-run-*"
     say(f"wandb: {where if mode == 'offline' else run.url or mode}")
     return WandB(run, offline=mode == "offline")
+
+
+def _ignore_settings_of_folders() -> None:
+    """W&B would read ``wandb/settings`` in the current folder, which may be anyone's, and send the key of the user where it says."""
+    if not isinstance(getattr(wandb.Settings, "settings_workspace", None), property):
+        raise OSError(f"where wandb {wandb.__version__} reads settings is not known; install another version")
+    wandb.Settings.settings_workspace = property(lambda settings: os.devnull)  # type: ignore[assignment, method-assign]
 
 
 def _init_where_possible(subject: Subject, folder: Path) -> tuple[Any, str, str]:
@@ -109,12 +122,16 @@ def _short(folder: Path) -> str:
 
 def _is_logged_in() -> bool:
     """Whether W&B would find a key. It looks at its settings, its variables and .netrc, and else asks on the terminal."""
-    settings = wandb.Settings()
+    settings = wandb.setup().settings
     if settings.api_key or os.environ.get("WANDB_API_KEY") or os.environ.get("WANDB_IDENTITY_TOKEN_FILE"):
         return True
-    host = urlsplit(settings.base_url).hostname or ""
+    address = urlsplit(settings.base_url)
+    hosts = {address.netloc, address.hostname or ""}
+    if settings.base_url == wandb.Settings().base_url:
+        hosts.add(_EARLIER_HOST)
     for file in [os.environ["NETRC"]] if os.environ.get("NETRC") else ["~/.netrc", "~/_netrc"]:
         with contextlib.suppress(OSError, netrc.NetrcParseError):
-            if netrc.netrc(str(Path(file).expanduser())).authenticators(host):
+            known = netrc.netrc(str(Path(file).expanduser()))
+            if any(known.authenticators(host) for host in hosts):
                 return True
     return False

@@ -44,7 +44,8 @@ class Tracking:
         self._numbers = {agent: number for number, agent in enumerate(runs)}
         self._process: subprocess.Popen[bytes] | None = None
         self._loggers = self._runs[0].config.logger if self._runs else ()
-        self._unsent = dict.fromkeys(self._loggers)  # those that have not said that they have it all
+        self._unsent = dict.fromkeys(self._loggers)  # those that have not said that they are done
+        self._failed: set[str] = set()  # those that lack something
         if not self._loggers:
             return
         try:
@@ -56,8 +57,8 @@ class Tracking:
 
     @property
     def complete(self) -> list[str]:
-        """The loggers that have said that they have all."""
-        return [tool for tool in self._loggers if tool not in self._unsent]
+        """The loggers that have said that they are done, and have all."""
+        return [tool for tool in self._loggers if tool not in self._unsent and tool not in self._failed]
 
     def _start(self, request: str) -> None:
         debug = os.environ.get("RLRUN_DEBUG") == "1"
@@ -75,13 +76,13 @@ class Tracking:
         if self._process is None:
             return
         assert self._process.stdout is not None
+        code = self._process.poll()  # before its last words are read
         with contextlib.suppress(BlockingIOError):
             while data := os.read(self._process.stdout.fileno(), 1 << 16):
                 self._received += data
         *lines, self._received = self._received.split(b"\n")
         for message in map(json.loads, lines):
             self._pass_on(message)
-        code = self._process.poll()
         if code is not None:
             self._forget()
             if code:
@@ -128,6 +129,7 @@ class Tracking:
         if "done" in message:
             self._unsent.pop(message["tool"], None)
         elif "failure" in message:
+            self._failed.add(message["tool"])
             self._note(self._left_out(message["tool"], message["failure"]))
         elif first:
             self._note(printable(clean(message["line"])))
