@@ -90,7 +90,7 @@ def export(policy: TrainedPolicy, format: str, path: Path, observations: Array) 
             file = workshop / path.name
             with quiet_exporters():
                 file.write_bytes(WRITERS[format](module, described))
-                play, runtime = READERS[format](file)
+                play, runtime = READERS[format](file.read_bytes())
             ties, difference = compare(policy(observations), values, allowed, module.form, play, observations)
             file.chmod(0o600)
             size = file.stat().st_size
@@ -110,7 +110,7 @@ def description(policy: TrainedPolicy, module: GreedyPolicy) -> dict[str, Any]:
     plain = {
         "format": 1,
         "rlrun": __version__,
-        "run": policy.directory.name,
+        "run": printable(policy.directory.name),  # it need not be UTF-8
         "algo": config.algo.name,
         "env": config.env.id,
         "env_kwargs": clean(to_mapping(config))["env"]["kwargs"],  # without what is secret by its name
