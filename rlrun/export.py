@@ -8,7 +8,6 @@ from __future__ import annotations
 import copy
 import importlib.util
 import os
-import shutil
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -85,9 +84,10 @@ def export(policy: TrainedPolicy, format: str, path: Path, observations: Array) 
     values, allowed = expected_values(module, observations)
     described = description(policy, module)
     try:
-        workshop = Path(tempfile.mkdtemp(prefix=".tmp-export-", dir=path.parent))
-        try:
-            file = workshop / path.name
+        with tempfile.TemporaryDirectory(
+            prefix=".tmp-export-", dir=path.parent, ignore_cleanup_errors=True
+        ) as workshop:
+            file = Path(workshop, path.name)
             with quiet_exporters():
                 file.write_bytes(WRITERS[format](module, described))
                 play, runtime = READERS[format](file.read_bytes())
@@ -95,8 +95,6 @@ def export(policy: TrainedPolicy, format: str, path: Path, observations: Array) 
             file.chmod(0o600)
             size = file.stat().st_size
             os.replace(file, path)
-        finally:
-            shutil.rmtree(workshop, ignore_errors=True)
     except OSError as error:
         raise StorageError(f"can't write {printable(path)}: {reason_of(error)}") from error
     return Exported(format, path, size, runtime, len(observations), ties, difference)

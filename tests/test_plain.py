@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
+from typing import Any
+
+import pytest
 
 from rlrun.config import RunConfig, to_mapping
-from rlrun.plain import parse_json, parse_yaml, printable, to_yaml
+from rlrun.plain import parse_json, parse_yaml, printable, to_yaml, write_atomically
 
 
 def test_yaml_keeps_plain_values() -> None:
@@ -21,3 +25,18 @@ def test_printable_leaves_nothing_that_steers_a_terminal() -> None:
     hostile = "a\x1b[2Jb\r\n\tc\x9b1md\x7fe\u202ef\u2028g\ud800h\0"
     assert printable(hostile) == "a[2Jbc1mdefgh"
     assert printable(Path("naïve 名")) == "naïve 名"
+
+
+def test_an_interruption_as_soon_as_the_file_is_made_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = os.open
+
+    def interrupted(*arguments: Any) -> None:
+        os.close(made(*arguments))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, "open", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        write_atomically(tmp_path / "file", b"")
+    assert not list(tmp_path.iterdir())

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import os
-import signal
-import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from types import FrameType
 
 from rlrun.cli.arguments import Parser, Several, add_outputs
 from rlrun.cli.output import deliver_json, deliver_line, shown_path, warn
 from rlrun.config.settings import nearest
 from rlrun.errors import ResumeError, StorageError, UsageError, in_users_terms
+from rlrun.interrupts import Unwinding
 from rlrun.metrics import FILES
 from rlrun.plain import printable, reason_of
 from rlrun.reports import canvas
@@ -102,7 +100,7 @@ def draw_at_end(runs: Sequence[Run], directory: Path, is_sweep: bool = False) ->
         warn(f"no figures: there is a lot to read; draw them with: {again}")
         return None
     try:
-        with _interruptible():
+        with Unwinding():  # all that matters is done: a signal ends what is done here, not the process
             left_out: dict[str, str] = {}
             records = [read_record(run.directory, directory if is_sweep else None) for run in runs]
             records = _counted(_readable(records, left_out), left_out)
@@ -181,21 +179,3 @@ def _bytes_of(run: Run) -> int:
         with contextlib.suppress(OSError):
             size += os.lstat(run.directory / name).st_size
     return size
-
-
-@contextlib.contextmanager
-def _interruptible() -> Iterator[None]:
-    """SIGINT, SIGTERM and SIGHUP end what is done here, not the process: all that matters is done. Those ignored stay so."""
-
-    def interrupt(number: int, frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
-
-    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-    in_main = threading.current_thread() is threading.main_thread()
-    caught = [number for number in numbers if in_main and signal.getsignal(number) is not signal.SIG_IGN]
-    before = {number: signal.signal(number, interrupt) for number in caught}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

@@ -6,12 +6,8 @@ import argparse
 import contextlib
 import dataclasses
 import math
-import signal
 import sys
-from collections.abc import Iterator
 from pathlib import Path
-from types import FrameType
-from typing import NoReturn
 
 from rlrun.checkpoint_folder import CheckpointFolder
 from rlrun.cli.arguments import Parser, Several, add_outputs, integer, take_imports
@@ -48,7 +44,7 @@ def main(arguments: list[str]) -> int:
     if folder is not None:
         name = f"{run.directory.resolve().name}_{name}"
     try:
-        with _cleaning_up(), tidying(folder or run.directory / "videos"), _Counter() as counter:
+        with tidying(folder or run.directory / "videos"), _Counter() as counter:
             if folder is None:
                 folder = own_folder(run)
             else:
@@ -98,23 +94,6 @@ def _fps(text: str) -> float:
     if not (math.isfinite(value) and 1 <= value <= 240):
         raise argparse.ArgumentTypeError(f"{text} is out of range; it must be in [1, 240]")
     return value
-
-
-@contextlib.contextmanager
-def _cleaning_up() -> Iterator[None]:
-    """SIGTERM and a closed terminal end the command as Ctrl-C does: with nothing left behind."""
-
-    def leave(number: int, _: FrameType | None) -> NoReturn:
-        raise SystemExit(128 + number)
-
-    numbers = [each for each in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(each) is signal.SIG_DFL]
-    for number in numbers:
-        signal.signal(number, leave)
-    try:
-        yield
-    finally:
-        for number in numbers:
-            signal.signal(number, signal.SIG_DFL)
 
 
 class _Counter:
