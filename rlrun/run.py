@@ -6,6 +6,7 @@ Everything read here may come from another person, so it is plain data, checked,
 from __future__ import annotations
 
 import contextlib
+import fnmatch
 import itertools
 import json
 import os
@@ -102,12 +103,24 @@ class Run:
         return self.directory / _CHECKPOINTS
 
     def has_checkpoint(self) -> bool:
-        """Whether there is one to continue from, as far as names tell."""
-        return any(self.checkpoints.glob("step_*.ckpt"))
+        """Whether there is one to continue from, as far as names tell. Raises ResumeError: the folder can't be read."""
+        return self._has_any("step_*.ckpt")
 
     def has_begun(self) -> bool:
-        """Whether to start it over would lose what was trained: it has come to a checkpoint, though that may be damaged now."""
-        return self.manifest["status"] == "finished" or any(self.checkpoints.glob("step_*.ckpt*"))
+        """Whether to start it over would lose what was trained: it has come to a checkpoint, though that may be damaged now.
+
+        Raises:
+            ResumeError: the folder of its checkpoints can't be read.
+        """
+        return self.manifest["status"] == "finished" or self._has_any("step_*.ckpt*")
+
+    def _has_any(self, pattern: str) -> bool:
+        try:
+            return bool(fnmatch.filter(os.listdir(self.checkpoints), pattern))
+        except FileNotFoundError:
+            return False
+        except OSError as error:
+            raise ResumeError(f"can't read {printable(self.checkpoints)}: {reason_of(error)}") from error
 
     def reread(self) -> None:
         """Take ``manifest`` anew from the disk, where another process wrote it. Raises ResumeError."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
 import os
@@ -73,6 +74,27 @@ def test_no_checkpoint(rlrun: Any, run: Run, workplace: Path) -> None:
     assert {name for name, data in contents(workplace).items() if data != before.get(name)} <= {
         str((run.directory / "run.lock").relative_to(workplace))
     }
+
+
+@pytest.mark.parametrize("command", ["export", "eval", "resume", "resume=auto"])
+def test_a_folder_of_checkpoints_that_can_not_be_read_is_not_taken_for_an_empty_one(
+    command: str, rlrun: Any, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refusing(call: Any) -> Any:
+        def refuse(path: Any = ".") -> Any:
+            if str(path) == str(run.checkpoints):
+                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+            return call(path)
+
+        return refuse
+
+    run.update(status="stopped")
+    (run.checkpoints / "best.ckpt").unlink()
+    monkeypatch.setattr(os, "listdir", refusing(os.listdir))
+    monkeypatch.setattr(os, "scandir", refusing(os.scandir))
+    again = [*TINY, "checkpoint.every_frames=200", f"run.dir={run.directory}", f"outputs={run.config.outputs}", command]
+    answer = rlrun(*(again if "=" in command else [command, str(run.directory)]))
+    assert answer.code == 4 and answer.errors == [f"can't read {run.checkpoints}: Permission denied"]
 
 
 def stable_baselines() -> bytes:

@@ -56,10 +56,11 @@ def open_to_play(
 def checkpoint_of(run: Run, wanted: str | None) -> str:
     """``wanted``, else ``best`` where there is one, else ``last``. Raises ResumeError for a damaged best one, or if there is none."""
     best = run.checkpoints / "best.ckpt"
-    if wanted is None and not best.is_file() and not run.has_checkpoint():
+    has_best = os.path.isfile(best)
+    if wanted is None and not has_best and not run.has_checkpoint():
         raise ResumeError(f"{shown_path(run.directory)} has no checkpoint{_why_none(run)}")
-    checkpoint = wanted or ("best" if best.is_file() else "last")
-    damage = find_damage(best) if checkpoint == "best" and best.is_file() else None
+    checkpoint = wanted or ("best" if has_best else "last")
+    damage = find_damage(best) if checkpoint == "best" and has_best else None
     if damage is not None:
         raise ResumeError(f"{printable(best)} is {damage}; try --checkpoint last")
     return checkpoint
@@ -67,6 +68,8 @@ def checkpoint_of(run: Run, wanted: str | None) -> str:
 
 def _why_none(run: Run) -> str:
     status = listed(run.directory)["status"]
+    if status == "unreadable":
+        return " any more: it was moved, deleted or damaged meanwhile"
     if status in ("running", "waiting"):
         return " yet: it is still to come to its first one"
     if status == "failed":
