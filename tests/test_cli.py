@@ -19,8 +19,8 @@ import pytest
 from rich.console import Console
 
 from rlrun.cli import COMMANDS, live, main
-from rlrun.cli.output import print_table
-from rlrun.errors import DivergedError
+from rlrun.cli.output import deliver, deliver_line, print_table, say
+from rlrun.errors import DivergedError, StorageError
 from rlrun.run import Run
 from rlrun.sweeps.jobs import Job
 
@@ -471,3 +471,12 @@ def test_half_a_line_of_an_environment_is_shown_as_it_is(run: Run, monkeypatch: 
     print(MARKUP, end="", flush=True)
     view.finish()
     assert MARKUP in screen.getvalue()
+
+
+def test_a_verdict_is_not_lost_with_the_progress_before_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    with open("/dev/full", "w") as full:
+        monkeypatch.setattr("sys.stdout", full)
+        say("progress")
+        deliver()
+        with pytest.raises(StorageError, match="can't write the output: No space left on device"):
+            deliver_line("verdict")

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextvars import ContextVar
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
+from weakref import WeakKeyDictionary
 
 from rlrun.errors import StorageError
 from rlrun.plain import printable, reason_of
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 _muted: ContextVar[bool] = ContextVar("muted", default=False)
+_lost: WeakKeyDictionary[TextIO, OSError] = WeakKeyDictionary()
+"""Why a stream was silenced that somebody may still read."""
 _LONGEST = 1e15  # numbers from here on are shown with an exponent
 
 
@@ -50,10 +53,15 @@ def warn(line: str) -> None:
 
 @contextlib.contextmanager
 def unless_closed() -> Iterator[None]:
-    """Print here what may get lost: a reader that has gone, a closed terminal, a full disk silence all later output."""
+    """Print here what may get lost: a reader that has gone, a closed terminal, a full disk silence all later output.
+
+    What is to be delivered later is an error then, unless nobody wants it any more.
+    """
     try:
         yield
-    except OSError:
+    except OSError as error:
+        if not isinstance(error, BrokenPipeError):
+            _lost[sys.stdout] = error
         silence(sys.stdout)
 
 
@@ -70,6 +78,8 @@ def deliver(text: str = "") -> None:
         StorageError, BrokenPipeError: it can't be written.
     """
     try:
+        if text and sys.stdout in _lost:
+            raise _lost[sys.stdout]
         print(clean(text), end="", flush=True)
     except BrokenPipeError:
         raise
