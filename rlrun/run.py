@@ -198,6 +198,32 @@ def make_directory(parent: Path, name: str) -> Path:
     return directory
 
 
+def own_folder(directory: Path, name: str) -> Path:
+    """The folder ``name`` within a run's directory or a sweep's, made if it is not there; the directory itself is not made anew.
+
+    Raises:
+        StorageError: it can't be made, or is a link: what comes from others must not make us write elsewhere.
+    """
+    folder = directory / name
+    try:
+        folder.mkdir(mode=0o700, exist_ok=True)
+    except FileNotFoundError as error:
+        raise StorageError(f"{printable(directory)} is gone: it was moved or deleted meanwhile") from error
+    except OSError as error:
+        raise cannot_make(folder, error) from error
+    if folder.is_symlink():
+        raise StorageError(
+            f"{printable(folder)} is a symbolic link; put a folder in its place, or choose another: -o DIR"
+        )
+    return folder
+
+
+def cannot_make(folder: Path, error: OSError | ValueError) -> StorageError:
+    """What the user reads if a folder for figures, videos and the like can't be made."""
+    reason = reason_of(error) if isinstance(error, OSError) else str(error)
+    return StorageError(f"can't make {printable(folder)}: {reason}; choose another: -o DIR")
+
+
 def claim_directory(directory: Path) -> None:
     """Make ``directory`` if it does not exist. Raises StorageError."""
     try:

@@ -20,7 +20,8 @@ from test_cli import TINY, leftovers, only_run
 
 from rlrun import __version__
 from rlrun.checkpoint import MAGIC, load, save
-from rlrun.cli import main
+from rlrun.cli import folders, main
+from rlrun.errors import StorageError
 from rlrun.run import Run
 
 
@@ -74,6 +75,30 @@ def test_no_checkpoint(rlrun: Any, run: Run, workplace: Path) -> None:
     assert {name for name, data in contents(workplace).items() if data != before.get(name)} <= {
         str((run.directory / "run.lock").relative_to(workplace))
     }
+
+
+@pytest.mark.parametrize("command", ["export", "video", "plot"])
+@pytest.mark.parametrize("is_gone", [True, False])
+def test_a_failure_makes_no_run_anew_and_leaves_no_empty_folder(
+    command: str, is_gone: bool, rlrun: Any, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = leftovers(run.directory)
+
+    def deleted() -> None:
+        shutil.rmtree(run.directory)
+
+    def full(*_: Any, **__: Any) -> None:
+        raise StorageError("no space")
+
+    for place in ("rlrun.export.export", "rlrun.video.film", "rlrun.cli.plot.draw_into"):
+        monkeypatch.setattr(place, full)
+    if is_gone:
+        make = folders.folder_for
+        monkeypatch.setattr(f"rlrun.cli.{command}.folder_for", lambda *typed: deleted() or make(*typed))
+    answer = rlrun(command, str(run.directory))
+    words = f"{run.directory} is gone: it was moved or deleted meanwhile" if is_gone else "no space"
+    assert (answer.code, answer.errors) == (5, [words])
+    assert not run.directory.exists() if is_gone else leftovers(run.directory) == before
 
 
 @pytest.mark.parametrize("command", ["export", "eval", "resume", "resume=auto"])

@@ -321,7 +321,7 @@ def test_folders_are_made(rlrun: Callable[..., Answer], run: Path, workplace: Pa
     assert made == ["a/policy.safetensors", "b/c/policy.pt", "b/c/policy.safetensors"]
     assert (workplace / "x.foo").is_file()
     answer = rlrun("export", "latest", "-o", "x.foo/", "--format", "safetensors")
-    assert answer.code == 5 and answer.errors == ["can't make x.foo: File exists; choose a place: -o PATH"]
+    assert answer.code == 5 and answer.errors == ["can't make x.foo: File exists; choose another: -o DIR"]
 
 
 def test_no_run_and_no_package(rlrun: Callable[..., Answer], run: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from rlrun.checkpoint import find_damage
@@ -75,18 +74,6 @@ def _why_none(run: Run) -> str:
     if status == "failed":
         return f": it failed at frame {run.manifest['frames']:,}: {printable(run.manifest.get('failure') or 'no reason given')}"
     return f" any more, though it has {status}" if status == "finished" else f": it was {status} before the first one"
-
-
-@contextlib.contextmanager
-def tidying(folder: Path) -> Iterator[None]:
-    """Whatever is made here of ``folder``, and of those above it, is taken away again if nothing came into it."""
-    missing = [each for each in (folder, *folder.parents) if not os.path.lexists(each)]
-    try:
-        yield
-    finally:
-        for each in missing:
-            with contextlib.suppress(OSError):  # not empty
-                each.rmdir()
 
 
 def blamed_on_config(run: Run, error: UsageError) -> ResumeError:
