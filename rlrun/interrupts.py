@@ -54,6 +54,10 @@ class _Caught:
         raise NotImplementedError
 
 
+class Unwound(KeyboardInterrupt):
+    """A kind of its own: after a plain one that has passed through ``exec``, ``python -m`` ends by SIGINT, whatever came."""
+
+
 class Unwinding(_Caught):
     """Turns SIGINT, SIGTERM and SIGHUP into a KeyboardInterrupt, so that whatever is being made is tidied up.
 
@@ -63,7 +67,7 @@ class Unwinding(_Caught):
     def _handle(self, number: int, _: FrameType | None) -> None:
         if not self._is_repeated():
             self.stop(number)
-            raise KeyboardInterrupt
+            raise Unwound
 
 
 class Interrupts(_Caught):

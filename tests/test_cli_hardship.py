@@ -99,6 +99,20 @@ def test_what_a_library_makes_of_a_signal_is_still_one(
     assert [signal.getsignal(each) for each in ENDING] == before
 
 
+def test_a_signal_ends_the_process_as_itself(workplace: Path) -> None:
+    """In the middle of what ``exec`` runs, as when a library makes a dataclass, Python takes an interruption for Ctrl-C."""
+    program = textwrap.dedent("""
+        import signal, sys
+        from rlrun import cli
+
+        cli._dispatch = lambda arguments: exec("signal.raise_signal(signal.SIGTERM)")
+        sys.exit(cli.main([]))
+    """)
+    (workplace / "program.py").write_text(program)
+    done = subprocess.run([sys.executable, "-m", "program"], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (128 + signal.SIGTERM, "rlrun: interrupted\n")
+
+
 @pytest.mark.parametrize("number", ENDING)
 @pytest.mark.parametrize(
     "arguments",
