@@ -19,6 +19,7 @@ from rlrun.evaluation import evaluate
 from rlrun.interrupts import Interrupts
 from rlrun.member import Member
 from rlrun.provenance import clean
+from rlrun.run import own_folder
 from rlrun.seeding import Stream, derive
 from rlrun.trainers.base import Trainer, capture
 from rlrun.video import Order
@@ -85,7 +86,8 @@ class Books:
             config = dataclasses.replace(run.config, device="cpu")
             order = Order(config, weights, seeds[agent], formats=("mp4",), seconds=_SECONDS_FILMED)
             with self._filming():
-                video.film(order, video.own_folder(run), f"frames_{frames:012d}", interrupted=self.interrupts)
+                folder = own_folder(run.directory, "videos")
+                video.film(order, folder, f"frames_{frames:012d}", interrupted=self.interrupts)
 
     @contextlib.contextmanager
     def _filming(self) -> Iterator[None]:

@@ -24,6 +24,7 @@ import safetensors.numpy
 from safetensors import SafetensorError
 
 from rlrun import __version__
+from rlrun.arrays import whole
 from rlrun.errors import ResumeError, StorageError
 from rlrun.plain import open_regular, printable, reason_of, write_atomically
 
@@ -94,6 +95,14 @@ def config_of(path: Path, header: Mapping[str, Any]) -> Tree:
     if not isinstance(config, dict):
         raise ResumeError(f"{printable(path)} does not say which config it is of")
     return config
+
+
+def frames_of(path: Path, header: Mapping[str, Any]) -> int:
+    """The frames after which a checkpoint was saved. Raises ResumeError: its header does not say."""
+    try:
+        return whole(header.get("frames"))
+    except ValueError as error:
+        raise ResumeError(f"{printable(path)} does not say after how many frames it was saved ({error})") from error
 
 
 def find_damage(path: Path) -> str | None:
@@ -167,7 +176,7 @@ def read(path: Path) -> tuple[Tree, Tree]:
         file.seek(len(MAGIC))
         preamble = _read_preamble(path, file)
         try:
-            state_bytes, tensor_bytes = _size(preamble["state_bytes"]), _size(preamble["tensor_bytes"])
+            state_bytes, tensor_bytes = whole(preamble["state_bytes"]), whole(preamble["tensor_bytes"])
             if file.tell() + state_bytes + tensor_bytes + _DIGEST_BYTES != os.fstat(file.fileno()).st_size:
                 raise ValueError("sections that don't add up to the file")
             if state_bytes > _MAX_STATE_BYTES:
@@ -186,7 +195,7 @@ def _read_preamble(path: Path, file: BinaryIO) -> Tree:
         if length > _MAX_HEADER_BYTES:
             raise ValueError("a header out of proportion")
         preamble = json.loads(file.read(length))
-        schema = _size(preamble["schema"])
+        schema = whole(preamble["schema"])
         if schema <= SCHEMA:
             return {**preamble, "fields": _unpack_tree(preamble["fields"], {})}
     except (KeyError, TypeError, ValueError, RecursionError, struct.error) as error:
@@ -199,12 +208,6 @@ def _read_preamble(path: Path, file: BinaryIO) -> Tree:
 
 def _malformed(path: Path) -> ResumeError:
     return ResumeError(f"{printable(path)} is malformed: not written by rlrun")
-
-
-def _size(value: object) -> int:
-    if type(value) is not int or value < 0:
-        raise ValueError("a size must be a whole number")
-    return value
 
 
 # --- the tree --------------------------------------------------------------------------------------------------------

@@ -43,9 +43,11 @@ class CheckpointFolder:
         """
         path = self.directory / f"step_{frames:012d}.ckpt"
         self._write(path, header, state)
-        older = [name for number, name in self._steps() if number <= frames]
+        older: list[str] = []
+        with contextlib.suppress(ResumeError):  # one file too many is no reason to end a run
+            older = [name for number, name in self._steps() if number <= frames]
         for name in older[: -self._keep]:
-            with contextlib.suppress(OSError):  # one file too many is no reason to end a run
+            with contextlib.suppress(OSError):
                 (self.directory / name).unlink()
         if self._pieces.names:
             self._prune_pieces()
@@ -54,8 +56,8 @@ class CheckpointFolder:
     def _prune_pieces(self) -> None:
         """Delete pieces that no checkpoint refers to any more; none if that can't be known."""
         used: set[str] = set()
-        with contextlib.suppress(OSError, ResumeError, ValueError):
-            for _, name in self._listed():
+        with contextlib.suppress(ResumeError, ValueError):
+            for _, name in self._steps():
                 used |= names_of(read_header(self.directory / name).get("pieces", []))
             self._pieces.prune(used)
 
@@ -159,7 +161,7 @@ class CheckpointFolder:
         """Delete checkpoints of more than ``frames`` frames: a run that goes on from there will save them again.
 
         Raises:
-            StorageError: one is still there.
+            ResumeError: the folder can't be read. StorageError: one is still there.
         """
         newer = [name for number, name in self._steps() if number > frames]
         try:
@@ -182,10 +184,10 @@ class CheckpointFolder:
         """The path of ``best``, ``last`` or a number of frames.
 
         Raises:
-            ResumeError: no such checkpoint; names those that exist.
+            ResumeError: no such checkpoint; names those that exist. Or they can't be read.
         """
         steps = self._steps()
-        if selector == "best" and (self.directory / _BEST_FILE).is_file():
+        if selector == "best" and _BEST_FILE in self._names():
             return self.directory / _BEST_FILE
         if selector == "last" and steps:
             return self.directory / steps[-1][1]
@@ -196,24 +198,25 @@ class CheckpointFolder:
 
     def _missing(self, what: str) -> ResumeError:
         names = [str(frames) for frames, _ in self._steps()]
-        if (self.directory / _BEST_FILE).is_file():
+        if _BEST_FILE in self._names():
             names.insert(0, "best")
         return ResumeError(f"{what} in {printable(self.directory)}; there is: {', '.join(names) or 'nothing'}")
 
     def _steps(self) -> list[tuple[int, str]]:
-        """Frames and name of every step file, oldest first: regular files of our own pattern, nothing else."""
+        """Frames and name of every step file, oldest first: of our own pattern, nothing else. Raises ResumeError: as ``_names``."""
+        return sorted((int(match[1]), name) for name in self._names() if (match := _STEP_FILE.fullmatch(name)))
+
+    def _names(self) -> list[str]:
+        """Of the regular files; none if there is no folder. Raises ResumeError: it can't be read, or is a link."""
         if self.directory.is_symlink():  # a planted link would let us rename and delete in another run's folder
             raise ResumeError(f"{printable(self.directory)} is a symbolic link; checkpoints need a real folder")
         try:
-            return self._listed()
-        except OSError:
+            with os.scandir(self.directory) as entries:
+                return [entry.name for entry in entries if entry.is_file(follow_symlinks=False)]
+        except FileNotFoundError:
             return []
-
-    def _listed(self) -> list[tuple[int, str]]:
-        """As ``_steps``. Raises OSError."""
-        with os.scandir(self.directory) as entries:
-            names = [entry.name for entry in entries if entry.is_file(follow_symlinks=False)]
-        return sorted((int(match[1]), name) for name in names if (match := _STEP_FILE.fullmatch(name)))
+        except OSError as error:
+            raise ResumeError(f"can't read {printable(self.directory)}: {reason_of(error)}") from error
 
     def _write(self, path: Path, header: Tree, state: Tree) -> None:
         """Write a checkpoint, again after a while if that fails: a full or distant disk may be so for a moment."""

@@ -8,7 +8,6 @@ from __future__ import annotations
 import copy
 import importlib.util
 import os
-import shutil
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -85,18 +84,17 @@ def export(policy: TrainedPolicy, format: str, path: Path, observations: Array) 
     values, allowed = expected_values(module, observations)
     described = description(policy, module)
     try:
-        workshop = Path(tempfile.mkdtemp(prefix=".tmp-export-", dir=path.parent))
-        try:
-            file = workshop / path.name
+        with tempfile.TemporaryDirectory(
+            prefix=".tmp-export-", dir=path.parent, ignore_cleanup_errors=True
+        ) as workshop:
+            file = Path(workshop, path.name)
             with quiet_exporters():
                 file.write_bytes(WRITERS[format](module, described))
-                play, runtime = READERS[format](file)
+                play, runtime = READERS[format](file.read_bytes())
             ties, difference = compare(policy(observations), values, allowed, module.form, play, observations)
             file.chmod(0o600)
             size = file.stat().st_size
             os.replace(file, path)
-        finally:
-            shutil.rmtree(workshop, ignore_errors=True)
     except OSError as error:
         raise StorageError(f"can't write {printable(path)}: {reason_of(error)}") from error
     return Exported(format, path, size, runtime, len(observations), ties, difference)
@@ -110,7 +108,7 @@ def description(policy: TrainedPolicy, module: GreedyPolicy) -> dict[str, Any]:
     plain = {
         "format": 1,
         "rlrun": __version__,
-        "run": policy.directory.name,
+        "run": printable(policy.directory.name),  # it need not be UTF-8
         "algo": config.algo.name,
         "env": config.env.id,
         "env_kwargs": clean(to_mapping(config))["env"]["kwargs"],  # without what is secret by its name

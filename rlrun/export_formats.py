@@ -14,7 +14,6 @@ import logging
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from importlib import metadata
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -63,10 +62,10 @@ def _write_onnx(module: GreedyPolicy, described: Mapping[str, Any]) -> bytes:
     return content
 
 
-def _read_onnx(file: Path) -> tuple[Play, str]:
+def _read_onnx(content: bytes) -> tuple[Play, str]:
     import onnxruntime  # type: ignore[import-untyped]
 
-    session = onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
     name = session.get_inputs()[0].name
 
     def play(observations: Array) -> tuple[Array, Array]:
@@ -85,10 +84,10 @@ def _write_torchscript(module: GreedyPolicy, described: Mapping[str, Any]) -> by
     return content.getvalue()
 
 
-def _read_torchscript(file: Path) -> tuple[Play, str]:
+def _read_torchscript(content: bytes) -> tuple[Play, str]:
     import torch
 
-    loaded = torch.jit.load(str(file))  # type: ignore[no-untyped-call]
+    loaded = torch.jit.load(io.BytesIO(content))  # type: ignore[no-untyped-call]
     return _playing(loaded), f"torch.jit of torch {torch.__version__}"
 
 
@@ -103,10 +102,10 @@ def _write_torch_export(module: GreedyPolicy, described: Mapping[str, Any]) -> b
     return content.getvalue()
 
 
-def _read_torch_export(file: Path) -> tuple[Play, str]:
+def _read_torch_export(content: bytes) -> tuple[Play, str]:
     import torch
 
-    return _playing(torch.export.load(str(file)).module()), f"torch.export of torch {torch.__version__}"
+    return _playing(torch.export.load(io.BytesIO(content)).module()), f"torch.export of torch {torch.__version__}"
 
 
 def _write_safetensors(module: GreedyPolicy, described: Mapping[str, Any]) -> bytes:
@@ -116,15 +115,16 @@ def _write_safetensors(module: GreedyPolicy, described: Mapping[str, Any]) -> by
     return save(state, metadata=_texts(described))
 
 
-def _read_safetensors(file: Path) -> tuple[Play, str]:
+def _read_safetensors(content: bytes) -> tuple[Play, str]:
     import torch
-    from safetensors import safe_open
+    from safetensors.torch import load
 
     from rlrun.torch_policy import GreedyPolicy, form_from_plain
 
-    with safe_open(str(file), framework="pt") as opened:
-        module = GreedyPolicy(form_from_plain(parse_json(opened.metadata()["policy"].encode())))
-        module.load_state_dict({name: opened.get_tensor(name) for name in opened.keys()})  # noqa: SIM118 not a dict
+    length = int.from_bytes(content[:8], "little")  # of the header: the library gives it for a path only
+    described = json.loads(content[8 : 8 + length])["__metadata__"]
+    module = GreedyPolicy(form_from_plain(parse_json(described["policy"].encode())))
+    module.load_state_dict(load(content))
     return _playing(module), f"safetensors {metadata.version('safetensors')} and torch {torch.__version__}"
 
 
@@ -153,12 +153,13 @@ WRITERS: dict[str, Callable[[GreedyPolicy, Mapping[str, Any]], bytes]] = {
     "safetensors": _write_safetensors,
 }
 """Format -> what gives the content of the file: written by us, a full disk is an OSError in every format."""
-READERS: dict[str, Callable[[Path], tuple[Play, str]]] = {
+READERS: dict[str, Callable[[bytes], tuple[Play, str]]] = {
     "onnx": _read_onnx,
     "torchscript": _read_torchscript,
     "torch-export": _read_torch_export,
     "safetensors": _read_safetensors,
 }
+"""Format -> what plays the content of a file: read by us, a library that takes UTF-8 paths only serves in every folder."""
 
 
 @contextlib.contextmanager

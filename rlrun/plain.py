@@ -104,8 +104,14 @@ def _open_temporary(directory: Path) -> tuple[Path, int]:
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
     while True:
         temporary = directory / f"{_TEMPORARY_PREFIX}{os.getpid()}-{next(_temporary_numbers)}"
-        with contextlib.suppress(FileExistsError):  # process ids repeat, in containers always: take the next number
+        try:
             return temporary, os.open(temporary, flags, 0o600)
+        except FileExistsError:  # process ids repeat, in containers always: take the next number
+            continue
+        except BaseException:  # a signal may come when it has just been made
+            with contextlib.suppress(OSError):
+                temporary.unlink()
+            raise
 
 
 def sync_directory(directory: Path) -> None:

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from threadpoolctl import threadpool_limits
 
-from rlrun.checkpoint import read_header
+from rlrun.checkpoint import frames_of, read_header
 from rlrun.config import RunConfig
 from rlrun.errors import UnavailableError, UsageError
 from rlrun.evaluation import evaluate_policy, load_policy
@@ -52,7 +52,8 @@ class TrainedPolicy:
         """The policy as training and evaluation have it: of one agent."""
         self.config: RunConfig = run.config
         self.directory = run.directory
-        self.frames = int(read_header(run.checkpoints / self.checkpoint)["frames"])
+        path = run.checkpoints / self.checkpoint
+        self.frames = frames_of(path, read_header(path))
         """Frames it was trained for."""
         self.observation_space: gymnasium.Space[Any] = env.observation_space
         """Of one observation; [frames, ...] with ``env.frame_stack``, the oldest first."""

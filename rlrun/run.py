@@ -6,6 +6,7 @@ Everything read here may come from another person, so it is plain data, checked,
 from __future__ import annotations
 
 import contextlib
+import fnmatch
 import itertools
 import json
 import os
@@ -102,12 +103,24 @@ class Run:
         return self.directory / _CHECKPOINTS
 
     def has_checkpoint(self) -> bool:
-        """Whether there is one to continue from, as far as names tell."""
-        return any(self.checkpoints.glob("step_*.ckpt"))
+        """Whether there is one to continue from, as far as names tell. Raises ResumeError: the folder can't be read."""
+        return self._has_any("step_*.ckpt")
 
     def has_begun(self) -> bool:
-        """Whether to start it over would lose what was trained: it has come to a checkpoint, though that may be damaged now."""
-        return self.manifest["status"] == "finished" or any(self.checkpoints.glob("step_*.ckpt*"))
+        """Whether to start it over would lose what was trained: it has come to a checkpoint, though that may be damaged now.
+
+        Raises:
+            ResumeError: the folder of its checkpoints can't be read.
+        """
+        return self.manifest["status"] == "finished" or self._has_any("step_*.ckpt*")
+
+    def _has_any(self, pattern: str) -> bool:
+        try:
+            return bool(fnmatch.filter(os.listdir(self.checkpoints), pattern))
+        except FileNotFoundError:
+            return False
+        except OSError as error:
+            raise ResumeError(f"can't read {printable(self.checkpoints)}: {reason_of(error)}") from error
 
     def reread(self) -> None:
         """Take ``manifest`` anew from the disk, where another process wrote it. Raises ResumeError."""
@@ -183,6 +196,32 @@ def make_directory(parent: Path, name: str) -> Path:
         sync_directory(parent)
         sync_directory(parent.parent)
     return directory
+
+
+def own_folder(directory: Path, name: str) -> Path:
+    """The folder ``name`` within a run's directory or a sweep's, made if it is not there; the directory itself is not made anew.
+
+    Raises:
+        StorageError: it can't be made, or is a link: what comes from others must not make us write elsewhere.
+    """
+    folder = directory / name
+    try:
+        folder.mkdir(mode=0o700, exist_ok=True)
+    except FileNotFoundError as error:
+        raise StorageError(f"{printable(directory)} is gone: it was moved or deleted meanwhile") from error
+    except OSError as error:
+        raise cannot_make(folder, error) from error
+    if folder.is_symlink():
+        raise StorageError(
+            f"{printable(folder)} is a symbolic link; put a folder in its place, or choose another: -o DIR"
+        )
+    return folder
+
+
+def cannot_make(folder: Path, error: OSError | ValueError) -> StorageError:
+    """What the user reads if a folder for figures, videos and the like can't be made."""
+    reason = reason_of(error) if isinstance(error, OSError) else str(error)
+    return StorageError(f"can't make {printable(folder)}: {reason}; choose another: -o DIR")
 
 
 def claim_directory(directory: Path) -> None:

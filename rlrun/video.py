@@ -29,7 +29,6 @@ from rlrun.errors import (
 from rlrun.movie import find_ffmpeg
 from rlrun.plain import printable, reason_of, write_atomically
 from rlrun.provenance import secrets
-from rlrun.run import Run
 
 FORMATS = ("mp4", "gif")
 COMMAND = (sys.executable, "-P", "-m", "rlrun.video_worker")
@@ -76,24 +75,6 @@ def check(config: EnvConfig, notice: Callable[[str], object]) -> None:
     """Raises UnavailableError: there is nothing here to draw this environment, or to make videos with."""
     rendering.variables(config, notice)
     find_ffmpeg()
-
-
-def own_folder(run: Run) -> Path:
-    """The folder of a run's videos. Raises StorageError: it can't be made, or leads elsewhere."""
-    folder = run.directory / "videos"
-    make_folder(folder)
-    if folder.is_symlink():  # a foreign run must not make us write elsewhere
-        raise StorageError(f"{printable(folder)} is a symbolic link; videos need a real folder, or -o DIR")
-    return folder
-
-
-def make_folder(folder: Path) -> None:
-    """Make ``folder`` unless it exists. Raises StorageError."""
-    try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    except (OSError, ValueError) as error:
-        reason = reason_of(error) if isinstance(error, OSError) else str(error)
-        raise StorageError(f"can't make {printable(folder)}: {reason}; choose another place with -o DIR") from error
 
 
 def film(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
 import os
@@ -19,7 +20,8 @@ from test_cli import TINY, leftovers, only_run
 
 from rlrun import __version__
 from rlrun.checkpoint import MAGIC, load, save
-from rlrun.cli import main
+from rlrun.cli import folders, main
+from rlrun.errors import StorageError
 from rlrun.run import Run
 
 
@@ -73,6 +75,51 @@ def test_no_checkpoint(rlrun: Any, run: Run, workplace: Path) -> None:
     assert {name for name, data in contents(workplace).items() if data != before.get(name)} <= {
         str((run.directory / "run.lock").relative_to(workplace))
     }
+
+
+@pytest.mark.parametrize("command", ["export", "video", "plot"])
+@pytest.mark.parametrize("is_gone", [True, False])
+def test_a_failure_makes_no_run_anew_and_leaves_no_empty_folder(
+    command: str, is_gone: bool, rlrun: Any, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = leftovers(run.directory)
+
+    def deleted() -> None:
+        shutil.rmtree(run.directory)
+
+    def full(*_: Any, **__: Any) -> None:
+        raise StorageError("no space")
+
+    for place in ("rlrun.export.export", "rlrun.video.film", "rlrun.cli.plot.draw_into"):
+        monkeypatch.setattr(place, full)
+    if is_gone:
+        make = folders.folder_for
+        monkeypatch.setattr(f"rlrun.cli.{command}.folder_for", lambda *typed: deleted() or make(*typed))
+    answer = rlrun(command, str(run.directory))
+    words = f"{run.directory} is gone: it was moved or deleted meanwhile" if is_gone else "no space"
+    assert (answer.code, answer.errors) == (5, [words])
+    assert not run.directory.exists() if is_gone else leftovers(run.directory) == before
+
+
+@pytest.mark.parametrize("command", ["export", "eval", "resume", "resume=auto"])
+def test_a_folder_of_checkpoints_that_can_not_be_read_is_not_taken_for_an_empty_one(
+    command: str, rlrun: Any, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refusing(call: Any) -> Any:
+        def refuse(path: Any = ".") -> Any:
+            if str(path) == str(run.checkpoints):
+                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+            return call(path)
+
+        return refuse
+
+    run.update(status="stopped")
+    (run.checkpoints / "best.ckpt").unlink()
+    monkeypatch.setattr(os, "listdir", refusing(os.listdir))
+    monkeypatch.setattr(os, "scandir", refusing(os.scandir))
+    again = [*TINY, "checkpoint.every_frames=200", f"run.dir={run.directory}", f"outputs={run.config.outputs}", command]
+    answer = rlrun(*(again if "=" in command else [command, str(run.directory)]))
+    assert answer.code == 4 and answer.errors == [f"can't read {run.checkpoints}: Permission denied"]
 
 
 def stable_baselines() -> bytes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import re
 import shutil
@@ -18,8 +19,8 @@ import pytest
 from rich.console import Console
 
 from rlrun.cli import COMMANDS, live, main
-from rlrun.cli.output import print_table
-from rlrun.errors import DivergedError
+from rlrun.cli.output import deliver, deliver_line, print_table, say
+from rlrun.errors import DivergedError, StorageError
 from rlrun.run import Run
 from rlrun.sweeps.jobs import Job
 
@@ -436,3 +437,46 @@ def test_terminal_view_shows_progress_and_best(run: Run) -> None:
 def test_table_in_a_pipe_is_plain_and_safe(capsys: pytest.CaptureFixture[str]) -> None:
     print_table(("name", "value"), [("a\x1b[31m", "1"), ("bb", "22")])
     assert capsys.readouterr().out == "name   value\na[31m  1\nbb     22\n"
+
+
+class Terminal(io.StringIO):
+    """What is written to a terminal of colours."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+def on_terminal(monkeypatch: pytest.MonkeyPatch) -> Terminal:
+    """What stdout is from now on."""
+    screen = Terminal()
+    monkeypatch.setattr("sys.stdout", screen)
+    monkeypatch.setenv("TERM", "xterm-256color")
+    monkeypatch.setenv("COLUMNS", "100")
+    return screen
+
+
+MARKUP = "a[/red][link=http:a]:smile:"
+
+
+def test_texts_of_a_table_steer_no_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    screen = on_terminal(monkeypatch)
+    print_table(("#", f"{MARKUP}\a"), [("1", MARKUP)])
+    assert screen.getvalue().count(MARKUP) == 2 and "\x1b]" not in screen.getvalue() and "\a" not in screen.getvalue()
+
+
+def test_half_a_line_of_an_environment_is_shown_as_it_is(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    screen = on_terminal(monkeypatch)
+    view = live.choose_view(quiet=False)
+    view.start([run], {})
+    print(MARKUP, end="", flush=True)
+    view.finish()
+    assert MARKUP in screen.getvalue()
+
+
+def test_a_verdict_is_not_lost_with_the_progress_before_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    with open("/dev/full", "w") as full:
+        monkeypatch.setattr("sys.stdout", full)
+        say("progress")
+        deliver()
+        with pytest.raises(StorageError, match="can't write the output: No space left on device"):
+            deliver_line("verdict")

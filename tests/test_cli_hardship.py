@@ -75,6 +75,60 @@ def stub_training(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[Run], 
     return replace
 
 
+# --- signals ---------------------------------------------------------------------------------------------------------
+
+ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+@pytest.mark.parametrize("number", ENDING)
+def test_what_a_library_makes_of_a_signal_is_still_one(
+    number: signal.Signals, rlrun: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def dispatch(arguments: list[str]) -> int:
+        try:
+            signal.raise_signal(number)
+        except KeyboardInterrupt:
+            signal.raise_signal(signal.SIGHUP)  # within a second: whatever is tidied up is let be
+            raise ImportError("initialization failed") from None
+        return 0
+
+    before = [signal.getsignal(each) for each in ENDING]
+    monkeypatch.setattr("rlrun.cli._dispatch", dispatch)
+    answer = rlrun("compare", "latest")
+    assert (answer.code, answer.err) == (128 + number, "rlrun: interrupted\n")
+    assert [signal.getsignal(each) for each in ENDING] == before
+
+
+def test_a_signal_ends_the_process_as_itself(workplace: Path) -> None:
+    """In the middle of what ``exec`` runs, as when a library makes a dataclass, Python takes an interruption for Ctrl-C."""
+    program = textwrap.dedent("""
+        import signal, sys
+        from rlrun import cli
+
+        cli._dispatch = lambda arguments: exec("signal.raise_signal(signal.SIGTERM)")
+        sys.exit(cli.main([]))
+    """)
+    (workplace / "program.py").write_text(program)
+    done = subprocess.run([sys.executable, "-m", "program"], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (128 + signal.SIGTERM, "rlrun: interrupted\n")
+
+
+@pytest.mark.parametrize("number", ENDING)
+@pytest.mark.parametrize(
+    "arguments",
+    [["report"], ["plot", "--figures", "returns", "--format", "svg"], ["export", "--format", "safetensors"]],
+)
+def test_a_signal_leaves_no_temporary_files(
+    arguments: list[str], number: signal.Signals, rlrun: Any, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = sorted(run.directory.rglob("*"))
+    for name in ("rename", "replace"):
+        monkeypatch.setattr(os, name, lambda *_: signal.raise_signal(number))
+    answer = rlrun(arguments[0], str(run.directory), *arguments[1:])
+    assert (answer.code, answer.err) == (128 + number, "rlrun: interrupted\n")
+    assert sorted(run.directory.rglob("*")) == before
+
+
 # --- terminals, pipes and disks that go away -------------------------------------------------------------------------
 
 

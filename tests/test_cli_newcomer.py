@@ -17,6 +17,7 @@ from test_cli import TINY, command, leftovers, only_run
 
 from rlrun import envs
 from rlrun.checkpoint_folder import CheckpointFolder
+from rlrun.cli.playing import checkpoint_of
 from rlrun.config import EnvConfig, from_mapping
 from rlrun.config.settings import nearest
 from rlrun.errors import ResumeError, UnavailableError, UsageError
@@ -201,6 +202,9 @@ def test_playing_needs_a_checkpoint(rlrun: Any, workplace: Path) -> None:
             answer = rlrun(verb, str(run.directory))
             assert answer.code == 4 and answer.errors[0].endswith(f"outputs/mine has no checkpoint{words}")
         assert "no checkpoint 'last'" in rlrun(verb, "mine", "--checkpoint", "last").errors[0]
+    run.directory.rename("elsewhere")
+    with pytest.raises(ResumeError, match="has no checkpoint any more: it was moved, deleted or damaged meanwhile"):
+        checkpoint_of(run, None)
 
 
 def test_playing_names_one_run_of_a_sweep(rlrun: Any, workplace: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import importlib.util
 import json
 import os
@@ -71,6 +72,15 @@ def test_onnxruntime_takes_any_batch_and_knows_what_it_holds(policies: Any, tmp_
     described = session.get_modelmeta().custom_metadata_map
     assert (described["env"], described["algo"], described["frames"]) == ("HalfCheetah-v5", "ppo", "320")
     assert json.loads(described["policy"])["clip"] == 10.0
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_a_run_whose_name_is_not_utf8_is_exported_into_it(format: str, policies: Any, tmp_path: Path) -> None:
+    policy = copy.copy(policies("dueling"))
+    policy.directory = tmp_path / os.fsdecode(b"r\xff")
+    policy.directory.mkdir()
+    path = policy.directory / "policy"
+    assert export(policy, format, path, observations_for(policy, 0)).bytes == path.stat().st_size
 
 
 def test_torch_files_say_what_they_hold(policies: Any, tmp_path: Path) -> None:
@@ -311,7 +321,7 @@ def test_folders_are_made(rlrun: Callable[..., Answer], run: Path, workplace: Pa
     assert made == ["a/policy.safetensors", "b/c/policy.pt", "b/c/policy.safetensors"]
     assert (workplace / "x.foo").is_file()
     answer = rlrun("export", "latest", "-o", "x.foo/", "--format", "safetensors")
-    assert answer.code == 5 and answer.errors == ["can't make x.foo: File exists; choose a place: -o PATH"]
+    assert answer.code == 5 and answer.errors == ["can't make x.foo: File exists; choose another: -o DIR"]
 
 
 def test_no_run_and_no_package(rlrun: Callable[..., Answer], run: Path, monkeypatch: pytest.MonkeyPatch) -> None:

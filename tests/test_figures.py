@@ -20,10 +20,10 @@ from rlrun.errors import ResumeError, StorageError
 from rlrun.plain import to_yaml
 from rlrun.reports import canvas
 from rlrun.reports.canvas import STYLES, plain_numbers, wrapped
-from rlrun.reports.figures import draw, plots_folder, save
+from rlrun.reports.figures import draw, save
 from rlrun.reports.panels import FIGURES, running_mean
 from rlrun.reports.records import Record, read_record
-from rlrun.run import Run
+from rlrun.run import Run, own_folder
 
 Make = Callable[..., Record]
 
@@ -475,7 +475,7 @@ def test_links_planted_in_a_run_lead_nowhere(make: Make, tmp_path: Path) -> None
     run = make({"train.loss": {10: 1.0}})
     victim = tmp_path / "victim"
     victim.write_text("precious")
-    place = plots_folder(run.directory)
+    place = own_folder(run.directory, "plots")
     (place / "losses.png").symlink_to(victim)
     (picture,) = draw([run], ("losses",))
     (path,) = save(picture, place, ("png",))
@@ -484,7 +484,7 @@ def test_links_planted_in_a_run_lead_nowhere(make: Make, tmp_path: Path) -> None
     place.rmdir()
     place.symlink_to(tmp_path)
     with pytest.raises(StorageError, match="symbolic link"):
-        plots_folder(run.directory)
+        own_folder(run.directory, "plots")
     assert victim.read_text() == "precious" and not (tmp_path / "losses.png").exists()
 
 
@@ -492,4 +492,4 @@ def test_a_file_in_place_of_the_folder_is_named(make: Make) -> None:
     run = make({})
     (run.directory / "plots").write_text("")
     with pytest.raises(StorageError, match="plots"):
-        plots_folder(run.directory)
+        own_folder(run.directory, "plots")

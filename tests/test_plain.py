@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from rlrun.config import RunConfig, to_mapping
-from rlrun.plain import parse_json, parse_yaml, printable, to_yaml
+from rlrun.plain import parse_json, parse_yaml, printable, to_yaml, write_atomically
 
 
 def test_yaml_keeps_plain_values() -> None:
@@ -30,3 +32,18 @@ def test_a_number_that_python_could_not_write_is_refused(number: str) -> None:
     with pytest.raises(ValueError, match=r"^[^\n]{,200}$"):
         parse_yaml(f"gamma: {number}".encode())
     assert parse_yaml(b"seed: 0xFF") == {"seed": 255}
+
+
+def test_an_interruption_as_soon_as_the_file_is_made_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = os.open
+
+    def interrupted(*arguments: Any) -> None:
+        os.close(made(*arguments))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, "open", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        write_atomically(tmp_path / "file", b"")
+    assert not list(tmp_path.iterdir())

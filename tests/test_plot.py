@@ -234,8 +234,8 @@ def test_a_running_run_can_be_drawn(rlrun: Call, trained: Path) -> None:
         (("latest", "--figures", "return"), 2, "--figures=return: unknown 'return'; did you mean 'returns'?"),
         (("nope",), 4, "no run at nope"),
         (("latest", "--figures", "four_panels"), 4, "nothing to draw: "),
-        (("latest", "-o", "file"), 5, "file is a file; choose another folder with -o DIR"),
-        (("latest", "-o", "file/x"), 5, "can't make file/x: Not a directory; choose another folder with -o DIR"),
+        (("latest", "-o", "file"), 5, "can't make file: File exists; choose another: -o DIR"),
+        (("latest", "-o", "file/x"), 5, "can't make file/x: Not a directory; choose another: -o DIR"),
     ],
 )
 def test_wrong_arguments(
@@ -268,8 +268,7 @@ def test_a_link_in_place_of_the_folder_is_refused(rlrun: Call, trained: Path, wo
     (trained / "plots").symlink_to(workplace / "away")
     answer = rlrun("plot", "latest")
     assert (
-        answer.code == 5
-        and "symbolic link; figures need a real one; choose another folder with -o DIR" in answer.errors[0]
+        answer.code == 5 and "symbolic link; put a folder in its place, or choose another: -o DIR" in answer.errors[0]
     )
     assert not list((workplace / "away").iterdir())
 

@@ -336,7 +336,7 @@ def test_what_is_typed_is_done(rlrun: Any, scratch: Path, cartpole: Run) -> None
         (["--fps", "nan"], 2, "nan is out of range"),
         (["--max-steps", "0"], 2, "0 is out of range"),
         (["-o", "file"], 2, "-o file: not a folder"),
-        (["-o", "file/below"], 5, "can't make file/below: Not a directory; choose another place with -o DIR"),
+        (["-o", "file/below"], 5, "can't make file/below: Not a directory; choose another: -o DIR"),
         (["algo.gamma=0.5"], 2, "algo.gamma: video plays with the run's own settings"),
         (["--checkpoint", "77"], 4, "no checkpoint '77'"),
     ],

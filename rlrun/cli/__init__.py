@@ -7,13 +7,14 @@ import difflib
 import importlib
 import io
 import os
+import signal
 import sys
 from collections.abc import Callable, Sequence
 
 from rlrun import __version__
 from rlrun.cli.output import deliver, silence
 from rlrun.errors import StorageError, UsageError, in_users_terms
-from rlrun.interrupts import ignore_wishes
+from rlrun.interrupts import Unwinding, ignore_wishes
 
 COMMANDS = {
     "train": ("rlrun.cli.train", "train an agent; what rlrun does without a command"),
@@ -61,24 +62,31 @@ def main(argv: Sequence[str] | None = None) -> int:
     ignore_wishes()
     arguments = list(sys.argv[1:] if argv is None else argv)
     _prepare_streams()
-    try:
-        _check_folder()
-        code = _dispatch(arguments)
-        deliver()  # what argparse and Hydra have printed
-        return code
-    except BrokenPipeError:  # the reader of our output has gone, as in `rlrun ls | head`
+    with Unwinding() as unwinding:
+        try:
+            _check_folder()
+            code = _dispatch(arguments)
+            deliver()  # what argparse and Hydra have printed
+            return code
+        except (Exception, KeyboardInterrupt) as error:
+            return _say_why(error, unwinding.signal)
+
+
+def _say_why(error: Exception | KeyboardInterrupt, number: int | None) -> int:
+    """Say what has ended the command: an error, or the signal ``number``, of which a library may have made one. The exit code."""
+    if isinstance(error, BrokenPipeError):  # the reader of our output has gone, as in `rlrun ls | head`
         silence(sys.stdout)
-        return 0
-    except KeyboardInterrupt:
+    if number is not None or isinstance(error, KeyboardInterrupt):
         _say_error("interrupted", prefix="rlrun: ")
-        return 130
-    except Exception as error:
-        if os.environ.get("RLRUN_DEBUG") == "1":
-            raise
-        problem = in_users_terms(error)
-        for line in str(problem).splitlines():
-            _say_error(line)
-        return problem.exit_code
+        return 128 + (number or signal.SIGINT)
+    if isinstance(error, BrokenPipeError):
+        return 0
+    if os.environ.get("RLRUN_DEBUG") == "1":
+        raise error
+    problem = in_users_terms(error)
+    for line in str(problem).splitlines():
+        _say_error(line)
+    return problem.exit_code
 
 
 def _dispatch(arguments: list[str]) -> int:

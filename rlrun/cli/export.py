@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rlrun.cli.arguments import Parser, Several, add_outputs, take_imports
+from rlrun.cli.folders import folder_for
 from rlrun.cli.output import counted, deliver_json, deliver_line, shown_path
-from rlrun.cli.playing import add_run, blamed_on_config, open_to_play, tidying
+from rlrun.cli.playing import add_run, blamed_on_config, open_to_play
 from rlrun.config.settings import nearest
-from rlrun.errors import StorageError, UsageError
-from rlrun.plain import printable, reason_of
+from rlrun.errors import UsageError
 
 if TYPE_CHECKING:
     from rlrun.export import Exported
@@ -71,8 +71,7 @@ def main(arguments: list[str]) -> int:
         raise blamed_on_config(run, error) from error
     places = _places(options.output, formats, run.directory)
     observations = observations_for(policy, run.config.seed)
-    with tidying(places[0].parent):
-        _make(places[0].parent, is_own=options.output is None)
+    with folder_for(None if options.output is None else places[0].parent, run.directory, "exports"):
         done = [export(policy, format, place, observations) for format, place in zip(formats, places, strict=True)]
     if options.json:
         deliver_json([_as_plain(each, policy.checkpoint, policy.frames) for each in done])
@@ -124,16 +123,6 @@ def _places(output: str | None, formats: list[str], run: Path) -> list[Path]:
         return [file]
     folder = run / "exports" if output is None else Path(output)
     return [folder / f"policy{_SUFFIXES[format]}" for format in formats]
-
-
-def _make(folder: Path, is_own: bool) -> None:
-    """Make ``folder``, which is the run's own or the user's, unless it exists. Raises StorageError."""
-    try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    except OSError as error:
-        raise StorageError(f"can't make {printable(folder)}: {reason_of(error)}; choose a place: -o PATH") from error
-    if is_own and folder.is_symlink():  # a foreign run must not make us write elsewhere
-        raise StorageError(f"{printable(folder)} is a symbolic link; choose a place yourself: -o PATH")
 
 
 def _checked(each: Exported) -> str:

@@ -15,7 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
-from rlrun.cli.output import counted, say, shown_evaluation, shown_number, unless_closed, warn
+from rlrun.cli.output import counted, say, shown_evaluation, shown_number, terminal, unless_closed, warn
 from rlrun.plain import printable
 from rlrun.provenance import clean
 from rlrun.sweeps.jobs import NOT_TUNED
@@ -35,7 +35,7 @@ def choose_view(quiet: bool) -> View:
     """The view for this terminal, pipe, or wish for silence."""
     if quiet:
         return QuietView()
-    return TerminalView(Console()) if sys.stdout.isatty() else PlainView()
+    return TerminalView(terminal()) if sys.stdout.isatty() else PlainView()
 
 
 class QuietView:

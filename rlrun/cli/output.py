@@ -11,13 +11,19 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextvars import ContextVar
 from pathlib import Path
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
+from weakref import WeakKeyDictionary
 
 from rlrun.errors import StorageError
 from rlrun.plain import printable, reason_of
 from rlrun.provenance import clean
 
+if TYPE_CHECKING:
+    from rich.console import Console
+
 _muted: ContextVar[bool] = ContextVar("muted", default=False)
+_lost: WeakKeyDictionary[TextIO, OSError] = WeakKeyDictionary()
+"""Why a stream was silenced that somebody may still read."""
 _LONGEST = 1e15  # numbers from here on are shown with an exponent
 
 
@@ -47,10 +53,15 @@ def warn(line: str) -> None:
 
 @contextlib.contextmanager
 def unless_closed() -> Iterator[None]:
-    """Print here what may get lost: a reader that has gone, a closed terminal, a full disk silence all later output."""
+    """Print here what may get lost: a reader that has gone, a closed terminal, a full disk silence all later output.
+
+    What is to be delivered later is an error then, unless nobody wants it any more.
+    """
     try:
         yield
-    except OSError:
+    except OSError as error:
+        if not isinstance(error, BrokenPipeError):
+            _lost[sys.stdout] = error
         silence(sys.stdout)
 
 
@@ -67,6 +78,8 @@ def deliver(text: str = "") -> None:
         StorageError, BrokenPipeError: it can't be written.
     """
     try:
+        if text and sys.stdout in _lost:
+            raise _lost[sys.stdout]
         print(clean(text), end="", flush=True)
     except BrokenPipeError:
         raise
@@ -145,6 +158,13 @@ def shown_truth(value: Any) -> str:
     return "-" if value is None else "?" if not isinstance(value, bool) else "yes" if value else "no"
 
 
+def terminal() -> Console:
+    """Rich, for a terminal: texts are shown as they are, for names and settings may be anyone's, and steer nothing."""
+    from rich.console import Console
+
+    return Console(markup=False, emoji=False, highlight=False)
+
+
 def print_table(
     columns: Sequence[str],
     rows: Sequence[Sequence[str]],
@@ -157,14 +177,13 @@ def print_table(
     ``least``: columns that a terminal too narrow for all does without, the first ones first; then no line is folded.
     ``styles``: the colour of each column on a terminal.
     """
+    columns = [printable(column) for column in columns]
     cells = [[printable(cell) for cell in row] for row in rows]
     if sys.stdout.isatty():
         from rich import box
-        from rich.console import Console
         from rich.table import Table
-        from rich.text import Text
 
-        console = Console()
+        console = terminal()
         shown = _fitting(columns, cells, console.width, least)
         table = Table(box=box.SIMPLE_HEAD)
         for number in shown:
@@ -173,11 +192,11 @@ def print_table(
                 columns[number], style=style, no_wrap=bool(least), overflow="ellipsis" if least else "fold"
             )
         for row in cells:
-            table.add_row(*(Text(row[number]) for number in shown))
+            table.add_row(*(row[number] for number in shown))
         console.print(table)
         return
     widths = [max(map(len, column)) for column in zip(columns, *cells, strict=True)]
-    for row in (list(columns), *cells):
+    for row in (columns, *cells):
         write("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
 
 

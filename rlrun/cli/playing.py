@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from rlrun.checkpoint import find_damage
@@ -56,10 +55,11 @@ def open_to_play(
 def checkpoint_of(run: Run, wanted: str | None) -> str:
     """``wanted``, else ``best`` where there is one, else ``last``. Raises ResumeError for a damaged best one, or if there is none."""
     best = run.checkpoints / "best.ckpt"
-    if wanted is None and not best.is_file() and not run.has_checkpoint():
+    has_best = os.path.isfile(best)
+    if wanted is None and not has_best and not run.has_checkpoint():
         raise ResumeError(f"{shown_path(run.directory)} has no checkpoint{_why_none(run)}")
-    checkpoint = wanted or ("best" if best.is_file() else "last")
-    damage = find_damage(best) if checkpoint == "best" and best.is_file() else None
+    checkpoint = wanted or ("best" if has_best else "last")
+    damage = find_damage(best) if checkpoint == "best" and has_best else None
     if damage is not None:
         raise ResumeError(f"{printable(best)} is {damage}; try --checkpoint last")
     return checkpoint
@@ -67,23 +67,13 @@ def checkpoint_of(run: Run, wanted: str | None) -> str:
 
 def _why_none(run: Run) -> str:
     status = listed(run.directory)["status"]
+    if status == "unreadable":
+        return " any more: it was moved, deleted or damaged meanwhile"
     if status in ("running", "waiting"):
         return " yet: it is still to come to its first one"
     if status == "failed":
         return f": it failed at frame {run.manifest['frames']:,}: {printable(run.manifest.get('failure') or 'no reason given')}"
     return f" any more, though it has {status}" if status == "finished" else f": it was {status} before the first one"
-
-
-@contextlib.contextmanager
-def tidying(folder: Path) -> Iterator[None]:
-    """Whatever is made here of ``folder``, and of those above it, is taken away again if nothing came into it."""
-    missing = [each for each in (folder, *folder.parents) if not os.path.lexists(each)]
-    try:
-        yield
-    finally:
-        for each in missing:
-            with contextlib.suppress(OSError):  # not empty
-                each.rmdir()
 
 
 def blamed_on_config(run: Run, error: UsageError) -> ResumeError:

@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import os
-import signal
-import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from types import FrameType
 
 from rlrun.cli.arguments import Parser, Several, add_outputs
+from rlrun.cli.folders import folder_for
 from rlrun.cli.output import deliver_json, deliver_line, shown_path, warn
 from rlrun.config.settings import nearest
-from rlrun.errors import ResumeError, StorageError, UsageError, in_users_terms
+from rlrun.errors import ResumeError, UsageError, in_users_terms
+from rlrun.interrupts import Unwinding
 from rlrun.metrics import FILES
-from rlrun.plain import printable, reason_of
+from rlrun.plain import printable
 from rlrun.reports import canvas
-from rlrun.reports.figures import WANTED, draw, plots_folder, save
+from rlrun.reports.figures import WANTED, draw, save
 from rlrun.reports.panels import FIGURES
 from rlrun.reports.records import Record, duplicates, group, read_record, select, why_duplicate
 from rlrun.run import Run
@@ -59,7 +58,8 @@ def main(arguments: list[str]) -> int:
     records = _counted(named, left_out)
     for name, reason in left_out.items():
         warn(f"{name} is left out: {reason}")
-    paths = draw_into(records, names, formats, lambda: _place(options.output, named))
+    with folder_for(*_place(options.output, named)) as folder:
+        paths = draw_into(records, names, formats, folder)
     if not paths:
         raise ResumeError(f"nothing to draw: {_which(records)} recorded nothing that {' or '.join(names)} would show")
     missing = [name for name in names if not any(path.name.startswith(name) for path in paths)]
@@ -73,10 +73,8 @@ def main(arguments: list[str]) -> int:
     return 0
 
 
-def draw_into(
-    records: Sequence[Record], names: Sequence[str], formats: Sequence[str], folder: Callable[[], Path]
-) -> list[Path]:
-    """Draw what there is data for; ``folder`` is asked for once there is. Returns the files.
+def draw_into(records: Sequence[Record], names: Sequence[str], formats: Sequence[str], folder: Path) -> list[Path]:
+    """Draw what there is data for. Returns the files.
 
     Raises:
         ResumeError: a file of a run is damaged.
@@ -85,7 +83,7 @@ def draw_into(
     paths: list[Path] = []
     with canvas.drawing():
         for picture in draw(records, names):
-            paths += save(picture, paths[0].parent if paths else folder(), formats)
+            paths += save(picture, folder, formats)
     return paths
 
 
@@ -102,11 +100,12 @@ def draw_at_end(runs: Sequence[Run], directory: Path, is_sweep: bool = False) ->
         warn(f"no figures: there is a lot to read; draw them with: {again}")
         return None
     try:
-        with _interruptible():
+        with Unwinding():  # all that matters is done: a signal ends what is done here, not the process
             left_out: dict[str, str] = {}
             records = [read_record(run.directory, directory if is_sweep else None) for run in runs]
             records = _counted(_readable(records, left_out), left_out)
-            paths = draw_into(records, names, canvas.FORMATS, lambda: plots_folder(directory))
+            with folder_for(None, directory, "plots") as folder:
+                paths = draw_into(records, names, canvas.FORMATS, folder)
     except KeyboardInterrupt:
         warn(f"no figures: interrupted; draw them with: {again}")
         return None
@@ -150,24 +149,13 @@ def _counted(records: Sequence[Record], left_out: dict[str, str]) -> list[Record
     return [record for record in records if id(record) not in older]
 
 
-def _place(wanted: Path | None, records: Sequence[Record]) -> Path:
-    """Where the figures go. Raises StorageError."""
+def _place(wanted: Path | None, records: Sequence[Record]) -> tuple[Path | None, Path, str]:
+    """What ``folder_for`` takes: figures of one run or sweep go into it."""
     sweeps = {record.sweep for record in records}
     (sweep,) = sweeps if len(sweeps) == 1 else (None,)
-    if wanted is None and (sweep is not None or len(records) == 1):
-        try:
-            return plots_folder(sweep or records[0].directory)
-        except StorageError as error:
-            raise StorageError(f"{error}; choose another folder with -o DIR") from error
-    place = wanted or Path("plots")
-    try:
-        place.mkdir(parents=True, exist_ok=True)
-    except FileExistsError:
-        raise StorageError(f"{printable(place)} is a file; choose another folder with -o DIR") from None
-    except (OSError, ValueError) as error:
-        reason = reason_of(error) if isinstance(error, OSError) else str(error)
-        raise StorageError(f"can't make {printable(place)}: {reason}; choose another folder with -o DIR") from error
-    return place
+    if sweep is None and len(records) > 1:
+        wanted = wanted or Path("plots")
+    return wanted, sweep or records[0].directory, "plots"
 
 
 def _which(records: Sequence[Record]) -> str:
@@ -181,21 +169,3 @@ def _bytes_of(run: Run) -> int:
         with contextlib.suppress(OSError):
             size += os.lstat(run.directory / name).st_size
     return size
-
-
-@contextlib.contextmanager
-def _interruptible() -> Iterator[None]:
-    """SIGINT, SIGTERM and SIGHUP end what is done here, not the process: all that matters is done. Those ignored stay so."""
-
-    def interrupt(number: int, frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
-
-    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-    in_main = threading.current_thread() is threading.main_thread()
-    caught = [number for number in numbers if in_main and signal.getsignal(number) is not signal.SIG_IGN]
-    before = {number: signal.signal(number, interrupt) for number in caught}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

@@ -16,7 +16,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from rlrun.cli.output import counted, say, shown_evaluation, shown_number, shown_path, unless_closed, warn
+from rlrun.cli.output import counted, say, shown_evaluation, shown_number, shown_path, terminal, unless_closed, warn
 from rlrun.plain import printable
 from rlrun.provenance import clean
 from rlrun.run import Run
@@ -34,7 +34,7 @@ def choose_sweep_view(quiet: bool) -> SweepView:
     """The view for this terminal, pipe, or wish for silence."""
     if quiet:
         return QuietSweepView()
-    return TerminalSweepView(Console()) if sys.stdout.isatty() else PlainSweepView()
+    return TerminalSweepView(terminal()) if sys.stdout.isatty() else PlainSweepView()
 
 
 @dataclass

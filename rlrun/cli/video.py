@@ -6,17 +6,14 @@ import argparse
 import contextlib
 import dataclasses
 import math
-import signal
 import sys
-from collections.abc import Iterator
 from pathlib import Path
-from types import FrameType
-from typing import NoReturn
 
 from rlrun.checkpoint_folder import CheckpointFolder
 from rlrun.cli.arguments import Parser, Several, add_outputs, integer, take_imports
+from rlrun.cli.folders import folder_for
 from rlrun.cli.output import counted, deliver_json, deliver_line, shown_number, shown_path, warn
-from rlrun.cli.playing import add_player, blamed_on_config, open_to_play, tidying
+from rlrun.cli.playing import add_player, blamed_on_config, open_to_play
 from rlrun.errors import UsageError
 from rlrun.seeding import Stream, derive
 
@@ -32,27 +29,23 @@ With the same --seed and --episodes these are the episodes that rlrun eval plays
 def main(arguments: list[str]) -> int:
     """Film a run."""
     options = _parser().parse_intermixed_args(take_imports(arguments))
-    formats, folder = _formats(options.format), options.o
-    if folder is not None and folder.exists() and not folder.is_dir():
-        raise UsageError(f"-o {folder}: not a folder; the files in it get names of their own")
+    formats = _formats(options.format)
+    if options.o is not None and options.o.exists() and not options.o.is_dir():
+        raise UsageError(f"-o {options.o}: not a folder; the files in it get names of their own")
     run, checkpoint = open_to_play(
         options.run, options.outputs, options.checkpoint, options.device, options.secrets, "rlrun video"
     )
 
-    from rlrun.video import Order, film, make_folder, own_folder  # imports Gymnasium
+    from rlrun.video import Order, film  # imports Gymnasium
 
     weights = CheckpointFolder(run.checkpoints, run.config.checkpoint.keep).resolve(checkpoint)
     name = f"{weights.stem}_seed{options.seed}"
     seed = derive(options.seed, Stream.EVALUATION)
     order = Order(run.config, weights, seed, options.episodes, formats, options.fps, options.max_steps)
-    if folder is not None:
+    if options.o is not None:
         name = f"{run.directory.resolve().name}_{name}"
     try:
-        with _cleaning_up(), tidying(folder or run.directory / "videos"), _Counter() as counter:
-            if folder is None:
-                folder = own_folder(run)
-            else:
-                make_folder(folder)
+        with folder_for(options.o, run.directory, "videos") as folder, _Counter() as counter:
             video = film(order, folder, name, counter.show, warn)
     except UsageError as error:
         raise blamed_on_config(run, error) from error
@@ -98,23 +91,6 @@ def _fps(text: str) -> float:
     if not (math.isfinite(value) and 1 <= value <= 240):
         raise argparse.ArgumentTypeError(f"{text} is out of range; it must be in [1, 240]")
     return value
-
-
-@contextlib.contextmanager
-def _cleaning_up() -> Iterator[None]:
-    """SIGTERM and a closed terminal end the command as Ctrl-C does: with nothing left behind."""
-
-    def leave(number: int, _: FrameType | None) -> NoReturn:
-        raise SystemExit(128 + number)
-
-    numbers = [each for each in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(each) is signal.SIG_DFL]
-    for number in numbers:
-        signal.signal(number, leave)
-    try:
-        yield
-    finally:
-        for number in numbers:
-            signal.signal(number, signal.SIG_DFL)
 
 
 class _Counter:

@@ -15,8 +15,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from rlrun.errors import StorageError
-from rlrun.plain import printable, reason_of, write_atomically
+from rlrun.plain import write_atomically
 from rlrun.reports import canvas
 from rlrun.reports.canvas import STYLES, Entry
 from rlrun.reports.panels import FIGURES, WINDOW, Curve, Line, Panel, curves_of, highest_of
@@ -82,22 +81,6 @@ def save(picture: Picture, place: Path, formats: Sequence[str]) -> list[Path]:
         paths.append(place / f"{picture.name}.{kind}")
         write_atomically(paths[-1], data, durably=False)
     return paths
-
-
-def plots_folder(directory: Path) -> Path:
-    """The folder for the figures of a run or a sweep, made if it is not there.
-
-    Raises:
-        StorageError: it can't be made, or is a link: what comes from others must not make us write elsewhere.
-    """
-    place = directory / "plots"
-    try:
-        place.mkdir(mode=0o700, exist_ok=True)
-    except OSError as error:
-        raise StorageError(f"can't make {printable(place)}: {reason_of(error)}") from error
-    if place.is_symlink():
-        raise StorageError(f"{printable(place)} is a symbolic link; figures need a real one")
-    return place
 
 
 # --- what is drawn ----------------------------------------------------------------------------------------------------

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from support import DQN, PPO, RUNNING_NORMS, Folder, Silent, assert_same_bits, last_tree, merged, recorded
 
+import rlrun
 from rlrun import envs, envstate
 from rlrun.arrays import real, whole
 from rlrun.checkpoint import load, save
@@ -260,6 +261,18 @@ def test_a_header_of_another_run_is_refused(header: dict[str, Any], populations:
     population = populations["dqn"]
     outcome = population.try_one(population.tree, population.header | header)
     assert isinstance(outcome.error, ResumeError) and len(str(outcome.error)) < 10_000
+
+
+@pytest.mark.parametrize("frames", [..., "x", None, [1], {}, True, 64.0, -1, 1 << 60, math.inf, math.nan])
+def test_frames_that_are_none_are_refused_of_a_policy(
+    frames: Any, populations: dict[str, Population], tmp_path: Path
+) -> None:
+    population = populations["dqn"]
+    directory = shutil.copytree(population.runs[0].directory, tmp_path / "run")
+    header = {key: value for key, value in population.header.items() if key != "frames"}
+    save(directory / "checkpoints/best.ckpt", header | ({} if frames is ... else {"frames": frames}), population.tree)
+    with pytest.raises(ResumeError, match=r"best\.ckpt does not say after how many frames"):
+        rlrun.load(directory)
 
 
 def test_a_checkpoint_without_environments_is_not_exact(populations: dict[str, Population]) -> None:
