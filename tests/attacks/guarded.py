@@ -45,11 +45,16 @@ def main(root: str) -> None:
     for line in sys.stdin:
         job = json.loads(line)
         answers = [run(rlrun, arguments) for arguments in job["arguments"]]
-        most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         print(
-            json.dumps({"name": job["name"], "answers": answers, "noted": noted, "megabytes": most // 1024}), flush=True
+            json.dumps({"name": job["name"], "answers": answers, "noted": noted, "megabytes": megabytes()}), flush=True
         )
         noted.clear()
+
+
+def megabytes() -> int:
+    """The most memory that was used so far; getrusage would begin with that of the process that started this one."""
+    with open("/proc/self/status") as status:
+        return next(int(line.split()[1]) for line in status if line.startswith("VmHWM")) // 1024
 
 
 def run(rlrun: Any, arguments: list[str]) -> dict[str, Any]:

@@ -8,12 +8,14 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from attacks.corpus import ATTACKS
+
+from rlrun.errors import DIFFERENT
 
 GOLDEN = Path(__file__).parent.parent / "golden" / "schema_1" / "dqn"
 MOST_MEGABYTES = 700
@@ -58,20 +60,36 @@ class Guarded:
 @pytest.fixture(scope="module")
 def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guarded]:
     watched = Guarded(tmp_path_factory.mktemp("guarded"))
-    watched.run("first imports, and the compiler of the C library", *commands(watched.directory()))
+    for number in range(len(SLOW)):
+        watched.run("first imports, the compiler of the C library, git", *commands(watched.directory(), number))
     yield watched
     assert watched.process.stdin is not None
     watched.process.stdin.close()
     assert watched.process.wait(60) == 0
 
 
-def commands(directory: Path, which: str = "best") -> list[list[str]]:
+def commands(directory: Path, number: int = 0) -> list[list[str]]:
+    """Every command that is quick, and one of the others."""
+    run = str(directory)
     return [
         ["ls"],
         ["ls", "--json"],
-        ["eval", str(directory), "--episodes", "1", "--checkpoint", which],
-        ["resume", str(directory), "total_frames=410", "evaluation.episodes=1"],
+        ["show", run],
+        ["compare", run],
+        ["diff", run, run, "--all"],
+        ["report", run],
+        SLOW[number % len(SLOW)](run),
+        ["eval", run, "--episodes", "1", "--checkpoint", ("best", "last")[number % 2]],
+        ["resume", run, "total_frames=410", "evaluation.episodes=1"],
+        ["gc", run, "--yes", "--best"],
     ]
+
+
+SLOW: list[Callable[[str], list[str]]] = [
+    lambda run: ["plot", run, "--format", "svg"],
+    lambda run: ["export", run, "--format", "safetensors"],
+    lambda run: ["reproduce", run],
+]
 
 
 def state_of(folder: Path) -> dict[str, str]:
@@ -85,9 +103,10 @@ def state_of(folder: Path) -> dict[str, str]:
 
 def test_the_watch_sees(guarded: Guarded) -> None:
     """A good run does nothing that is noted; and what must be noted is."""
-    answer = guarded.run("good", *commands(guarded.directory()))
-    assert [got["code"] for got in answer["answers"]] == [0] * 4, answer
-    assert answer["noted"] == []
+    for number in range(len(SLOW)):
+        answer = guarded.run("good", *commands(guarded.directory(), number))
+        assert [got["code"] for got in answer["answers"]] == [0] * 10, answer
+        assert answer["noted"] == []
     answer = guarded.run(
         "elsewhere", ["-q", f"outputs={guarded.place / 'elsewhere'}", "total_frames=600", "algo.learning_starts=100"]
     )
@@ -105,7 +124,7 @@ def test_nothing_runs_and_nothing_outside_is_touched(group: str, guarded: Guarde
         directory = guarded.directory()
         ATTACKS[name](directory, guarded.outside)
         before = state_of(guarded.outside)
-        answer = guarded.run(name, *commands(directory, ("best", "last")[number % 2]))
+        answer = guarded.run(name, *commands(directory, number))
         assert answer["noted"] == [], name
         assert state_of(guarded.outside) == before, name
         assert sorted(path.name for path in guarded.place.iterdir()) == ["outputs", "outside"], name
@@ -119,6 +138,8 @@ def codes_of(name: str, command: str) -> set[int]:
     """The exit codes that may come of an attack: 4, 5 for what can't be held or locked, or 0 if it can be ignored."""
     if command == "ls" or name in HARMLESS:
         return {0}
+    if command not in ("eval", "resume"):
+        return {0, 3, 4, 5, DIFFERENT}
     if name == "env.id: 'evilmod/Foo-v0'":
         return {3, 4}  # as for any environment whose package is not installed
     return {4, 5} if name.startswith(REFUSED) else {0, 4, 5}
@@ -128,7 +149,7 @@ def check_words(name: str, got: dict[str, Any]) -> None:
     where = f"{name}: {got}"
     lines = [line for line in got["err"].splitlines() if not line.startswith("rlrun: note: ")]
     assert all(line.startswith("rlrun: error: ") for line in lines), where
-    assert bool(lines) == (got["code"] != 0), where
+    assert bool(lines) == (got["code"] not in (0, DIFFERENT)), where
     assert len(lines) <= 5 and len(got["err"]) < 4000, where
     assert "Traceback" not in got["out"] + got["err"], where
     for text in (got["out"], got["err"]):
