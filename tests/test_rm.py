@@ -5,12 +5,16 @@ from __future__ import annotations
 import io
 import os
 import shutil
+import types
 from pathlib import Path
 from typing import Any
 
 import pytest
 from planted import checkpoint, plant, plant_sweep
 
+from rlrun import deletion
+from rlrun.errors import StorageError
+from rlrun.garbage import garbage_around
 from rlrun.locks import lock
 
 
@@ -128,7 +132,7 @@ def test_what_is_no_runs_stays(rlrun: Any, workplace: Path) -> None:
 def test_a_kill_leaves_no_half_of_a_run(rlrun: Any, outputs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     plant(outputs / "2026-01-01", "120000_mine_s0")
     with monkeypatch.context() as patch:
-        patch.setattr(shutil, "rmtree", lambda path: (_ for _ in ()).throw(KeyboardInterrupt))
+        patch.setattr(deletion, "_empty", lambda path: (_ for _ in ()).throw(KeyboardInterrupt))
         assert rlrun("rm", "120000_mine", "-y").code == 130
     (hidden,) = (outputs / "2026-01-01").iterdir()
     assert (hidden / "run.json").is_file()  # all of it is there, but it is no run
@@ -141,14 +145,90 @@ def test_a_kill_leaves_no_half_of_a_run(rlrun: Any, outputs: Path, monkeypatch: 
 
 
 def test_what_can_not_be_deleted_is_one_line(rlrun: Any, outputs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    plant(outputs / "2026-01-01", "mine")
+    """It says where what is left is: typed again, the run is not there any more."""
+    run = plant(outputs / "2026-01-01", "mine")
 
-    def refuse(path: Path) -> None:
+    def refuse(*_: Any, **__: Any) -> None:
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(shutil, "rmtree", refuse)
-    answer = rlrun("rm", "mine", "-y")
-    assert answer.code == 5 and answer.errors == [f"can't delete {outputs}/2026-01-01/mine: Permission denied"]
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "rename", refuse)
+        answer = rlrun("rm", "mine", "-y")
+        assert answer.code == 5 and answer.errors == [f"can't delete {run}: Permission denied"]
+    assert (run / "run.json").is_file()
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "unlink", refuse)
+        answer = rlrun("rm", "mine", "-y")
+    (left,) = run.parent.iterdir()
+    assert answer.code == 5 and answer.errors == [
+        f"can't delete all of {run}: Permission denied; what is left of it is in {left}; mend the cause, then delete that with rm -r"
+    ]
+
+
+def test_a_deletion_ends_however_deep_a_folder_is(
+    rlrun: Any, outputs: Path, workplace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (workplace / "precious").write_text("x")
+    run = plant(outputs / "2026-01-01", "mine")
+    monkeypatch.chdir(run / "checkpoints")
+    for _ in range(3000):  # deeper than Python recurses, and than a path can say
+        os.mkdir("d")
+        os.chdir("d")
+    os.symlink(workplace, "link")
+    monkeypatch.chdir(workplace)
+    assert rlrun("rm", "mine", "-y").code == 0
+    assert os.listdir(outputs) == [] and (workplace / "precious").is_file()
+
+
+@pytest.mark.parametrize("wanted", ["checkpoints", ".."])
+def test_a_folder_that_is_swapped_while_it_is_deleted_leads_nowhere(
+    wanted: str, outputs: Path, workplace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever may write there moves the folder out under the deletion, and puts a link in its place."""
+    precious = workplace / "elsewhere" / "precious"
+    precious.mkdir(parents=True)
+    (precious / "file").write_text("x")
+    run, real = plant(outputs / "d", "mine"), os.open
+
+    def swapping(path: Any, flags: int, *rest: Any, **options: Any) -> int:
+        if path == wanted:
+            (folder,) = (outputs / "d").glob(".removed-*/checkpoints")
+            folder.rename(workplace / "elsewhere" / "moved")
+            folder.symlink_to(precious)
+        return real(path, flags, *rest, **options)
+
+    monkeypatch.setattr(os, "open", swapping)
+    with pytest.raises(StorageError, match="can't delete all of"):
+        deletion.delete(run)
+    assert (precious / "file").is_file()
+
+
+def test_a_deletion_that_is_interrupted_anywhere_is_just_that(
+    rlrun: Any, outputs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(call: Any) -> Any:
+        def then(*arguments: Any, **options: Any) -> None:
+            call(*arguments, **options)
+            raise KeyboardInterrupt
+
+        return then
+
+    for name in ("close", "unlink", "fstat"):
+        plant(outputs / "d", "mine")
+        with monkeypatch.context() as patch:
+            patch.setattr(deletion, "os", types.SimpleNamespace(**vars(os) | {name: interrupted(getattr(os, name))}))
+            assert rlrun("rm", "mine", "-y").code == 130, name
+
+
+def test_what_is_being_deleted_is_no_remains(outputs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A folder keeps its time when it is renamed: of an old run it would look as if its deletion had been cut short."""
+    run = plant(outputs / "d", "mine")
+    os.utime(run, (0, 0))
+    found: list[Any] = []
+    monkeypatch.setattr(deletion, "_empty", lambda _: found.extend(garbage_around(outputs)))
+    with pytest.raises(StorageError):
+        deletion.delete(run)
+    assert found == []
 
 
 def test_the_folder_one_stands_in(rlrun: Any, outputs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
