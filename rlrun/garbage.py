@@ -9,7 +9,7 @@ import contextlib
 import os
 import re
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -66,14 +66,14 @@ def garbage_of(directory: Path, wish: Wish) -> list[Item]:
     return [] if busy else _of_idle(directory, wish)
 
 
-def dispose(directory: Path, items: Sequence[Item], wish: Wish) -> int:
-    """Delete those ``items`` of a run that still can go, while it is held. Returns the bytes freed.
+def dispose(directory: Path, items: Sequence[Item], wish: Wish) -> Iterator[int]:
+    """Delete those ``items`` of a run that still can go, while it is held. Yields the bytes that each has freed.
 
     Raises:
+        LostFileError: it, or its sweep, is not there any more.
         LockedError: it, or its sweep, is being trained by now.
         StorageError: something can't be deleted.
     """
-    freed = 0
     with contextlib.ExitStack() as stack:
         if is_sweep(directory.parent):  # whoever resumes it plans by the checkpoints that there are
             stack.enter_context(lock(directory.parent, "sweep"))
@@ -87,8 +87,7 @@ def dispose(directory: Path, items: Sequence[Item], wish: Wish) -> int:
                 _unlink(item.path)
             elif item.category != TEMPORARY:  # which whoever takes the lock deletes
                 continue
-            freed += item.size
-    return freed
+            yield item.size
 
 
 def garbage_around(outputs: Path) -> list[Item]:
@@ -102,13 +101,11 @@ def garbage_around(outputs: Path) -> list[Item]:
     return items
 
 
-def dispose_around(item: Item) -> int:
-    """Delete an ``item`` that belongs to no run, if it still can go. Returns the bytes freed. Raises StorageError."""
-    if item.category == EMPTY and not _is_empty(item.path):
-        return 0
-    if os.path.lexists(item.path):
+def dispose_around(item: Item) -> Iterator[int]:
+    """Delete an ``item`` that belongs to no run, if it still can go. Yields the bytes that it has freed. Raises StorageError."""
+    if os.path.lexists(item.path) and (item.category != EMPTY or _is_empty(item.path)):
         delete(item.path)
-    return item.size
+        yield item.size
 
 
 def seconds_since(path: Path) -> float:

@@ -7,6 +7,7 @@ import io
 import json
 import os
 import random
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,8 @@ from support import CARTPOLE, Folder, assert_same_run, merged, resumed
 from rlrun import checkpoint_folder, garbage
 from rlrun.checkpoint import find_damage, read_header
 from rlrun.cli.asking import confirmed
+from rlrun.cli.output import shown_size
+from rlrun.finding import REMOVED
 from rlrun.locks import lock
 from rlrun.pieces import names_of
 from rlrun.run import Run
@@ -164,6 +167,43 @@ def test_who_is_asked_and_what_is_left_alone(rlrun: Any, outputs: Path, monkeypa
     monkeypatch.setattr("rlrun.cli.gc.confirmed", confirmed)
     (run / "run.json").write_text("{")
     assert going(rlrun) == {}
+
+
+def test_one_that_can_not_be_freed_stops_no_other(rlrun: Any, outputs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    runs = [plant(outputs / "d", name) for name in ("1_gone", "2_sealed", "3_stuck", "4_fine")]
+    _, sealed, stuck, fine = ([checkpoint(run, step(frames), frames) for frames in (10, 20, 30)] for run in runs)
+    (runs[1] / "run.lock").symlink_to("elsewhere")
+    left = outputs / "d" / f"{REMOVED}1-0"
+    left.mkdir()
+    old(left)
+    unlink = Path.unlink
+
+    def refusing(path: Path, missing_ok: bool = False) -> None:
+        if path.absolute() == stuck[1]:
+            raise PermissionError(1, "Operation not permitted")
+        unlink(path, missing_ok)
+
+    def others(question: str, yes: bool) -> bool:
+        shutil.rmtree(runs[0])
+        return True
+
+    monkeypatch.setattr(Path, "unlink", refusing)
+    monkeypatch.setattr("rlrun.cli.gc.confirmed", others)
+    size = fine[0].stat().st_size
+    answer = rlrun("gc", "-y")
+    assert answer.code == 5 and answer.errors == ["not all could be freed; the notes say why"]
+    assert [line for line in answer.err.splitlines() if line.startswith("rlrun: note")] == [
+        "rlrun: note: can't lock outputs/d/2_sealed/run.lock: Too many levels of symbolic links",
+        f"rlrun: note: can't delete outputs/d/3_stuck/checkpoints/{step(20)}: Operation not permitted",
+    ]
+    assert len(list(sealed[0].parent.iterdir())) == 3
+    assert f"freed {shown_size(3 * size)}" in answer.out
+    assert [path.exists() for path in stuck] == [False, True, True] and [path.exists() for path in fine] == [
+        False,
+        False,
+        True,
+    ]
+    assert not left.exists()
 
 
 def test_it_follows_no_links(rlrun: Any, outputs: Path, workplace: Path) -> None:

@@ -13,7 +13,8 @@ import pytest
 from planted import checkpoint, plant, plant_sweep
 
 from rlrun import deletion
-from rlrun.errors import StorageError
+from rlrun.cli import main
+from rlrun.errors import LostFileError, StorageError
 from rlrun.garbage import garbage_around
 from rlrun.locks import lock
 
@@ -250,3 +251,50 @@ def test_what_a_run_never_writes_is_not_taken_for_its_own(name: str, rlrun: Any,
     (run / name).mkdir()
     answer = rlrun("rm", "mine", "--yes")
     assert answer.code == 4 and f"holds {name}, which is of no run" in answer.errors[0] and run.is_dir()
+
+
+def test_what_another_deletes_meanwhile_is_deleted(rlrun: Any, outputs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    runs = [plant(outputs / "d", name) for name in ("a", "b", "c")]
+
+    def others(question: str, yes: bool) -> bool:
+        deletion.delete(runs[0])
+        return True
+
+    real = deletion.os.open
+
+    def late(path: Any, *rest: Any, **options: Any) -> int:
+        descriptor = real(path, *rest, **options)
+        if path == runs[1] / "run.lock":
+            deletion.delete(runs[1])
+        return descriptor
+
+    monkeypatch.setattr("rlrun.cli.rm.confirmed", others)
+    monkeypatch.setattr("rlrun.locks.os.open", late)
+    answer = rlrun("rm", *map(str, runs), "-y")
+    assert (answer.code, answer.err) == (0, "") and os.listdir(outputs / "d") == []
+
+
+def test_a_run_that_another_rm_holds_and_deletes_is_lost(outputs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = plant(outputs / "d", "a")
+    with lock(run), pytest.raises(LostFileError), monkeypatch.context() as patch:
+        patch.setattr("rlrun.locks.time.sleep", lambda _: deletion.delete(run))
+        with lock(run):
+            pass
+
+
+def test_a_reader_that_has_gone_stops_no_deletion(rlrun: Any, outputs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def unread(*arguments: str) -> int:
+        reader, writer = os.pipe()
+        os.close(reader)
+        with monkeypatch.context() as patch, open(writer, "w") as stdout:
+            patch.setattr("sys.stdout", stdout)
+            return main([*arguments])
+
+    run, done = plant(outputs / "d", "mine"), plant(outputs / "d", "done")
+    for frames in (10, 20):
+        checkpoint(done, f"step_{frames:012d}.ckpt", frames)
+    assert unread("rm", "mine", "-y", "-n") == 0 and run.exists()
+    assert unread("rm", "mine", "-y") == 0 and not run.exists()
+    assert unread("gc", "-y") == 0 and len(os.listdir(done / "checkpoints")) == 1
+    answering(monkeypatch, "y\n")
+    assert unread("rm", "done") == 0 and done.exists()  # nobody can have read the question
