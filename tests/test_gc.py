@@ -16,7 +16,7 @@ import pytest
 from planted import checkpoint, plant, plant_sweep
 from support import CARTPOLE, Folder, assert_same_run, merged, resumed
 
-from rlrun import checkpoint_folder, garbage
+from rlrun import checkpoint_folder, garbage, plain
 from rlrun.checkpoint import find_damage, read_header
 from rlrun.cli.asking import confirmed
 from rlrun.cli.output import shown_size
@@ -291,3 +291,37 @@ def test_what_killed_commands_left_in_the_folders_of_a_run(rlrun: Any, outputs: 
     assert going(rlrun) == {garbage.TEMPORARY: [".tmp-1-2", ".tmp-export-x"]}
     assert rlrun("gc", "--yes").code == 0
     assert not file.exists() and not folder.exists() and young.exists() and link.is_symlink() and run.is_dir()
+
+
+def test_what_killed_commands_left_of_a_sweep_and_beside_runs(rlrun: Any, outputs: Path) -> None:
+    sweep = plant_sweep(outputs, "2026-01-01_120000_a", {"120000_a_s1": 1.0})
+    of_sweep = [sweep / ".tmp-1-2", sweep / "plots" / ".tmp-1-3"]
+    others = [outputs / ".tmp-1-4", outputs / ".tmp-other", sweep / ".tmp-5-6"]
+    (sweep / "plots").mkdir()
+    for path in (*of_sweep, *others):
+        path.write_text("12345")
+    old(*of_sweep, *others[:2])
+    assert going(rlrun, sweep.name) == {garbage.TEMPORARY: [path.name for path in of_sweep]}
+    assert going(rlrun) == {garbage.TEMPORARY: [".tmp-1-2", ".tmp-1-3", ".tmp-1-4"]}
+    assert rlrun("gc", sweep.name, "-y").out.endswith("freed 10B\n") and rlrun("gc", "-y").code == 0
+    assert not any(path.exists() for path in of_sweep)
+    assert [path.exists() for path in others] == [False, True, True]
+
+
+def test_what_is_just_being_written_stays(rlrun: Any, outputs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A report, say: it is written into the directory of a run without the run's lock."""
+    run = plant(outputs / "d", "done")
+    left = run / ".tmp-1-1"
+    real = plain.write_all
+
+    def freeing(descriptor: int, data: bytes) -> None:
+        monkeypatch.setattr(plain, "write_all", real)
+        left.write_text("x")
+        assert going(rlrun) == {garbage.TEMPORARY: [left.name]}
+        assert rlrun("gc", "-y").code == 0
+        plain.write_all(descriptor, data)
+
+    monkeypatch.setattr(plain, "write_all", freeing)
+    assert plain.write_atomically(run / "report.html", b"all of it") == 9
+    assert (run / "report.html").read_bytes() == b"all of it" and not left.exists()
+    assert not list(run.glob(".tmp-*"))

@@ -1,9 +1,13 @@
-"""Plain values to text and back, and text that is safe to show."""
+"""Plain values to text and back, text that is safe to show, and files that are being written."""
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
+import pytest
+
+from rlrun import plain
 from rlrun.config import RunConfig, to_mapping
 from rlrun.plain import parse_json, parse_yaml, printable, to_yaml
 
@@ -21,3 +25,18 @@ def test_printable_leaves_nothing_that_steers_a_terminal() -> None:
     hostile = "a\x1b[2Jb\r\n\tc\x9b1md\x7fe\u202ef\u2028g\ud800h\0"
     assert printable(hostile) == "a[2Jbc1mdefgh"
     assert printable(Path("naïve 名")) == "naïve 名"
+
+
+def test_a_file_that_is_taken_for_stale_before_it_is_held_is_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = plain.fcntl.flock
+
+    def late(descriptor: int, operation: int) -> None:
+        monkeypatch.setattr(plain.fcntl, "flock", real)
+        plain.remove_stale(tmp_path)
+        real(descriptor, operation)
+
+    monkeypatch.setattr(plain.fcntl, "flock", late)
+    assert plain.write_atomically(tmp_path / "file", b"x") == 1
+    assert os.listdir(tmp_path) == ["file"]

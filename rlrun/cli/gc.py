@@ -12,8 +12,8 @@ from rlrun.cli.filters import seconds_of
 from rlrun.cli.groups import check_is_folder
 from rlrun.cli.output import deliver_json, deliver_line, print_table, shown_path, shown_size, warn
 from rlrun.errors import LockedError, LostFileError, StorageError, UsageError
-from rlrun.finding import all_runs, find_all, is_run, runs_in
-from rlrun.garbage import CATEGORIES, Item, Wish, dispose, dispose_around, garbage_around, garbage_of
+from rlrun.finding import all_runs, find_all, is_run, is_sweep, runs_in
+from rlrun.garbage import CATEGORIES, Item, Wish, dispose, dispose_around, garbage_around, garbage_of, garbage_of_sweep
 
 _EPILOG = """examples:
   rlrun gc --dry-run                     what would go
@@ -96,7 +96,9 @@ def _find(options: argparse.Namespace, wish: Wish) -> list[Item]:
         return [*(item for run in runs for item in garbage_of(run, wish)), *around]
     named = find_all(options.runs, options.outputs)
     runs = [run for path in named for run in ([path] if is_run(path) else sorted(runs_in(path)))]
-    return [item for run in dict.fromkeys(runs) for item in garbage_of(run, wish)]
+    sweeps = [] if wish.older_than else [path for path in named if is_sweep(path)]
+    of_sweeps = [item for sweep in sweeps for item in garbage_of_sweep(sweep)]
+    return [*(item for run in dict.fromkeys(runs) for item in garbage_of(run, wish)), *of_sweeps]
 
 
 def _say(items: Sequence[Item], tell: Callable[[str], None]) -> None:
