@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import resource
 import shutil
 import types
 from pathlib import Path
@@ -172,12 +173,17 @@ def test_a_deletion_ends_however_deep_a_folder_is(
     (workplace / "precious").write_text("x")
     run = plant(outputs / "2026-01-01", "mine")
     monkeypatch.chdir(run / "checkpoints")
-    for _ in range(3000):  # deeper than Python recurses, and than a path can say
-        os.mkdir("d")
-        os.chdir("d")
+    for _ in range(300):  # deeper than a path can say, and than there are descriptors
+        os.mkdir("d" * 200)
+        os.chdir("d" * 200)
     os.symlink(workplace, "link")
     monkeypatch.chdir(workplace)
-    assert rlrun("rm", "mine", "-y").code == 0
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (200, limits[1]))
+    try:
+        assert rlrun("rm", "mine", "-y").code == 0
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
     assert os.listdir(outputs) == [] and (workplace / "precious").is_file()
 
 
