@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 import re
-import shutil
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -21,6 +21,7 @@ _FILES = re.compile(
     + "|".join(map(re.escape, (*FOLDERS, PAGE)))
 )
 """What rlrun writes into the directory of a run or a sweep."""
+_REAL_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 def was_made(directory: Path) -> bool:
@@ -60,18 +61,67 @@ def size_of(directory: Path) -> int:
 
 
 def delete(directory: Path) -> None:
-    """Delete a real directory and all in it: first its name, in one step, then what it held.
+    """Delete a real directory and all in it: first its name, in one step, then what it held. One that has gone is no error.
 
     Raises:
         StorageError: it, or something in it, can't be deleted.
     """
     try:
-        if directory.is_symlink() or not directory.is_dir():  # a link: what is behind it was not named
+        if not stat.S_ISDIR(os.lstat(directory).st_mode):  # a link: what is behind it was not named
             raise NotADirectoryError(0, "not a folder of its own")
         hidden = _hide(directory)
-        shutil.rmtree(hidden)
+    except FileNotFoundError:
+        return
     except OSError as error:
         raise StorageError(f"can't delete {printable(directory)}: {reason_of(error)}") from error
+    try:
+        _empty(hidden)
+        os.rmdir(hidden)
+    except OSError as error:
+        if os.path.lexists(hidden):  # else another process has found it, and deleted what we had left
+            raise StorageError(
+                f"can't delete all of {printable(directory)}: {reason_of(error)}; "
+                f"what is left of it is in {printable(hidden)}; mend the cause, then delete that with rm -r"
+            ) from error
+
+
+def _empty(directory: Path) -> None:
+    """Delete all in a real directory, however deep it is. Raises OSError.
+
+    It goes down and up by descriptors, one at a time: names can get too long, and whoever swaps a folder for a link is not followed.
+    """
+    here = os.open(directory, _REAL_FOLDER)
+    try:
+        folders = _unlink_files(here)
+        above: list[tuple[str, list[str], os.stat_result]] = []
+        while folders or above:
+            if folders:
+                name = folders.pop()
+                there = os.open(name, _REAL_FOLDER, dir_fd=here)
+                above.append((name, folders, os.fstat(here)))
+                left, here = here, there
+                os.close(left)
+                folders = _unlink_files(here)
+            else:
+                there = os.open("..", _REAL_FOLDER, dir_fd=here)
+                left, here = here, there
+                os.close(left)
+                name, folders, before = above.pop()
+                if not os.path.samestat(before, os.fstat(here)):
+                    raise NotADirectoryError(0, f"{printable(name)} was moved meanwhile")
+                os.rmdir(name, dir_fd=here)
+    finally:
+        os.close(here)
+
+
+def _unlink_files(descriptor: int) -> list[str]:
+    """Delete what is no folder in an open folder. Returns the names of the folders. Raises OSError."""
+    with os.scandir(descriptor) as entries:
+        found = [(entry.name, entry.is_dir(follow_symlinks=False)) for entry in entries]
+    for name, is_folder in found:
+        if not is_folder:
+            os.unlink(name, dir_fd=descriptor)
+    return [name for name, is_folder in found if is_folder]
 
 
 def remains_in(parent: Path) -> Iterator[Path]:
@@ -93,6 +143,7 @@ def _hide(directory: Path) -> Path:
     for number in itertools.count():
         hidden = directory.with_name(f"{REMOVED}{os.getpid()}-{number}")
         if not os.path.lexists(hidden):  # only an earlier process of our number can have left one
+            os.utime(directory, follow_symlinks=False)  # else gc takes it for what a deletion long ago has left
             os.rename(directory, hidden)
             return hidden
     raise AssertionError("unreachable")

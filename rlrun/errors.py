@@ -34,7 +34,7 @@ class StorageError(RlrunError):
 
 
 class LostFileError(StorageError):
-    """A file of the run was deleted under its hands: it can't be resumed."""
+    """A run, or a file of it, was deleted under our hands: it can't be resumed."""
 
 
 class DivergedError(RlrunError):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import glob
+import itertools
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -78,7 +79,7 @@ def find_sweep(selector: str, outputs: Path) -> Path | None:
         return None
     if os.path.isdir(wanted):
         return Path(wanted) if os.path.isfile(os.path.join(wanted, SWEEP_LIST)) else None
-    sweeps = [path for path in folders(outputs / SWEEPS) if is_sweep(path)]
+    sweeps = [path for path in sweep_folders(outputs) if is_sweep(path)]
     fits = [path for path in sweeps if path.name == wanted] or [path for path in sweeps if path.name.startswith(wanted)]
     runs = [path for path in all_runs(outputs) if path.parent.parent.name != SWEEPS]
     others = [path for path in runs if path.name.startswith(wanted) or identity(path).startswith(wanted)]
@@ -119,13 +120,28 @@ def is_glob(selector: str) -> bool:
 
 
 def globbed(pattern: str, outputs: Path) -> list[Path]:
-    """The directories of runs and sweeps whose paths, or else names in ``outputs``, fit. Raises ResumeError: none does."""
-    within = [outputs / pattern, outputs / "*" / pattern, outputs / SWEEPS / "*" / pattern]
-    for place in (pattern, *map(str, within)):
-        fits = [path for path in map(Path, sorted(glob.glob(place))) if is_run(path) or is_sweep(path)]
+    """The directories of runs and sweeps whose paths, or else names in ``outputs``, fit; none that only a link leads to.
+
+    Raises:
+        ResumeError: none does.
+    """
+    typed_out = Path(*itertools.takewhile(lambda part: not glob.has_magic(part), Path(pattern).parts))
+    within = [(outputs, place) for place in (pattern, f"*/{pattern}", f"{SWEEPS}/*/{pattern}")]
+    for top, wanted in [(Path(), pattern), *within]:
+        paths = (top / name for name in sorted(glob.glob(wanted, root_dir=top)))
+        fits = [
+            path for path in paths if (is_run(path) or is_sweep(path)) and not _is_behind_link(path, typed_out, outputs)
+        ]
         if fits:
             return fits
     raise ResumeError(f"no run or sweep fits {printable(pattern)}; rlrun ls lists them")
+
+
+def _is_behind_link(path: Path, typed_out: Path, outputs: Path) -> bool:
+    """Whether a link, which could lead anywhere, is on the way to ``path`` from ``outputs``, or else from what was ``typed_out``."""
+    whole = path.absolute()
+    top = outputs.absolute() if outputs.absolute() in whole.parents else typed_out.absolute()
+    return any(each.is_symlink() for each in (whole, *whole.parents) if top in each.parents)
 
 
 def is_run(directory: Path) -> bool:
@@ -165,7 +181,12 @@ def all_runs(outputs: Path) -> Iterator[Path]:
 
 def parents(outputs: Path) -> list[Path]:
     """The folders in which runs are looked for: ``outputs``, those in it, and the sweeps."""
-    return [outputs, *folders(outputs), *folders(outputs / SWEEPS)]
+    return [outputs, *folders(outputs), *sweep_folders(outputs)]
+
+
+def sweep_folders(outputs: Path) -> list[Path]:
+    """The folders in which the sweeps in ``outputs`` are."""
+    return [] if (outputs / SWEEPS).is_symlink() else folders(outputs / SWEEPS)
 
 
 def runs_in(parent: Path) -> Iterator[Path]:

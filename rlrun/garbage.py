@@ -9,7 +9,7 @@ import contextlib
 import os
 import re
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,7 +21,7 @@ from rlrun.finding import is_sweep, listed, parents
 from rlrun.locks import is_locked, lock
 from rlrun.manifest import MANIFEST
 from rlrun.pieces import is_piece, names_of
-from rlrun.plain import is_temporary, printable, reason_of
+from rlrun.plain import is_stale, is_temporary, printable, reason_of
 from rlrun.run import FOLDERS
 
 OLDER, DAMAGED, PIECES = "older checkpoints of finished runs", "damaged checkpoints", "replay memory of no checkpoint"
@@ -66,14 +66,14 @@ def garbage_of(directory: Path, wish: Wish) -> list[Item]:
     return [] if busy else _of_idle(directory, wish)
 
 
-def dispose(directory: Path, items: Sequence[Item], wish: Wish) -> int:
-    """Delete those ``items`` of a run that still can go, while it is held. Returns the bytes freed.
+def dispose(directory: Path, items: Sequence[Item], wish: Wish) -> Iterator[int]:
+    """Delete those ``items`` of a run that still can go, while it is held. Yields the bytes that each has freed.
 
     Raises:
+        LostFileError: it, or its sweep, is not there any more.
         LockedError: it, or its sweep, is being trained by now.
         StorageError: something can't be deleted.
     """
-    freed = 0
     with contextlib.ExitStack() as stack:
         if is_sweep(directory.parent):  # whoever resumes it plans by the checkpoints that there are
             stack.enter_context(lock(directory.parent, "sweep"))
@@ -85,30 +85,37 @@ def dispose(directory: Path, items: Sequence[Item], wish: Wish) -> int:
                 delete(item.path)
             elif wanted:
                 _unlink(item.path)
-            elif item.category != TEMPORARY:  # which whoever takes the lock deletes
+            elif item.category != TEMPORARY or os.path.lexists(item.path):  # whoever takes the lock deletes those
                 continue
-            freed += item.size
-    return freed
+            yield item.size
 
 
 def garbage_around(outputs: Path) -> list[Item]:
-    """What lies beside the runs in ``outputs``: empty directories, and what a kill has left of others."""
+    """What lies beside the runs in ``outputs``: empty directories, and what a kill has left of others, or of files."""
     items = []
     for parent in parents(outputs):
         items += [Item(REMAINS, path, size_of(path)) for path in remains_in(parent) if seconds_since(path) > _CUT_SHORT]
         with contextlib.suppress(OSError), os.scandir(parent) as entries:
             folders = sorted(Path(entry.path) for entry in entries if entry.is_dir(follow_symlinks=False))
             items += [Item(EMPTY, path, size_of(path)) for path in folders if _is_empty(path)]
-    return items
+        items += garbage_of_sweep(parent) if is_sweep(parent) else []
+    return items + _old_temporary(outputs)
 
 
-def dispose_around(item: Item) -> int:
-    """Delete an ``item`` that belongs to no run, if it still can go. Returns the bytes freed. Raises StorageError."""
-    if item.category == EMPTY and not _is_empty(item.path):
-        return 0
-    if os.path.lexists(item.path):
+def garbage_of_sweep(directory: Path) -> list[Item]:
+    """What can go of a sweep besides its runs."""
+    return [item for folder in (directory, *_folders(directory)) for item in _old_temporary(folder)]
+
+
+def dispose_around(item: Item) -> Iterator[int]:
+    """Delete an ``item`` that belongs to no run, if it still can go. Yields the bytes that it has freed. Raises StorageError."""
+    if not os.path.lexists(item.path) or (item.category == EMPTY and not _is_empty(item.path)):
+        return
+    if item.path.is_dir():
         delete(item.path)
-    return item.size
+    else:
+        _unlink(item.path)
+    yield item.size
 
 
 def seconds_since(path: Path) -> float:
@@ -130,26 +137,40 @@ def _of_idle(directory: Path, wish: Wish) -> list[Item]:
     if _never_began(directory, status, names, wish):
         return [Item(UNBEGUN, directory, size_of(directory), directory)]
     going = _superseded(folder, names, status == "finished", wish)
-    going += [(TEMPORARY, name) for name in names if is_temporary(name)]
+    going += [(TEMPORARY, name) for name in _stale(folder, names)]
     items = [Item(category, folder / name, names[name], directory) for category, name in going]
     return items + _temporary(directory)
 
 
 def _temporary(directory: Path) -> list[Item]:
     """What commands that were killed have left in a run besides its checkpoints."""
-    items = [
-        Item(TEMPORARY, directory / name, size, directory)
-        for name, size in _files(directory).items()
-        if is_temporary(name)
-    ]
-    for folder in (directory / name for name in FOLDERS if not (directory / name).is_symlink()):
-        with contextlib.suppress(OSError), os.scandir(folder) as entries:
-            paths = [Path(entry.path) for entry in entries if is_temporary(entry.name) and not entry.is_symlink()]
-            # Whoever draws or exports holds no lock: what is young may be its own.
-            old = [path for path in paths if folder.name != "checkpoints" and seconds_since(path) > _SETTLED]
-            sizes = [size_of(path) if path.is_dir() else path.lstat().st_size for path in sorted(old)]
-            items += [Item(TEMPORARY, path, size, directory) for path, size in zip(sorted(old), sizes, strict=True)]
+    files = _files(directory)
+    items = [Item(TEMPORARY, directory / name, files[name], directory) for name in _stale(directory, files)]
+    for folder in _folders(directory):
+        if folder.name != "checkpoints":
+            items += _old_temporary(folder, directory)
     return items
+
+
+def _stale(folder: Path, names: Iterable[str]) -> list[str]:
+    """Those of the files in a folder that a killed process was writing."""
+    return [name for name in names if is_temporary(name) and is_stale(folder / name)]
+
+
+def _old_temporary(folder: Path, run: Path | None = None) -> list[Item]:
+    """What killed commands have left in a folder. An export has no lock: what is young may be its own."""
+    items = []
+    with contextlib.suppress(OSError), os.scandir(folder) as entries:
+        paths = [Path(entry.path) for entry in entries if is_temporary(entry.name) and not entry.is_symlink()]
+        for path in sorted(path for path in paths if seconds_since(path) > _SETTLED):
+            size = size_of(path) if path.is_dir() else path.lstat().st_size
+            items.append(Item(TEMPORARY, path, size, run))
+    return items
+
+
+def _folders(directory: Path) -> list[Path]:
+    """The real folders in which a run, or a sweep, keeps what it has made."""
+    return [directory / name for name in FOLDERS if not (directory / name).is_symlink()]
 
 
 def _never_began(directory: Path, status: str, names: Mapping[str, int], wish: Wish) -> bool:

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
-from rlrun.errors import LockedError, StorageError
+from rlrun.errors import LockedError, LostFileError, StorageError
 from rlrun.plain import parse_json, printable, reason_of, remove_stale, write_all
 
 _FILE = "run.lock"
@@ -25,11 +25,16 @@ def lock(directory: Path, what: str = "run") -> Iterator[int]:
 
     Raises:
         LockedError: another process (or this one) holds it.
+        LostFileError: it is not there any more.
         StorageError: the lock file can't be made.
     """
     try:
         descriptor = _take(directory, what)
-    except OSError as error:
+    except (LockedError, OSError) as error:
+        if not os.path.lexists(directory):
+            raise LostFileError(f"{what} {printable(directory)} is not there any more") from error
+        if isinstance(error, LockedError):
+            raise
         raise StorageError(f"can't lock {printable(directory / _FILE)}: {reason_of(error)}") from error
     try:
         remove_stale(directory)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import itertools
 import json
 import os
+import re
 import stat
 import unicodedata
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, NoReturn
 
@@ -21,7 +23,7 @@ MAX_BYTES = 256 * 1024
 MAX_DEPTH = 20
 _MAX_BITS = 14_000  # of a whole number: Python writes none of more than 4,300 digits, but YAML can read one
 
-_TEMPORARY_PREFIX = ".tmp-"
+_TEMPORARY = re.compile(r"\.tmp-(\d+-\d+|export-\w+)")
 _temporary_numbers = itertools.count()
 
 
@@ -49,19 +51,21 @@ def write_atomically(path: Path, *chunks: bytes, durably: bool = True) -> int:
     """
     try:
         temporary, descriptor = _open_temporary(path.parent)
-        try:
+        with contextlib.ExitStack() as held:
             try:
-                for chunk in chunks:
-                    write_all(descriptor, chunk)
-                if durably:
-                    os.fsync(descriptor)
-            finally:
-                os.close(descriptor)
-            os.rename(temporary, path)
-        except BaseException:
-            with contextlib.suppress(OSError):
-                temporary.unlink()
-            raise
+                try:
+                    held.callback(os.close, os.dup(descriptor))  # so that nobody takes it for stale until it is renamed
+                    for chunk in chunks:
+                        write_all(descriptor, chunk)
+                    if durably:
+                        os.fsync(descriptor)
+                finally:
+                    os.close(descriptor)
+                os.rename(temporary, path)
+            except BaseException:
+                with contextlib.suppress(OSError):
+                    temporary.unlink()
+                raise
         if durably:
             sync_directory(path.parent)
     except OSError as error:
@@ -87,25 +91,49 @@ def write_all(descriptor: int, data: bytes) -> None:
 
 
 def is_temporary(name: str) -> bool:
-    """Whether a file of this name is one that ``write_atomically`` was writing."""
-    return name.startswith(_TEMPORARY_PREFIX)
+    """Whether something of this name is what ``write_atomically`` or an export was writing."""
+    return _TEMPORARY.fullmatch(name) is not None
 
 
 def remove_stale(directory: Path) -> None:
-    """Delete the temporary files a killed process left in ``directory``. Only for the holder of the run's lock."""
+    """Delete the temporary files that killed processes left in ``directory``."""
     with contextlib.suppress(OSError), os.scandir(directory) as entries:
         for entry in entries:
             if is_temporary(entry.name) and entry.is_file(follow_symlinks=False):
-                with contextlib.suppress(OSError):
+                with contextlib.suppress(OSError), _holding(Path(entry.path)):
                     os.unlink(entry.path)
 
 
+def is_stale(temporary: Path) -> bool:
+    """Whether nobody is writing a temporary file any more, as far as that can be told."""
+    with contextlib.suppress(OSError), _holding(temporary):
+        return True
+    return False
+
+
+@contextlib.contextmanager
+def _holding(temporary: Path) -> Iterator[None]:
+    """Hold a temporary file in place of its writer. Raises OSError: that lives, or there is no such file."""
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    finally:
+        os.close(descriptor)
+
+
 def _open_temporary(directory: Path) -> tuple[Path, int]:
+    """A new file, and the descriptor that writes and holds it: until that is closed, or its process ends, it is not stale."""
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
     while True:
-        temporary = directory / f"{_TEMPORARY_PREFIX}{os.getpid()}-{next(_temporary_numbers)}"
+        temporary = directory / f".tmp-{os.getpid()}-{next(_temporary_numbers)}"
         try:
-            return temporary, os.open(temporary, flags, 0o600)
+            descriptor = os.open(temporary, flags, 0o600)
+            with contextlib.suppress(OSError):  # a file system that has no locks
+                fcntl.flock(descriptor, fcntl.LOCK_EX)
+            if os.fstat(descriptor).st_nlink:
+                return temporary, descriptor
+            os.close(descriptor)  # somebody has taken it for a stale one before it was held
         except FileExistsError:  # process ids repeat, in containers always: take the next number
             continue
         except BaseException:  # a signal may come when it has just been made

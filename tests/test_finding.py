@@ -189,3 +189,29 @@ def test_latest_is_the_sweep_that_the_latest_run_is_of(tmp_path: Path) -> None:
     assert find_all(["latest"], tmp_path) == [place]
     alone = Run.create(RunConfig(outputs=str(tmp_path)), {})
     assert find_sweep("latest", tmp_path) is None and find_all(["latest"], tmp_path) == [alone.directory]
+
+
+def test_nothing_in_a_folder_of_runs_is_found_through_a_link(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Somebody else's folder could lead ``rm`` and ``gc`` anywhere; what was typed out may be a link."""
+    monkeypatch.chdir(tmp_path)
+    victim, hostile = tmp_path / "victim", Path("hostile[1]")
+    plant(victim, "12_dqn")
+    sweep = victim / "2026-01-01_000000_grid"
+    plant(sweep, "13_dqn")
+    (sweep / "sweep.json").write_text("{}")
+    own = plant(tmp_path / hostile / "2026-01-02", "own_dqn")
+    (hostile / "2026-01-01").symlink_to(victim)
+    (hostile / "sweeps").symlink_to(victim)
+    (own.parent / "14_dqn").symlink_to(victim / "12_dqn")
+    (own.parent / "run_grid").symlink_to(sweep)
+    assert [Path(run["directory"]) for run in list_runs(hostile)] == [hostile / "2026-01-02" / "own_dqn"]
+    assert find_sweep("2026-01-01", hostile) is None
+    assert find_all(["*dqn*"], hostile) == [hostile / "2026-01-02" / "own_dqn"]
+    assert find_all(["hostile*/*/*_dqn"], hostile) == [hostile / "2026-01-02" / "own_dqn"]
+    assert find_all(["*/*_dqn"], Path("elsewhere")) == [Path("victim/12_dqn")]
+    for pattern in ("1?_dqn", "*_grid", "2026-01-01/*", "2026-01-01/../*/12*", "hostile[[]1]/2026-01-01/*"):
+        with pytest.raises(ResumeError, match="no run or sweep fits"):
+            find_all([pattern], hostile)
+    Path("mine").symlink_to(hostile)
+    assert find_all(["mine/*/*"], Path("mine")) == find_all(["own*"], Path("mine")) == [Path("mine/2026-01-02/own_dqn")]
+    assert find_all(["hostile[1]/2026-01-01/12_dqn"], hostile) == [hostile / "2026-01-01" / "12_dqn"]

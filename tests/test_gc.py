@@ -7,6 +7,7 @@ import io
 import json
 import os
 import random
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,9 +16,11 @@ import pytest
 from planted import checkpoint, plant, plant_sweep
 from support import CARTPOLE, Folder, assert_same_run, merged, resumed
 
-from rlrun import checkpoint_folder, garbage
+from rlrun import checkpoint_folder, garbage, plain
 from rlrun.checkpoint import find_damage, read_header
 from rlrun.cli.asking import confirmed
+from rlrun.cli.output import shown_size
+from rlrun.finding import REMOVED
 from rlrun.locks import lock
 from rlrun.pieces import names_of
 from rlrun.run import Run
@@ -166,6 +169,43 @@ def test_who_is_asked_and_what_is_left_alone(rlrun: Any, outputs: Path, monkeypa
     assert going(rlrun) == {}
 
 
+def test_one_that_can_not_be_freed_stops_no_other(rlrun: Any, outputs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    runs = [plant(outputs / "d", name) for name in ("1_gone", "2_sealed", "3_stuck", "4_fine")]
+    _, sealed, stuck, fine = ([checkpoint(run, step(frames), frames) for frames in (10, 20, 30)] for run in runs)
+    (runs[1] / "run.lock").symlink_to("elsewhere")
+    left = outputs / "d" / f"{REMOVED}1-0"
+    left.mkdir()
+    old(left)
+    unlink = Path.unlink
+
+    def refusing(path: Path, missing_ok: bool = False) -> None:
+        if path.absolute() == stuck[1]:
+            raise PermissionError(1, "Operation not permitted")
+        unlink(path, missing_ok)
+
+    def others(question: str, yes: bool) -> bool:
+        shutil.rmtree(runs[0])
+        return True
+
+    monkeypatch.setattr(Path, "unlink", refusing)
+    monkeypatch.setattr("rlrun.cli.gc.confirmed", others)
+    size = fine[0].stat().st_size
+    answer = rlrun("gc", "-y")
+    assert answer.code == 5 and answer.errors == ["not all could be freed; the notes say why"]
+    assert [line for line in answer.err.splitlines() if line.startswith("rlrun: note")] == [
+        "rlrun: note: can't lock outputs/d/2_sealed/run.lock: Too many levels of symbolic links",
+        f"rlrun: note: can't delete outputs/d/3_stuck/checkpoints/{step(20)}: Operation not permitted",
+    ]
+    assert len(list(sealed[0].parent.iterdir())) == 3
+    assert f"freed {shown_size(3 * size)}" in answer.out
+    assert [path.exists() for path in stuck] == [False, True, True] and [path.exists() for path in fine] == [
+        False,
+        False,
+        True,
+    ]
+    assert not left.exists()
+
+
 def test_it_follows_no_links(rlrun: Any, outputs: Path, workplace: Path) -> None:
     run, other = plant(outputs / "d", "done"), plant(workplace / "elsewhere", "other")
     for frames in (10, 20):
@@ -251,3 +291,37 @@ def test_what_killed_commands_left_in_the_folders_of_a_run(rlrun: Any, outputs: 
     assert going(rlrun) == {garbage.TEMPORARY: [".tmp-1-2", ".tmp-export-x"]}
     assert rlrun("gc", "--yes").code == 0
     assert not file.exists() and not folder.exists() and young.exists() and link.is_symlink() and run.is_dir()
+
+
+def test_what_killed_commands_left_of_a_sweep_and_beside_runs(rlrun: Any, outputs: Path) -> None:
+    sweep = plant_sweep(outputs, "2026-01-01_120000_a", {"120000_a_s1": 1.0})
+    of_sweep = [sweep / ".tmp-1-2", sweep / "plots" / ".tmp-1-3"]
+    others = [outputs / ".tmp-1-4", outputs / ".tmp-other", sweep / ".tmp-5-6"]
+    (sweep / "plots").mkdir()
+    for path in (*of_sweep, *others):
+        path.write_text("12345")
+    old(*of_sweep, *others[:2])
+    assert going(rlrun, sweep.name) == {garbage.TEMPORARY: [path.name for path in of_sweep]}
+    assert going(rlrun) == {garbage.TEMPORARY: [".tmp-1-2", ".tmp-1-3", ".tmp-1-4"]}
+    assert rlrun("gc", sweep.name, "-y").out.endswith("freed 10B\n") and rlrun("gc", "-y").code == 0
+    assert not any(path.exists() for path in of_sweep)
+    assert [path.exists() for path in others] == [False, True, True]
+
+
+def test_what_is_just_being_written_stays(rlrun: Any, outputs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A report, say: it is written into the directory of a run without the run's lock."""
+    run = plant(outputs / "d", "done")
+    left = run / ".tmp-1-1"
+    real = plain.write_all
+
+    def freeing(descriptor: int, data: bytes) -> None:
+        monkeypatch.setattr(plain, "write_all", real)
+        left.write_text("x")
+        assert going(rlrun) == {garbage.TEMPORARY: [left.name]}
+        assert rlrun("gc", "-y").code == 0
+        plain.write_all(descriptor, data)
+
+    monkeypatch.setattr(plain, "write_all", freeing)
+    assert plain.write_atomically(run / "report.html", b"all of it") == 9
+    assert (run / "report.html").read_bytes() == b"all of it" and not left.exists()
+    assert not list(run.glob(".tmp-*"))

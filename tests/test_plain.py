@@ -1,4 +1,4 @@
-"""Plain values to text and back, and text that is safe to show."""
+"""Plain values to text and back, text that is safe to show, and files that are being written."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from rlrun import plain
 from rlrun.config import RunConfig, to_mapping
 from rlrun.plain import parse_json, parse_yaml, printable, to_yaml, write_atomically
 
@@ -47,3 +48,18 @@ def test_an_interruption_as_soon_as_the_file_is_made_leaves_nothing(
     with pytest.raises(KeyboardInterrupt):
         write_atomically(tmp_path / "file", b"")
     assert not list(tmp_path.iterdir())
+
+
+def test_a_file_that_is_taken_for_stale_before_it_is_held_is_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = plain.fcntl.flock
+
+    def late(descriptor: int, operation: int) -> None:
+        monkeypatch.setattr(plain.fcntl, "flock", real)
+        plain.remove_stale(tmp_path)
+        real(descriptor, operation)
+
+    monkeypatch.setattr(plain.fcntl, "flock", late)
+    assert plain.write_atomically(tmp_path / "file", b"x") == 1
+    assert os.listdir(tmp_path) == ["file"]

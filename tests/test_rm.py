@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import io
 import os
+import resource
 import shutil
+import types
 from pathlib import Path
 from typing import Any
 
 import pytest
 from planted import checkpoint, plant, plant_sweep
 
+from rlrun import deletion
+from rlrun.cli import main
+from rlrun.errors import LostFileError, StorageError
+from rlrun.garbage import garbage_around
 from rlrun.locks import lock
 
 
@@ -128,7 +134,7 @@ def test_what_is_no_runs_stays(rlrun: Any, workplace: Path) -> None:
 def test_a_kill_leaves_no_half_of_a_run(rlrun: Any, outputs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     plant(outputs / "2026-01-01", "120000_mine_s0")
     with monkeypatch.context() as patch:
-        patch.setattr(shutil, "rmtree", lambda path: (_ for _ in ()).throw(KeyboardInterrupt))
+        patch.setattr(deletion, "_empty", lambda path: (_ for _ in ()).throw(KeyboardInterrupt))
         assert rlrun("rm", "120000_mine", "-y").code == 130
     (hidden,) = (outputs / "2026-01-01").iterdir()
     assert (hidden / "run.json").is_file()  # all of it is there, but it is no run
@@ -141,14 +147,95 @@ def test_a_kill_leaves_no_half_of_a_run(rlrun: Any, outputs: Path, monkeypatch: 
 
 
 def test_what_can_not_be_deleted_is_one_line(rlrun: Any, outputs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    plant(outputs / "2026-01-01", "mine")
+    """It says where what is left is: typed again, the run is not there any more."""
+    run = plant(outputs / "2026-01-01", "mine")
 
-    def refuse(path: Path) -> None:
+    def refuse(*_: Any, **__: Any) -> None:
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(shutil, "rmtree", refuse)
-    answer = rlrun("rm", "mine", "-y")
-    assert answer.code == 5 and answer.errors == [f"can't delete {outputs}/2026-01-01/mine: Permission denied"]
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "rename", refuse)
+        answer = rlrun("rm", "mine", "-y")
+        assert answer.code == 5 and answer.errors == [f"can't delete {run}: Permission denied"]
+    assert (run / "run.json").is_file()
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "unlink", refuse)
+        answer = rlrun("rm", "mine", "-y")
+    (left,) = run.parent.iterdir()
+    assert answer.code == 5 and answer.errors == [
+        f"can't delete all of {run}: Permission denied; what is left of it is in {left}; mend the cause, then delete that with rm -r"
+    ]
+
+
+def test_a_deletion_ends_however_deep_a_folder_is(
+    rlrun: Any, outputs: Path, workplace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (workplace / "precious").write_text("x")
+    run = plant(outputs / "2026-01-01", "mine")
+    monkeypatch.chdir(run / "checkpoints")
+    for _ in range(300):  # deeper than a path can say, and than there are descriptors
+        os.mkdir("d" * 200)
+        os.chdir("d" * 200)
+    os.symlink(workplace, "link")
+    monkeypatch.chdir(workplace)
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (200, limits[1]))
+    try:
+        assert rlrun("rm", "mine", "-y").code == 0
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+    assert os.listdir(outputs) == [] and (workplace / "precious").is_file()
+
+
+@pytest.mark.parametrize("wanted", ["checkpoints", ".."])
+def test_a_folder_that_is_swapped_while_it_is_deleted_leads_nowhere(
+    wanted: str, outputs: Path, workplace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever may write there moves the folder out under the deletion, and puts a link in its place."""
+    precious = workplace / "elsewhere" / "precious"
+    precious.mkdir(parents=True)
+    (precious / "file").write_text("x")
+    run, real = plant(outputs / "d", "mine"), os.open
+
+    def swapping(path: Any, flags: int, *rest: Any, **options: Any) -> int:
+        if path == wanted:
+            (folder,) = (outputs / "d").glob(".removed-*/checkpoints")
+            folder.rename(workplace / "elsewhere" / "moved")
+            folder.symlink_to(precious)
+        return real(path, flags, *rest, **options)
+
+    monkeypatch.setattr(os, "open", swapping)
+    with pytest.raises(StorageError, match="can't delete all of"):
+        deletion.delete(run)
+    assert (precious / "file").is_file()
+
+
+def test_a_deletion_that_is_interrupted_anywhere_is_just_that(
+    rlrun: Any, outputs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(call: Any) -> Any:
+        def then(*arguments: Any, **options: Any) -> None:
+            call(*arguments, **options)
+            raise KeyboardInterrupt
+
+        return then
+
+    for name in ("close", "unlink", "fstat"):
+        plant(outputs / "d", "mine")
+        with monkeypatch.context() as patch:
+            patch.setattr(deletion, "os", types.SimpleNamespace(**vars(os) | {name: interrupted(getattr(os, name))}))
+            assert rlrun("rm", "mine", "-y").code == 130, name
+
+
+def test_what_is_being_deleted_is_no_remains(outputs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A folder keeps its time when it is renamed: of an old run it would look as if its deletion had been cut short."""
+    run = plant(outputs / "d", "mine")
+    os.utime(run, (0, 0))
+    found: list[Any] = []
+    monkeypatch.setattr(deletion, "_empty", lambda _: found.extend(garbage_around(outputs)))
+    with pytest.raises(StorageError):
+        deletion.delete(run)
+    assert found == []
 
 
 def test_the_folder_one_stands_in(rlrun: Any, outputs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -170,3 +257,50 @@ def test_what_a_run_never_writes_is_not_taken_for_its_own(name: str, rlrun: Any,
     (run / name).mkdir()
     answer = rlrun("rm", "mine", "--yes")
     assert answer.code == 4 and f"holds {name}, which is of no run" in answer.errors[0] and run.is_dir()
+
+
+def test_what_another_deletes_meanwhile_is_deleted(rlrun: Any, outputs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    runs = [plant(outputs / "d", name) for name in ("a", "b", "c")]
+
+    def others(question: str, yes: bool) -> bool:
+        deletion.delete(runs[0])
+        return True
+
+    real = deletion.os.open
+
+    def late(path: Any, *rest: Any, **options: Any) -> int:
+        descriptor = real(path, *rest, **options)
+        if path == runs[1] / "run.lock":
+            deletion.delete(runs[1])
+        return descriptor
+
+    monkeypatch.setattr("rlrun.cli.rm.confirmed", others)
+    monkeypatch.setattr("rlrun.locks.os.open", late)
+    answer = rlrun("rm", *map(str, runs), "-y")
+    assert (answer.code, answer.err) == (0, "") and os.listdir(outputs / "d") == []
+
+
+def test_a_run_that_another_rm_holds_and_deletes_is_lost(outputs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = plant(outputs / "d", "a")
+    with lock(run), pytest.raises(LostFileError), monkeypatch.context() as patch:
+        patch.setattr("rlrun.locks.time.sleep", lambda _: deletion.delete(run))
+        with lock(run):
+            pass
+
+
+def test_a_reader_that_has_gone_stops_no_deletion(rlrun: Any, outputs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def unread(*arguments: str) -> int:
+        reader, writer = os.pipe()
+        os.close(reader)
+        with monkeypatch.context() as patch, open(writer, "w") as stdout:
+            patch.setattr("sys.stdout", stdout)
+            return main([*arguments])
+
+    run, done = plant(outputs / "d", "mine"), plant(outputs / "d", "done")
+    for frames in (10, 20):
+        checkpoint(done, f"step_{frames:012d}.ckpt", frames)
+    assert unread("rm", "mine", "-y", "-n") == 0 and run.exists()
+    assert unread("rm", "mine", "-y") == 0 and not run.exists()
+    assert unread("gc", "-y") == 0 and len(os.listdir(done / "checkpoints")) == 1
+    answering(monkeypatch, "y\n")
+    assert unread("rm", "done") == 0 and done.exists()  # nobody can have read the question

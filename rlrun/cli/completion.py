@@ -20,7 +20,7 @@ from rlrun.cli.output import deliver
 from rlrun.config import ALGORITHMS, DQNConfig, RunConfig
 from rlrun.config.resuming import MAY_CHANGE, MAY_CHANGE_INEXACTLY
 from rlrun.config.settings import key_of, meaning_of, members
-from rlrun.finding import SWEEPS, folders, runs_in
+from rlrun.finding import folders, runs_in, sweep_folders
 
 ASKED = "_ARGCOMPLETE"
 """The variable by which a shell asks for completions."""
@@ -130,7 +130,7 @@ def _several(choices: Sequence[str]) -> Callable[..., list[str]]:
 def _runs(prefix: str, parsed_args: argparse.Namespace, **_: object) -> dict[str, str]:
     """``latest``, sweeps, and runs by themselves; members of sweeps only if one is begun. Paths, if one is begun."""
     outputs = getattr(parsed_args, "outputs", None) or Path("outputs")
-    sweeps = folders(outputs / SWEEPS)
+    sweeps = sweep_folders(outputs)
     found = {"latest": "the newest run"} | {sweep.name: "sweep" for sweep in sweeps}
     parents = itertools.chain([outputs], folders(outputs), sweeps if prefix else [])
     for run in itertools.chain.from_iterable(map(runs_in, parents)):

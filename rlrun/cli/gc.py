@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from rlrun.cli.arguments import Parser, add_outputs, integer
-from rlrun.cli.asking import confirmed, require_someone
+from rlrun.cli.asking import confirmed, require_someone, teller
 from rlrun.cli.filters import seconds_of
 from rlrun.cli.groups import check_is_folder
 from rlrun.cli.output import deliver_json, deliver_line, print_table, shown_path, shown_size, warn
-from rlrun.errors import LockedError, UsageError
-from rlrun.finding import all_runs, find_all, is_run, runs_in
-from rlrun.garbage import CATEGORIES, Item, Wish, dispose, dispose_around, garbage_around, garbage_of
+from rlrun.errors import LockedError, LostFileError, StorageError, UsageError
+from rlrun.finding import all_runs, find_all, is_run, is_sweep, runs_in
+from rlrun.garbage import CATEGORIES, Item, Wish, dispose, dispose_around, garbage_around, garbage_of, garbage_of_sweep
 
 _EPILOG = """examples:
   rlrun gc --dry-run                     what would go
@@ -47,12 +47,16 @@ def main(arguments: list[str]) -> int:
         deliver_line()
     else:
         require_someone(options.yes)
-    _say(items)
+    tell = teller(asks=options.dry_run or not options.yes)
+    _say(items, tell)
     size = sum(item.size for item in items)
     if options.dry_run:
         deliver_line(f"would free {shown_size(size)}")
     elif confirmed(f"delete these, {shown_size(size)}?", options.yes):
-        deliver_line(f"freed {shown_size(_dispose(items, wish))}")
+        freed, whole = _dispose(items, wish)
+        tell(f"freed {shown_size(freed)}")
+        if not whole:
+            raise StorageError("not all could be freed; the notes say why")
     else:
         deliver_line("nothing deleted")
     return 0
@@ -92,28 +96,38 @@ def _find(options: argparse.Namespace, wish: Wish) -> list[Item]:
         return [*(item for run in runs for item in garbage_of(run, wish)), *around]
     named = find_all(options.runs, options.outputs)
     runs = [run for path in named for run in ([path] if is_run(path) else sorted(runs_in(path)))]
-    return [item for run in dict.fromkeys(runs) for item in garbage_of(run, wish)]
+    sweeps = [] if wish.older_than else [path for path in named if is_sweep(path)]
+    of_sweeps = [item for sweep in sweeps for item in garbage_of_sweep(sweep)]
+    return [*(item for run in dict.fromkeys(runs) for item in garbage_of(run, wish)), *of_sweeps]
 
 
-def _say(items: Sequence[Item]) -> None:
+def _say(items: Sequence[Item], tell: Callable[[str], None]) -> None:
     rows = []
     for category in CATEGORIES:
         sizes = [item.size for item in items if item.category == category]
         if sizes:
             rows.append([category, str(len(sizes)), shown_size(sum(sizes))])
-    print_table(("what", "number", "size"), rows, deliver_line)
+    print_table(("what", "number", "size"), rows, tell)
 
 
-def _dispose(items: Sequence[Item], wish: Wish) -> int:
-    """Delete, run by run. Returns the bytes freed. Raises StorageError."""
+def _dispose(items: Sequence[Item], wish: Wish) -> tuple[int, bool]:
+    """Delete, run by run: what can't be is noted, and the rest goes on. Returns the bytes freed, and whether nothing failed."""
     of_runs: dict[Path, list[Item]] = {}
     for item in items:
         if item.run is not None:
             of_runs.setdefault(item.run, []).append(item)
-    freed = 0
-    for run, some in of_runs.items():
+    deletions = [dispose(run, some, wish) for run, some in of_runs.items()]
+    deletions += [dispose_around(item) for item in items if item.run is None]
+    freed, whole = 0, True
+    for sizes in deletions:
         try:
-            freed += dispose(run, some, wish)
+            for size in sizes:
+                freed += size
+        except LostFileError:  # somebody else has deleted it meanwhile
+            continue
         except LockedError as error:
             warn(f"{error}; left alone")
-    return freed + sum(dispose_around(item) for item in items if item.run is None)
+        except StorageError as error:
+            warn(str(error))
+            whole = False
+    return freed, whole

@@ -5,13 +5,14 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 from rlrun.cli.arguments import Parser, add_outputs
-from rlrun.cli.asking import confirmed, require_someone
+from rlrun.cli.asking import confirmed, require_someone, teller
 from rlrun.cli.output import counted, deliver_line, shown_path, shown_size
 from rlrun.deletion import delete, foreign_entry, size_of
-from rlrun.errors import LockedError, ResumeError, UsageError
+from rlrun.errors import LockedError, LostFileError, ResumeError, UsageError
 from rlrun.finding import find_all, is_run, is_sweep, listed, runs_in
 from rlrun.locks import is_locked, lock
 from rlrun.plain import printable
@@ -54,7 +55,8 @@ def main(arguments: list[str]) -> int:
     places = dict.fromkeys(path.resolve() for path in targets)  # whole: "." has no name that could be taken away
     targets = [path for path in places if places.keys().isdisjoint(path.parents)]  # else it goes with its sweep
     best = sum(_count_best(path) for path in targets)
-    size = sum(_say(path) for path in targets)
+    tell = teller(asks=options.dry_run or not options.yes)
+    size = sum(_say(path, tell) for path in targets)
     what = f"{'1 directory' if len(targets) == 1 else f'{len(targets)} directories'}, {shown_size(size)}"
     with_best = f", with {counted(best, 'best checkpoint')}" if best else ""
     if options.dry_run:
@@ -69,7 +71,7 @@ def main(arguments: list[str]) -> int:
         return 0
     for path in targets:
         remove(path)
-    deliver_line(f"deleted {what}")
+    tell(f"deleted {what}")
     return 0
 
 
@@ -92,7 +94,7 @@ def _require_idle(*directories: Path) -> None:
             raise LockedError(f"{shown_path(directory)} is in use; stop it first, or wait for it")
 
 
-def _say(path: Path) -> int:
+def _say(path: Path, tell: Callable[[str], None]) -> int:
     """One line of what will go. Returns its size."""
     size = size_of(path)
     if is_sweep(path) and not is_run(path):
@@ -100,7 +102,7 @@ def _say(path: Path) -> int:
     else:
         run = listed(path)
         what = run["status"] if "algo" not in run else f"{run['status']}, {run['algo']} on {run['env']}"
-    deliver_line(f"  {shown_path(path)}  {printable(what)}  {shown_size(size)}")
+    tell(f"  {shown_path(path)}  {printable(what)}  {shown_size(size)}")
     return size
 
 
@@ -110,12 +112,13 @@ def _count_best(path: Path) -> int:
 
 def remove(path: Path) -> None:
     """Delete a run or a sweep while it is held, so that nobody begins to train it; and its day, if that is empty then.
+    That somebody else has deleted it meanwhile is as well.
 
     Raises:
         LockedError: it is being trained by now.
         StorageError: it can't be deleted.
     """
-    with lock(path, "run" if is_run(path) else "sweep"):
+    with contextlib.suppress(LostFileError), lock(path, "run" if is_run(path) else "sweep"):
         _require_idle(*runs_in(path))
         delete(path)
     if _DATE.fullmatch(path.parent.name):
