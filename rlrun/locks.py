@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from rlrun.errors import LockedError, LostFileError, StorageError
-from rlrun.plain import parse_json, printable, reason_of, remove_stale, write_all
+from rlrun.plain import parse_json, printable, reason_of, refuse_other_names, remove_stale, write_all
 
 _FILE = "run.lock"
 _ATTEMPTS = 5  # a listing holds the lock for microseconds to see whether it is free
@@ -65,6 +65,7 @@ def _take(directory: Path, what: str) -> int:
     """A descriptor that holds the lock until it is closed; raises LockedError, OSError."""
     descriptor = os.open(directory / _FILE, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     try:
+        refuse_other_names(descriptor)
         for _ in range(_ATTEMPTS):
             with contextlib.suppress(BlockingIOError):
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

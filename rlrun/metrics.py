@@ -7,7 +7,6 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import json
 import math
 import os
@@ -19,7 +18,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from rlrun.errors import ResumeError, StorageError
-from rlrun.plain import open_regular, printable, reason_of, write_all
+from rlrun.plain import open_regular, printable, reason_of, refuse_other_names, write_all
 
 Value: TypeAlias = float | int | str | None
 
@@ -253,10 +252,7 @@ def _open_at(path: Path, offset: int) -> int:
     flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
     descriptor = os.open(path, flags, 0o600)
     try:
-        if os.fstat(descriptor).st_nlink > 1:  # a hard link: what is cut and written here would be so elsewhere
-            raise OSError(
-                errno.EMLINK, f"{os.strerror(errno.EMLINK)} (another name of the file exists; put a copy in its place)"
-            )
+        refuse_other_names(descriptor)
         os.ftruncate(descriptor, offset)
     except OSError:
         os.close(descriptor)

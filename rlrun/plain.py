@@ -90,6 +90,12 @@ def write_all(descriptor: int, data: bytes) -> None:
         rest = rest[os.write(descriptor, rest) :]
 
 
+def refuse_other_names(descriptor: int) -> None:
+    """Raises OSError: the open file has another name, a hard link: what is written to it here would change it there."""
+    if os.fstat(descriptor).st_nlink > 1:
+        raise OSError(errno.EMLINK, "it has another name (a hard link); put a copy in its place")
+
+
 def is_temporary(name: str) -> bool:
     """Whether something of this name is what ``write_atomically`` or an export was writing."""
     return _TEMPORARY.fullmatch(name) is not None

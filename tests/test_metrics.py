@@ -15,6 +15,7 @@ import pytest
 
 from rlrun import metrics
 from rlrun.errors import ResumeError, StorageError
+from rlrun.locks import lock
 from rlrun.metrics import Recorder, last_returns, read_episodes, read_rows, read_rows_from
 
 FILES = ("metrics.jsonl", "timing.jsonl", "episodes.csv")
@@ -268,13 +269,14 @@ def test_a_file_larger_than_a_run_s_is_not_read(tmp_path: Path, monkeypatch: pyt
         read_rows(path)
 
 
-def test_a_file_that_has_another_name_is_not_written_to(tmp_path: Path) -> None:
-    other = tmp_path / "other"
+@pytest.mark.parametrize("name", ["timing.jsonl", "run.lock"])
+def test_a_file_that_has_another_name_is_not_written_to(name: str, tmp_path: Path) -> None:
+    other, run = tmp_path / "other", tmp_path / "run"
     other.write_text("precious")
-    (tmp_path / "run").mkdir()
-    os.link(other, tmp_path / "run" / "timing.jsonl")
-    with pytest.raises(StorageError, match=r"can't write .*timing.jsonl: Too many links"):
-        Recorder(tmp_path / "run", None)
+    run.mkdir()
+    os.link(other, run / name)
+    with pytest.raises(StorageError, match=rf"can't (write|lock) .*{name}: it has another name"), lock(run):
+        Recorder(run, None)
     assert other.read_text() == "precious"
 
 

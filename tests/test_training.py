@@ -41,7 +41,7 @@ from support import (
 from rlrun import bookkeeping, training
 from rlrun.checkpoint import load
 from rlrun.checkpoint_folder import CheckpointFolder
-from rlrun.errors import DivergedError, EnvironmentFailure, LockedError, ResumeError, StorageError
+from rlrun.errors import DivergedError, EnvironmentFailure, LockedError, LostFileError, ResumeError, StorageError
 from rlrun.kernels.native import library
 from rlrun.member import Member
 from rlrun.metrics import Recorder, read_episodes, read_rows
@@ -369,7 +369,7 @@ def test_a_member_that_cannot_be_taken_fails_alone(folder: Folder) -> None:
         outcomes = train(runs, Silent())
     assert [outcome.status for outcome in outcomes] == ["failed"] * 4 + ["finished"]
     errors = [type(outcome.error) for outcome in outcomes[:4]]
-    assert errors == [StorageError, ResumeError, ResumeError, LockedError]
+    assert errors == [LostFileError, ResumeError, ResumeError, LockedError]
     del trained[runs[2].directory / "run.lock"]
     assert all(path.read_bytes() == content for path, content in trained.items())
     assert not (runs[3].directory / "metrics.jsonl").exists()
