@@ -58,6 +58,8 @@ def test_it_finds_settings_that_get_lost(workplace: Path, monkeypatch: pytest.Mo
     ("content", "words"),
     [
         ("# @packa\nseed: 1\n", "'# @packa' is no header of Hydra"),
+        ("# @package [global_\n", "'# @package [global_' is no header of Hydra"),
+        ("# @package a..b\nseed: 1\n", "is no header of Hydra"),
         ("# @package a b\nseed: 1\n", "is no header of Hydra; write # @package _global_"),
         ("3\n", "expected a mapping of settings, got 3"),
         ("[a]\n", "expected a mapping of settings"),

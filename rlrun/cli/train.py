@@ -128,7 +128,7 @@ def _wrong_header(file: Path) -> str | None:
     for line in filter(None, map(str.strip, file.read_text(encoding="utf-8").splitlines())):
         if not re.match(r"#\s*@", line):
             return None
-        if not re.fullmatch(r"#\s*@\s*\w+ +\S+", line):
+        if not re.fullmatch(r"#\s*@\s*\w+ +[\w-]+(\.[\w-]+)*", line):
             return line
     return None
 
