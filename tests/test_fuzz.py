@@ -60,6 +60,7 @@ def test_it_finds_settings_that_get_lost(workplace: Path, monkeypatch: pytest.Mo
         ("# @packa\nseed: 1\n", "'# @packa' is no header of Hydra"),
         ("# @package [global_\n", "'# @package [global_' is no header of Hydra"),
         ("# @package a..b\nseed: 1\n", "is no header of Hydra"),
+        ("# @package hydra\nseed: 1\n", "raised while composing config: Key 'seed' not in 'HydraConf'"),
         ("# @package a b\nseed: 1\n", "is no header of Hydra; write # @package _global_"),
         ("3\n", "expected a mapping of settings, got 3"),
         ("[a]\n", "expected a mapping of settings"),
@@ -115,6 +116,15 @@ def test_forged_headers(config: Any, rlrun: Any, workplace: Path) -> None:
     for command in (["eval", "latest"], ["resume", "latest", "total_frames=90"]):
         answer = rlrun(*command)
         assert answer.code == 4 and "does not say which config it is of" in answer.errors[0]
+
+
+def test_whatever_hydra_stumbles_over_is_one_line(rlrun: Any, workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def stumbling(*_: Any, **__: Any) -> None:
+        raise IndexError("list index out of range")
+
+    monkeypatch.setattr("hydra._internal.config_loader_impl.ConfigLoaderImpl.load_configuration", stumbling)
+    answer = rlrun("seed=1")
+    assert answer.code == 2 and answer.errors == ["Hydra can't compose this: list index out of range"]
 
 
 def test_inputs_repeat_themselves() -> None:

@@ -11,20 +11,18 @@ from pathlib import Path
 from typing import Any
 
 import hydra
-import yaml
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.utils import JobRuntime
-from hydra.errors import HydraException
 from hydra.version import VersionBase
 
 from rlrun.cli.groups import configs_directory, find_groups
 from rlrun.cli.output import deliver
 from rlrun.cli.overrides import check_overrides, is_multirun
 from rlrun.cli.place import begun_run, begun_sweep, go_on, go_on_with_sweep, start_run
-from rlrun.config import composition_errors, to_mapping
+from rlrun.config import to_mapping
 from rlrun.config.settings import nearest
-from rlrun.errors import UsageError
+from rlrun.errors import RlrunError, UsageError
 from rlrun.finding import runs_in
 from rlrun.interrupts import Interrupts
 from rlrun.plain import to_yaml
@@ -127,15 +125,15 @@ def _call_hydra(arguments: Sequence[str], application: Application) -> None:
         return call
 
     failures: list[Exception] = []
-    # ValueError: of what is no defaults list, or no part of a list.
-    composing: tuple[type[Exception], ...] = (HydraException, yaml.YAMLError, ValueError, *composition_errors())
     register(keeping_failures(application.run_sweep))
     application_of = hydra.main(version_base="1.3", config_path=str(configs_directory()), config_name="config")
     with _as_hydra_expects(arguments):
         try:
             application_of(keeping_failures(application.run))()
-        except composing as error:
-            raise UsageError(_first_line(error)) from error
+        except (RlrunError, OSError, MemoryError):
+            raise
+        except Exception as error:  # what Hydra makes of a config that it can't take may be any of them
+            raise UsageError(f"Hydra can't compose this: {_first_line(error)}") from error
     if failures:
         raise failures[0]
 
@@ -169,6 +167,6 @@ def _as_hydra_expects(arguments: Sequence[str]) -> Iterator[None]:
 
 
 def _first_line(error: Exception) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    lines = [line.strip() for line in str(error).replace(":\n", ": ").splitlines() if line.strip()]
     cause = [line.strip() for line in str(error.__cause__ or "").splitlines() if line.strip()]
     return "; ".join(dict.fromkeys([*lines[:1], *cause[:1]])) or type(error).__name__

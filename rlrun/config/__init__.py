@@ -1,7 +1,6 @@
 """From composed values to a checked, frozen ``RunConfig``. No code above this package sees a DictConfig."""
 
 from rlrun.config.conversion import (
-    composition_errors,
     from_dictconfig,
     from_mapping,
     signature,
@@ -40,7 +39,6 @@ __all__ = [
     "RunConfig",
     "StopConfig",
     "SweepConfig",
-    "composition_errors",
     "from_dictconfig",
     "from_mapping",
     "signature",

@@ -68,13 +68,6 @@ def typed_overrides(hydra: Any) -> tuple[str, ...]:
     return tuple(str(override).lstrip("+") for override in overrides)
 
 
-def composition_errors() -> tuple[type[Exception], ...]:
-    """What OmegaConf raises where values do not fit together."""
-    from omegaconf.errors import OmegaConfBaseException
-
-    return (OmegaConfBaseException,)
-
-
 def to_mapping(config: Any) -> dict[str, Any]:
     """The plain values of a config dataclass, keys as users type them; ``from_mapping`` takes them back."""
     values: dict[str, Any] = {}
