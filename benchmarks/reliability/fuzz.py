@@ -230,9 +230,9 @@ def _read(random: Random, shop: Workshop) -> list[str]:
         answer = shop.call(arguments)
     found = answer.problems() + [f"{arguments!r}: {line}" for line in _printed(answer)]
     changed = _differing(before, _contents(work))
-    if changed and (
-        answer.code not in (0, DIFFERENT) or arguments[0] in ("ls", "show", "compare", "diff") or "-n" in arguments
-    ):
+    # rm and gc may have taken away some before they met what can't be.
+    whole = answer.code in (0, DIFFERENT) or arguments[0] in ("rm", "gc")
+    if changed and (not whole or arguments[0] in ("ls", "show", "compare", "diff") or "-n" in arguments):
         found.append(f"{arguments!r} ended with {answer.code} and changed {changed[:5]}")
     return [f"{line} with {[f'{file.name} {_shown(file)}' for file in damaged]}" for line in found]
 
