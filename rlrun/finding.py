@@ -141,7 +141,7 @@ def _is_behind_link(path: Path, typed_out: Path, outputs: Path) -> bool:
     """Whether a link, which could lead anywhere, is on the way to ``path`` from ``outputs``, or else from what was ``typed_out``."""
     whole = path.absolute()
     top = outputs.absolute() if outputs.absolute() in whole.parents else typed_out.absolute()
-    return any(each.is_symlink() for each in (whole, *whole.parents) if top in each.parents)
+    return any(os.path.islink(each) for each in (whole, *whole.parents) if top in each.parents)
 
 
 def is_run(directory: Path) -> bool:
@@ -186,7 +186,7 @@ def parents(outputs: Path) -> list[Path]:
 
 def sweep_folders(outputs: Path) -> list[Path]:
     """The folders in which the sweeps in ``outputs`` are."""
-    return [] if (outputs / SWEEPS).is_symlink() else folders(outputs / SWEEPS)
+    return [] if os.path.islink(outputs / SWEEPS) else folders(outputs / SWEEPS)
 
 
 def runs_in(parent: Path) -> Iterator[Path]:

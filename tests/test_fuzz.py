@@ -62,6 +62,7 @@ def test_it_finds_settings_that_get_lost(workplace: Path, monkeypatch: pytest.Mo
         ("# @package a..b\nseed: 1\n", "is no header of Hydra"),
         ("# @package hydra\nseed: 1\n", "raised while composing config: Key 'seed' not in 'HydraConf'"),
         ("# @package a b\nseed: 1\n", "is no header of Hydra; write # @package _global_"),
+        ("# @package _global_\ndefaults:\n  - nope\n", "Could not load 'experiment/nope'"),
         ("3\n", "expected a mapping of settings, got 3"),
         ("[a]\n", "expected a mapping of settings"),
         (
@@ -125,6 +126,15 @@ def test_whatever_hydra_stumbles_over_is_one_line(rlrun: Any, workplace: Path, m
     monkeypatch.setattr("hydra._internal.config_loader_impl.ConfigLoaderImpl.load_configuration", stumbling)
     answer = rlrun("seed=1")
     assert answer.code == 2 and answer.errors == ["Hydra can't compose this: list index out of range"]
+
+
+@pytest.mark.parametrize(
+    "line", ["export latest -o X", "report latest -o X", "plot latest -o X", "ls --outputs X", "gc --outputs X"]
+)
+def test_a_path_too_long_for_the_system_is_one_line(line: str, rlrun: Any, workplace: Path) -> None:
+    Folder(workplace / "outputs").trained(DQN, {"total_frames": 80, "evaluation": {"episodes": 1}})
+    answer = rlrun(*line.replace("X", "9" * 400).split())
+    assert answer.code in (0, 2, 4, 5) and len(answer.errors) == (answer.code != 0)
 
 
 def test_inputs_repeat_themselves() -> None:

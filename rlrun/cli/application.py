@@ -130,7 +130,7 @@ def _call_hydra(arguments: Sequence[str], application: Application) -> None:
     with _as_hydra_expects(arguments):
         try:
             application_of(keeping_failures(application.run))()
-        except (RlrunError, OSError, MemoryError):
+        except (RlrunError, MemoryError):
             raise
         except Exception as error:  # what Hydra makes of a config that it can't take may be any of them
             raise UsageError(f"Hydra can't compose this: {_first_line(error)}") from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from argparse import ArgumentTypeError, Namespace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -89,7 +90,7 @@ def _output(text: str) -> str:
 
 
 def _is_folder(output: str) -> bool:
-    return output.endswith("/") or Path(output).is_dir()
+    return output.endswith("/") or os.path.isdir(output)
 
 
 def _formats(options: Namespace) -> list[str]:
@@ -118,7 +119,7 @@ def _places(output: str | None, formats: list[str], run: Path) -> list[Path]:
     """Where each file goes, all in one folder. Raises UsageError."""
     if output is not None and len(formats) == 1 and not _is_folder(output):
         file = Path(output)
-        if not file.parent.is_dir():
+        if not os.path.isdir(file.parent):
             raise UsageError(f"-o {output}: there is no folder {file.parent}")
         return [file]
     folder = run / "exports" if output is None else Path(output)

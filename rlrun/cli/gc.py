@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -32,7 +33,7 @@ def main(arguments: list[str]) -> int:
     if options.json and not options.dry_run:
         raise UsageError("--json lists what would go; type --dry-run as well")
     wish = Wish(options.keep, options.older_than or 0.0, options.best)
-    if options.outputs.exists():
+    if os.path.exists(options.outputs):
         check_is_folder("--outputs", options.outputs)
     items = _find(options, wish)
     if options.json:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -18,8 +19,8 @@ def configs_directory() -> Path:
 
 def check_is_folder(option: str, place: Path | None) -> None:
     """Raises UsageError if ``place`` is given and is no folder."""
-    if place is not None and not place.is_dir():
-        raise UsageError(f"{option}={place}: {'not a folder' if place.exists() else 'no such folder'}")
+    if place is not None and not os.path.isdir(place):
+        raise UsageError(f"{option}={place}: {'not a folder' if os.path.exists(place) else 'no such folder'}")
 
 
 def find_groups(directories: Iterable[Path]) -> dict[str, dict[str, Path]]:

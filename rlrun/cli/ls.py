@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -52,7 +53,7 @@ def main(arguments: list[str]) -> int:
     """List runs."""
     options = _parser().parse_intermixed_args(arguments)
     filters = parse_filters(options.filter)
-    if options.outputs.exists():
+    if os.path.exists(options.outputs):
         check_is_folder("--outputs", options.outputs)
     runs = _named(options.runs, options.outputs) if options.runs else list_runs(options.outputs)
     rows = [row for row in map(facts_of, runs) if _fits(row, filters)]

@@ -36,7 +36,7 @@ def main(arguments: list[str]) -> int:
     add("--json", action="store_true", help="print path, bytes and number of runs as one JSON object")
     add_outputs(parser)
     options = parser.parse_args(arguments)
-    if options.outputs.exists():
+    if os.path.exists(options.outputs):
         check_is_folder("--outputs", options.outputs)
     if options.output is not None:
         _check_replaceable(options.output)  # before all the work
@@ -66,7 +66,7 @@ def _check_replaceable(path: Path) -> None:
         return
     if path.is_symlink():
         raise UsageError(f"-o {printable(path)}: a symbolic link; name the file itself")
-    if path.is_dir():
+    if os.path.isdir(path):
         raise UsageError(f"-o {printable(path)}: a folder; name a file in it")
     try:
         with open_regular(path) as file:

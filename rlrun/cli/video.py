@@ -6,6 +6,7 @@ import argparse
 import contextlib
 import dataclasses
 import math
+import os
 import sys
 from pathlib import Path
 
@@ -30,7 +31,7 @@ def main(arguments: list[str]) -> int:
     """Film a run."""
     options = _parser().parse_intermixed_args(take_imports(arguments))
     formats = _formats(options.format)
-    if options.o is not None and options.o.exists() and not options.o.is_dir():
+    if options.o is not None and os.path.exists(options.o) and not os.path.isdir(options.o):
         raise UsageError(f"-o {options.o}: not a folder; the files in it get names of their own")
     run, checkpoint = open_to_play(
         options.run, options.outputs, options.checkpoint, options.device, options.secrets, "rlrun video"
