@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from pathlib import Path
 
@@ -16,6 +17,7 @@ def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
     Path("train.py").write_text("1\n")
+    Path("same.py").write_text("1\n")
     git("init", "-q")
     git("add", ".")
     git("-c", "user.name=a", "-c", "user.email=a@b", "commit", "-qm", "first")
@@ -65,6 +67,7 @@ def test_a_foreign_repository_runs_nothing(how: str, repository: Path) -> None:
             hook = repository / ".git" / "hooks" / "post-index-change"
             hook.write_text("#!/bin/sh\ntouch canary\n")
             hook.chmod(0o755)
+            os.utime("same.py", (1, 1))  # its entry in the index is stale: git status writes the index anew
     (repository / "train.py").write_text("2\n")
     told = state()
     assert told == {"sha": git("rev-parse", "HEAD"), "dirty": True if how == "hook" else None}
