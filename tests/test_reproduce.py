@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
+import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
 from planted import plant
 from support import CARTPOLE, HALFCHEETAH, PPO, Folder, Silent, merged, recorded, resumed, signal_at
+from test_cli import command
 
 from rlrun.cli.reproduce import without_addresses
 from rlrun.config import from_mapping, to_mapping
@@ -88,6 +91,14 @@ def test_the_first_row_that_differs_is_named(rlrun: Any, folder: Folder) -> None
     assert answer.code == DIFFERENT and answer.err == ""
     assert f"metrics.jsonl, line 3 (frame {row['frames']}): return_mean: 1.25 -> " in answer.out
     assert "changed since:\n  numpy: 1.0 -> 2." in answer.out
+    for more in ("-q", "--json"):  # nobody reads the answer: the exit code is one, too
+        reader, pipe = os.pipe()
+        os.close(reader)
+        assert (
+            subprocess.run(command("reproduce", str(run.directory), more), stdout=pipe, timeout=60).returncode
+            == DIFFERENT
+        )
+        os.close(pipe)
 
 
 def test_what_differs_earlier_comes_first_and_missing_rows_differ(rlrun: Any, folder: Folder) -> None:

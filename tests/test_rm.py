@@ -167,6 +167,27 @@ def test_what_can_not_be_deleted_is_one_line(rlrun: Any, outputs: Path, monkeypa
     ]
 
 
+def test_what_can_not_be_deleted_does_not_keep_the_others(
+    rlrun: Any, outputs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second, third = (plant(outputs / "2026-01-01", name) for name in ("first", "second", "third"))
+    real = os.rename
+
+    def refuse(source: Path, to: Path) -> None:
+        if source != third:
+            raise PermissionError(13, "Permission denied")
+        real(source, to)
+
+    monkeypatch.setattr(os, "rename", refuse)
+    answer = rlrun("rm", "first", "second", "third", "-y")
+    assert answer.code == 5 and answer.errors == [f"can't delete {second}: Permission denied"]
+    assert f"rlrun: note: can't delete {first}: Permission denied\n" in answer.err
+    assert "deleted 1 directory, " in answer.out
+    assert first.is_dir() and second.is_dir() and not third.exists()
+    answer = rlrun("rm", "first", "-y")
+    assert answer.code == 5 and "deleted" not in answer.out
+
+
 def test_a_deletion_ends_however_deep_a_folder_is(
     rlrun: Any, outputs: Path, workplace: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

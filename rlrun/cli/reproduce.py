@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import re
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from rlrun.cli.arguments import Parser, add_outputs, take_imports
 from rlrun.cli.history import Phase, phases_of
-from rlrun.cli.output import counted, deliver_json, deliver_line, say, shown_path
+from rlrun.cli.output import counted, deliver_json, deliver_line, say, shown_path, silence
 from rlrun.cli.secrets import typed_again
 from rlrun.config import RunConfig, from_mapping, to_mapping
 from rlrun.errors import DIFFERENT, LockedError, ResumeError, UnavailableError, UsageError
@@ -36,19 +37,7 @@ exit code: 0 equal, {DIFFERENT} not equal"""
 
 def main(arguments: list[str]) -> int:
     """Reproduce a run."""
-    parser = Parser(
-        "reproduce",
-        "Train a run again from its stored settings, in a new directory, and say whether its metrics and episodes\n"
-        "are the same bit for bit; if not, which row differs first, and what has changed since.",
-        _EPILOG,
-    )
-    add = parser.add_argument
-    add("run", metavar="RUN", help="a run's directory, the beginning of its name, or latest")
-    add("secrets", nargs="*", metavar="KEY=VALUE", help="a setting not stored as it is secret; env.step_timeout=N")
-    add("-q", "--quiet", action="store_true", help="print the result and errors only")
-    add("--json", action="store_true", help="print one JSON object")
-    add_outputs(parser)
-    options = parser.parse_intermixed_args(take_imports(arguments))
+    options = _parser().parse_intermixed_args(take_imports(arguments))
     run = Run.open(find_one(options.run, options.outputs))
     config = _config_of(run, options.secrets, options.outputs)
     last, whole = _extent(run)
@@ -77,11 +66,30 @@ def main(arguments: list[str]) -> int:
         "changed": changes(run.manifest, outcome.run.manifest),
         "notes": notes,
     }
-    if options.json:
-        deliver_json(report)
-    else:
-        _say(report, comparison)
+    try:
+        if options.json:
+            deliver_json(report)
+        else:
+            _say(report, comparison)
+    except BrokenPipeError:  # the exit code is an answer, too
+        silence(sys.stdout)
     return 0 if equal else DIFFERENT
+
+
+def _parser() -> Parser:
+    parser = Parser(
+        "reproduce",
+        "Train a run again from its stored settings, in a new directory, and say whether its metrics and episodes\n"
+        "are the same bit for bit; if not, which row differs first, and what has changed since.",
+        _EPILOG,
+    )
+    add = parser.add_argument
+    add("run", metavar="RUN", help="a run's directory, the beginning of its name, or latest")
+    add("secrets", nargs="*", metavar="KEY=VALUE", help="a setting not stored as it is secret; env.step_timeout=N")
+    add("-q", "--quiet", action="store_true", help="print the result and errors only")
+    add("--json", action="store_true", help="print one JSON object")
+    add_outputs(parser)
+    return parser
 
 
 def _config_of(run: Run, secrets: Sequence[str], outputs: Path) -> RunConfig:

@@ -5,14 +5,14 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 
 from rlrun.cli.arguments import Parser, add_outputs
 from rlrun.cli.asking import confirmed, require_someone, teller
-from rlrun.cli.output import counted, deliver_line, shown_path, shown_size
+from rlrun.cli.output import counted, deliver_line, shown_path, shown_size, warn
 from rlrun.deletion import delete, foreign_entry, size_of
-from rlrun.errors import LockedError, LostFileError, ResumeError, UsageError
+from rlrun.errors import LockedError, LostFileError, ResumeError, RlrunError, StorageError, UsageError
 from rlrun.finding import find_all, is_run, is_sweep, listed, runs_in
 from rlrun.locks import is_locked, lock
 from rlrun.plain import printable
@@ -31,6 +31,43 @@ have one are only deleted if --best is typed as well."""
 
 def main(arguments: list[str]) -> int:
     """Delete runs and sweeps."""
+    options = _parser().parse_args(arguments)
+    if options.best and not options.yes:
+        raise UsageError("--best is for --yes only; without it you are asked")
+    targets = find_all(options.runs, options.outputs)
+    for path in targets:
+        _check(path)
+    if not options.dry_run:
+        require_someone(options.yes)
+    places = dict.fromkeys(path.resolve() for path in targets)  # whole: "." has no name that could be taken away
+    targets = [path for path in places if places.keys().isdisjoint(path.parents)]  # else it goes with its sweep
+    best = sum(_count_best(path) for path in targets)
+    tell = teller(asks=options.dry_run or not options.yes)
+    sizes = {path: _say(path, tell) for path in targets}
+    what = _shown(sizes.values())
+    with_best = f", with {counted(best, 'best checkpoint')}" if best else ""
+    if options.dry_run:
+        deliver_line(f"would delete {what}{with_best}")
+        return 0
+    if best and options.yes and not options.best:
+        raise UsageError(
+            f"{counted(best, 'best checkpoint')} would be deleted; type --best as well, or leave --yes out to be asked"
+        )
+    if not confirmed(f"delete {what}{with_best}?", options.yes):
+        deliver_line("nothing deleted")
+        return 0
+    failures = {path: error for path in targets if (error := _failure_of(path)) is not None}
+    if len(failures) < len(targets):
+        tell(f"deleted {_shown([size for path, size in sizes.items() if path not in failures])}")
+    if failures:
+        *others, last = failures.values()
+        for error in others:
+            warn(str(error))
+        raise last
+    return 0
+
+
+def _parser() -> Parser:
     parser = Parser(
         "rm",
         "Delete runs and sweeps with all they hold, after asking. What is being trained is refused.",
@@ -44,35 +81,20 @@ def main(arguments: list[str]) -> int:
     add("--best", action="store_true", help="with --yes: also runs that have a best checkpoint")
     add("-n", "--dry-run", action="store_true", help="only say what would be deleted")
     add_outputs(parser)
-    options = parser.parse_args(arguments)
-    if options.best and not options.yes:
-        raise UsageError("--best is for --yes only; without it you are asked")
-    targets = find_all(options.runs, options.outputs)
-    for path in targets:
-        _check(path)
-    if not options.dry_run:
-        require_someone(options.yes)
-    places = dict.fromkeys(path.resolve() for path in targets)  # whole: "." has no name that could be taken away
-    targets = [path for path in places if places.keys().isdisjoint(path.parents)]  # else it goes with its sweep
-    best = sum(_count_best(path) for path in targets)
-    tell = teller(asks=options.dry_run or not options.yes)
-    size = sum(_say(path, tell) for path in targets)
-    what = f"{'1 directory' if len(targets) == 1 else f'{len(targets)} directories'}, {shown_size(size)}"
-    with_best = f", with {counted(best, 'best checkpoint')}" if best else ""
-    if options.dry_run:
-        deliver_line(f"would delete {what}{with_best}")
-        return 0
-    if best and options.yes and not options.best:
-        raise UsageError(
-            f"{counted(best, 'best checkpoint')} would be deleted; type --best as well, or leave --yes out to be asked"
-        )
-    if not confirmed(f"delete {what}{with_best}?", options.yes):
-        deliver_line("nothing deleted")
-        return 0
-    for path in targets:
+    return parser
+
+
+def _shown(sizes: Collection[int]) -> str:
+    return f"{'1 directory' if len(sizes) == 1 else f'{len(sizes)} directories'}, {shown_size(sum(sizes))}"
+
+
+def _failure_of(path: Path) -> RlrunError | None:
+    """Delete a directory. Returns why that can't be: the others go all the same."""
+    try:
         remove(path)
-    tell(f"deleted {what}")
-    return 0
+    except (LockedError, StorageError) as error:
+        return error
+    return None
 
 
 def _check(path: Path) -> None:
