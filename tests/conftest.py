@@ -16,6 +16,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # before NumPy is imported: the t
 # nohup ignores the one, a shell that starts the tests in the background the other; what the tests start would, too.
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
 signal.signal(signal.SIGINT, signal.default_int_handler)
+os.umask(0o022)  # rlrun refuses folders that everybody can write to
 
 
 FAKE_WORKER = """

@@ -215,7 +215,7 @@ sys.exit(code)"""
 
 
 def test_signal_while_torch_is_imported_loses_nothing(workplace: Path, rlrun: Any) -> None:
-    process = subprocess.Popen(command(*ENDLESS), stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen(command(*ENDLESS, "hardware.kernels=plain"), stdout=subprocess.PIPE, text=True)
     wait_until(lambda: any(workplace.rglob("run.json")))
     process.send_signal(signal.SIGTERM)
     out, _ = process.communicate(timeout=60)

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 from support import assert_same_run
+from test_cli_hardship import wait_until
 
 from rlrun.locks import lock
 from rlrun.run import Run
@@ -191,6 +192,11 @@ def listed(rlrun: Any) -> list[dict[str, Any]]:
     return [run for run in runs if Path(run["directory"]).parent.name == "s"]
 
 
+def saved(workplace: Path) -> str:
+    """The name of the newest checkpoint that is or was there."""
+    return max((path.name for path in (workplace / "runs" / "a").rglob("step_*.ckpt")), default="")
+
+
 @pytest.mark.parametrize("sweep", [(), ("-m", "seed=0,1", "sweep.workers=1")], ids=["run", "sweep"])
 def test_queued_again_until_done_it_equals_the_uninterrupted_one(
     sweep: tuple[str, ...], rlrun: Any, workplace: Path
@@ -202,9 +208,11 @@ def test_queued_again_until_done_it_equals_the_uninterrupted_one(
     command = [sys.executable, "-m", "rlrun", "-q", *settings, *sweep, *HERE]
     chance, kills = random.Random(0), 0
     while True:
+        before = saved(workplace)
         process = subprocess.Popen(command, start_new_session=True)
+        wait_until(lambda: process.poll() is not None or saved(workplace) > before)  # noqa: B023 called here only
         try:
-            code = process.wait(timeout=60 if kills == 4 else chance.uniform(0.6, 2.0))
+            code = process.wait(timeout=60 if kills == 4 else chance.uniform(0.0, 0.2))
         except subprocess.TimeoutExpired:
             process.send_signal(chance.choice([signal.SIGKILL, signal.SIGTERM, signal.SIGUSR1]))
             kills += 1

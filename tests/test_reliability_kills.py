@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import random
+import signal
+import time
 from pathlib import Path
 
 import pytest
@@ -81,8 +83,13 @@ def test_all_processes_of_a_sweep_are_found_and_killed(tmp_path: Path) -> None:
     command = start([*cases.SWEEP[0].arguments[:-4], "total_frames=10000000"], tmp_path)
     while len([*tmp_path.glob("outputs/sweeps/*/*/timing.jsonl")]) < 4:  # two batches of two are at work
         assert command.process.poll() is None
+        time.sleep(0.01)
+    workers = set(command.pids()) - {command.process.pid}
+    for worker in workers:
+        os.kill(worker, signal.SIGSTOP)  # else it may find that its parent is gone, and go
     command.process.kill()
-    assert len(command.pids()) >= 2  # orphans, in sessions of their own
+    command.process.wait()
+    assert len(workers) >= 2 and set(command.pids()) == workers  # orphans, in sessions of their own
     command.kill()
     assert command.wait().code == 137
     assert command.pids() == []

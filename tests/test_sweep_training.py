@@ -128,7 +128,7 @@ def test_a_member_that_fails_leaves_the_others_their_bits(rlrun: Any, workplace:
 # --- killed ----------------------------------------------------------------------------------------------------------
 
 LONGER = [setting.replace("total_frames=900", "total_frames=3000") for setting in TINY["dqn"]]
-KILLED = ["-q", "-m", *LONGER, *CADENCE, "seed=range(4)", "sweep.batch=2"]
+KILLED = ["-q", "-m", *LONGER, *CADENCE, "seed=range(4)", "sweep.batch=2", "sweep.workers=2"]
 
 
 def children(process: int) -> list[int]:

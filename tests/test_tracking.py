@@ -170,7 +170,8 @@ def test_a_killed_run_is_sent_to_its_last_row_and_goes_on_without_duplicates(tmp
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         until = time.monotonic() + 60
-        while not list(outputs.glob("mlruns/*/*/metrics/charts/*")) and time.monotonic() < until:
+        wanted = ("mlruns/*/*/metrics/charts/*", "*/*/checkpoints/step_*")
+        while not all(map(any, map(outputs.glob, wanted))) and time.monotonic() < until:
             time.sleep(0.1)
         (directory,) = (path.parent for path in outputs.glob("*/*/run.json"))
     finally:

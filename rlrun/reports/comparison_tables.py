@@ -1,4 +1,4 @@
-"""A comparison as tables of text, as rows for a spreadsheet, and as plain data."""
+"""A comparison as tables of text, and as rows for a spreadsheet."""
 
 from __future__ import annotations
 
