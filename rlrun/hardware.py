@@ -53,9 +53,10 @@ class Hardware:
         libraries = [
             info for info in threadpool_info() if "numpy" in info["filepath"]
         ]  # torch may have brought another
+        simd = np.show_config(mode="dicts").get("SIMD Extensions", {})  # NumPy leaves out what is empty
         facts = {
             "libc": " ".join(platform.libc_ver()),
-            "numpy_simd": " ".join(np.show_config(mode="dicts")["SIMD Extensions"]["found"]),
+            "numpy_simd": " ".join(simd.get("found", ())) or "baseline",
             "blas": ", ".join(f"{info['internal_api']} {info.get('architecture')}" for info in libraries),
         }
         if not self.kernels:
