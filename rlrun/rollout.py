@@ -169,6 +169,8 @@ class Environments:
                     f"observation of shape {observation.shape} or not finite, its space says {self._shape}"
                 )
             self._frames[index] = observation
+        except MemoryError:
+            raise
         except (Exception, SystemExit) as error:
             self._fail(index // self._num_envs, f"{_said(error)} (in reset)", error)
 
