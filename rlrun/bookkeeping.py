@@ -51,11 +51,12 @@ class Books:
         agents = [agent for agent in agents if config.evaluation.episodes and not self._has_diverged(agent)]
         if not agents:
             return True
-        seeds = [derive(member.run.config.seed, Stream.EVALUATION, frames) for member in self.members]
+        own = [member.run.config.seed for member in self.members]
+        seeds = [derive(seed, Stream.EVALUATION, frames) for seed in own]
+        whose = [f"the evaluation at frame {frames} of the agent with seed {seed}" for seed in own]
         skip = {*range(len(self.members))} - {*agents}
-        results = evaluate(
-            policy, config.env, seeds, config.evaluation.episodes, skip=skip, interrupted=self.interrupts
-        )
+        episodes, interrupted = config.evaluation.episodes, self.interrupts
+        results = evaluate(policy, config.env, seeds, episodes, skip=skip, whose=whose, interrupted=interrupted)
         if results is None:
             return False
         for agent in agents:

@@ -169,7 +169,7 @@ def probe(config: EnvConfig, seed: int) -> None:
             _check_step(config.id, reward, terminated, truncated, info)
             if terminated or truncated:
                 _check_observation(config.id, env.observation_space, env.reset()[0])
-    except EnvironmentFailure:
+    except (EnvironmentFailure, MemoryError):
         raise
     except (Exception, SystemExit) as error:
         raise EnvironmentFailure(

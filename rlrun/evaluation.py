@@ -36,11 +36,14 @@ def evaluate(
     episodes: int,
     *,
     skip: Collection[int] = (),
+    whose: Sequence[str] = (),
     interrupted: Callable[[], bool] = lambda: False,
 ) -> list[dict[str, Any] | EnvironmentFailure] | None:
     """Evaluate each agent of the policy over ``episodes`` episodes.
 
-    Every environment plays a fixed share of the episodes, so that short ones are not preferred.
+    Every environment plays a fixed share of the episodes, so that short ones are not preferred. An agent is left alone once it
+    has all of its own: what its environments would do until the slowest agent has, too, is no part of its result.
+    ``whose``: as ``Environments`` takes it.
 
     Returns:
         For each agent ``summary`` of its undiscounted returns and ``lengths``, or what its environment did wrong; agents in ``skip``
@@ -50,7 +53,7 @@ def evaluate(
     envs = len(quota)
     returns: list[list[list[float]]] = [[[] for _ in range(envs)] for _ in seeds]
     lengths: list[list[list[int]]] = [[[] for _ in range(envs)] for _ in seeds]
-    environments = Environments(config, envs, seeds, exact=False)
+    environments = Environments(config, envs, seeds, exact=False, whose=whose)
     missing = {agent: episodes for agent in range(len(seeds)) if agent not in skip}
     for agent in skip:
         environments.retire(agent)
@@ -66,6 +69,7 @@ def evaluate(
                 missing[episode.agent] -= 1
                 if missing[episode.agent] == 0:
                     del missing[episode.agent]
+                    environments.retire(episode.agent)
     environments.close()
     return [
         environments.failures.get(agent) or summary([*chain(*returns[agent])]) | {"lengths": [*chain(*lengths[agent])]}
@@ -136,7 +140,8 @@ def evaluate_run(run: Run, episodes: int, seed: int, checkpoint: str) -> dict[st
 def evaluate_policy(policy: Policy, config: EnvConfig, episodes: int, seed: int) -> dict[str, Any]:
     """``summary`` and ``lengths`` of the episodes of a policy of one agent. Raises EnvironmentFailure."""
     with watching(config.id, config.step_timeout):
-        results = evaluate(policy, config, [derive(seed, Stream.EVALUATION)], episodes)
+        whose = [f"the evaluation with seed {seed}"]
+        results = evaluate(policy, config, [derive(seed, Stream.EVALUATION)], episodes, whose=whose)
     assert results is not None
     result = results[0]
     if isinstance(result, EnvironmentFailure):

@@ -136,7 +136,8 @@ def observations_for(policy: TrainedPolicy, seed: int) -> Array:
     half = OBSERVATIONS // 2
     config, met = policy.config.env, []
     with watching(config.id, config.step_timeout):
-        environments = Environments(config, _ENVS, [derive(seed, Stream.EVALUATION)], exact=False)
+        seeds, whose = [derive(seed, Stream.EVALUATION)], ["the episodes that check the export"]
+        environments = Environments(config, _ENVS, seeds, exact=False, whose=whose)
         try:
             for _ in range(half // _ENVS):
                 met.append(environments.observation[0].copy())

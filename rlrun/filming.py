@@ -50,7 +50,7 @@ def play(policy: Policy, config: EnvConfig, seed: int, episodes: int, camera: Ca
     played: list[Episode] = []
     quota = shares(episodes)
     for place, wanted in enumerate(quota):
-        environments = Environments(config, len(quota), [seed], exact=False)
+        environments = Environments(config, len(quota), [seed], exact=False, whose=["the episodes filmed"])
         steps, ended = 0, 0
 
         def at_the_end(index: int, place: int = place, environments: Environments = environments) -> None:

@@ -7,6 +7,7 @@ import os
 import platform
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from contextvars import ContextVar
 from dataclasses import dataclass
 from importlib import metadata
 from typing import TYPE_CHECKING, Any
@@ -21,6 +22,9 @@ from rlrun.lazy import torch
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+_undo: ContextVar[contextlib.ExitStack] = ContextVar("undo")
+"""What puts back the settings of PyTorch and of this thread; for who wants that, in ``threads_put_back``."""
 
 WIDE = 1024  # below this width a GPU waits for the CPU to launch its work
 
@@ -53,9 +57,10 @@ class Hardware:
         libraries = [
             info for info in threadpool_info() if "numpy" in info["filepath"]
         ]  # torch may have brought another
+        simd = np.show_config(mode="dicts").get("SIMD Extensions", {})  # NumPy leaves out what is empty
         facts = {
             "libc": " ".join(platform.libc_ver()),
-            "numpy_simd": " ".join(np.show_config(mode="dicts")["SIMD Extensions"]["found"]),
+            "numpy_simd": " ".join(simd.get("found", ())) or "baseline",
             "blas": ", ".join(f"{info['internal_api']} {info.get('architecture')}" for info in libraries),
         }
         if not self.kernels:
@@ -77,36 +82,37 @@ def configure(config: RunConfig) -> Hardware:
     Raises:
         UnavailableError: the device does not exist here.
     """
-    threadpool_limits(config.hardware.threads)
     device = choose_device(config.device, max(config.network.hidden))
     network, choice = config.network, config.hardware.kernels
     own = config.engine == "rlrun" and choice != "plain"
     kernels = device == "cpu" and own and network.name == "mlp" and not network.layer_norm
     helper = library() if kernels and choice == "auto" else None
+    undo = _undo.get(contextlib.ExitStack())
     # Moments of unused weights decay to denormal numbers, which are 14 times slower.
-    if helper is not None:
-        helper.flush_denormals()
-    else:
-        torch.set_flush_denormal(True)
+    flush_denormals = torch.set_flush_denormal if helper is None else helper.flush_denormals
+    if sys.float_info.min / 2 != 0:
+        undo.callback(flush_denormals, False)
+    flush_denormals(True)
     if not kernels:
+        undo.callback(torch.set_num_threads, torch.get_num_threads())
         torch.set_num_threads(config.hardware.threads)
+    threadpool_limits(config.hardware.threads)
     if device != "cpu" and config.hardware.deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-        torch.use_deterministic_algorithms(True)
+        undo.callback(torch.set_deterministic_debug_mode, torch.get_deterministic_debug_mode())
+        torch.set_deterministic_debug_mode("error")  # use_deterministic_algorithms would import a compiler, for 2.5 s
     return Hardware(device, kernels, helper is not None, config.engine)
 
 
 @contextlib.contextmanager
 def threads_put_back() -> Iterator[None]:
-    """Leave the threads of NumPy and PyTorch as they were: ``configure`` sets them, and who calls us from Python has other plans."""
-    loaded = sys.modules.get("torch")
-    threads = loaded.get_num_threads() if loaded is not None else 0
-    with threadpool_limits(limits=None):
+    """Leave all that ``configure`` sets in here as it was: who calls us from Python has other plans."""
+    with threadpool_limits(limits=None), contextlib.ExitStack() as undo:
+        token = _undo.set(undo)
         try:
             yield
         finally:
-            if loaded is not None:
-                loaded.set_num_threads(threads)
+            _undo.reset(token)
 
 
 def choose_device(name: str, width: int) -> str:

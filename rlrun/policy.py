@@ -11,13 +11,12 @@ from typing import TYPE_CHECKING, Any
 import gymnasium
 import numpy as np
 from numpy.typing import ArrayLike
-from threadpoolctl import threadpool_limits
 
 from rlrun.checkpoint import frames_of, read_header
 from rlrun.config import RunConfig
 from rlrun.errors import UnavailableError, UsageError
 from rlrun.evaluation import evaluate_policy, load_policy
-from rlrun.hardware import threads_put_back
+from rlrun.hardware import configure, threads_put_back
 from rlrun.rollout import action_converter
 from rlrun.run import Run
 from rlrun.trainers.base import Policy
@@ -98,7 +97,8 @@ class TrainedPolicy:
         """
         if episodes < 1:
             raise UsageError(f"episodes={episodes}: at least 1 is needed")
-        with threadpool_limits(limits=self.config.hardware.threads):
+        with threads_put_back():
+            configure(self.config)
             return evaluate_policy(self.population, self.config.env, episodes, seed)
 
     def to_torch(self) -> GreedyPolicy:

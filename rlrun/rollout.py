@@ -53,11 +53,15 @@ class Environments:
     that agent's rows are zero from then on, and its environments are left alone; no other agent notices.
     """
 
-    def __init__(self, config: EnvConfig, num_envs: int, seeds: Sequence[int], exact: bool = True) -> None:
+    def __init__(
+        self, config: EnvConfig, num_envs: int, seeds: Sequence[int], exact: bool = True, whose: Sequence[str] = ()
+    ) -> None:
         """Make and reset the environments; ``seeds`` has one number an agent.
 
-        ``exact``: whether ``envstate.exactness`` found that their state can be captured. Raises what ``envs.make`` raises.
+        ``exact``: whether ``envstate.exactness`` found that their state can be captured. ``whose``: what failures call the
+        steps of each agent's; without it they name its seed. Raises what ``envs.make`` raises.
         """
+        self._whose = whose or [f"the agent with seed {seed}" for seed in seeds]
         self.finished: list[Episode] = []
         self.failures: dict[int, EnvironmentFailure] = {}
         self._retired: set[int] = set()
@@ -165,6 +169,8 @@ class Environments:
                     f"observation of shape {observation.shape} or not finite, its space says {self._shape}"
                 )
             self._frames[index] = observation
+        except MemoryError:
+            raise
         except (Exception, SystemExit) as error:
             self._fail(index // self._num_envs, f"{_said(error)} (in reset)", error)
 
@@ -194,7 +200,7 @@ class Environments:
         """The agent of an environment, its step, and both in words."""
         agent = index // self._num_envs
         step = self._steps_before[agent] + self._step_count
-        return agent, step, f"step {step} of the agent with seed {self._seeds[agent]}"
+        return agent, step, f"step {step} of {self._whose[agent]}"
 
     def _of(self, agent: int) -> range:
         """The places of an agent's environments in the flat lists."""

@@ -39,7 +39,7 @@ def train(
     interrupts: Interrupts | None = None,
     until: int | None = None,
 ) -> list[Outcome]:
-    """Train runs of one signature as a population; if ``resume``, each from its checkpoint of ``frames`` or its newest.
+    """Train runs of one signature as a population; if ``resume``, all from their checkpoints of ``frames``, or one from its newest.
 
     ``interrupts``: already entered by a caller who wants signals to be caught from before on; else only while training.
     ``until``: frames at which they end, though schedules run to ``total_frames``.
@@ -50,6 +50,7 @@ def train(
         RlrunError: nothing could be started: no such device; of one run, it is locked, or has no checkpoint to resume from.
     """
     assert len({signature(run.config) for run in runs}) == 1
+    assert not resume or frames is not None or len(runs) == 1  # members share what counts frames
     with contextlib.ExitStack() as stack:
         refused = take(runs, stack, anew=not resume)
         interrupts = interrupts or stack.enter_context(Interrupts())
@@ -131,17 +132,13 @@ class Loop:
         """Bring every member to its first frame. One that can't go there is left out, its run as it was.
 
         Raises:
-            RlrunError: there is only that one; or the others are not of the same frame.
+            RlrunError: there is only that one.
         """
         offsets: dict[int, dict[str, int]] = {}
-        reached: set[int] = set()
         for agent in list(self.active) if resume else ():
             member = self.members[agent]
             with self._leaving_out(agent):
                 offsets[agent] = self._restore(agent, member, frames)
-                reached.add(self.trainer.frames)
-        if len(reached) > 1:
-            raise ResumeError("the runs' newest checkpoints are not of the same frame; resume them one by one")
         for agent in list(self.active):
             member = self.members[agent]
             with self._leaving_out(agent):
@@ -151,13 +148,11 @@ class Loop:
 
     @contextlib.contextmanager
     def _leaving_out(self, agent: int) -> Iterator[None]:
-        counts = {name: value for name, value in vars(self.trainer.state).items() if isinstance(value, int)}
         try:
             yield
         except (ResumeError, StorageError) as error:
             if len(self.members) == 1:
                 raise
-            vars(self.trainer.state).update(counts)  # what the members share is not to be this one's
             self._freeze(agent, "failed", error)
 
     def _restore(self, agent: int, member: Member, frames: int | None) -> dict[str, int]:

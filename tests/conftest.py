@@ -67,7 +67,8 @@ class Answer:
 
 @pytest.fixture(autouse=True)
 def denormals() -> None:
-    """A test that trains has this thread take denormal numbers for 0; the next one is to find them again."""
+    """A test that trains by a command, or below ``rlrun.train``, has this thread take denormal numbers for 0; the next one is to
+    find them again."""
     smallest = float("5e-324")
     if smallest * 1.0 == 0.0:
         import torch

@@ -193,6 +193,20 @@ def test_threads_of_the_caller_are_left_as_they_were(workplace: Path) -> None:
         torch.set_num_threads(threads)
 
 
+@pytest.mark.parametrize("kernels", ["auto", "plain"])
+def test_denormal_numbers_of_the_caller_stay_what_they_are(kernels: str, workplace: Path) -> None:
+    def half_of_the_smallest() -> str:
+        return (sys.float_info.min / 2).hex()
+
+    seen = [half_of_the_smallest()]
+    run = trained(f"hardware.kernels={kernels}", quiet=True)
+    seen.append(half_of_the_smallest())
+    policy = rlrun.load(run.directory)
+    seen.append(half_of_the_smallest())
+    policy.evaluate(1)
+    assert [*seen, half_of_the_smallest()] == ["0x0.8000000000000p-1022"] * 4
+
+
 _AS_IT_WAS = """
 import multiprocessing, warnings
 import numpy, torch

@@ -16,7 +16,6 @@ from typing import Any
 import numpy as np
 import pytest
 import safetensors.numpy
-import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -26,12 +25,6 @@ from rlrun.checkpoint_folder import CheckpointFolder
 from rlrun.errors import ResumeError, StorageError
 
 DTYPES = ("float64", "float32", "float16", "int64", "int8", "uint8", "bool", "uint16", "uint32", "uint64", "complex64")
-
-
-@pytest.fixture(autouse=True)
-def whole_floating_point() -> None:
-    """Training, which another test of this process may have done, takes denormal numbers for 0."""
-    torch.set_flush_denormal(False)
 
 
 def identical(first: Any, second: Any) -> bool:

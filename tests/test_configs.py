@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 import yaml
+from hypothesis import given
+from hypothesis import strategies as st
 
 from rlrun import envs
 from rlrun.cli.groups import configs_directory, description, find_groups
@@ -220,6 +222,24 @@ def test_any_id_is_taken_without_tuned_settings(compose: Compose) -> None:
 
 def test_name_of_an_id_is_safe_in_paths(compose: Compose) -> None:
     assert compose("env.id=ALE/Pong-v5").env.name == "ale_pong-v5"
+
+
+IDS = [
+    "CartPole-v1",
+    "_under:Nav-v0",
+    "x" * 62 + "/.Maze-v0",
+    "a_module_of_my_own." * 4 + "environments:Nav-v0",
+    "",
+    "\u8ff7\u8def",
+    "._-",
+]
+
+
+@given(st.sampled_from(IDS) | st.text(max_size=80))
+def test_a_config_whose_environment_has_no_name_is_taken_back(identifier: str) -> None:
+    config = from_mapping({"env": {"id": identifier}})
+    assert config.env.name
+    assert from_mapping(to_mapping(config)) == config
 
 
 def test_own_config_folder(compose: Compose, workplace: Path) -> None:

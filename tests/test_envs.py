@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import gymnasium
 import numpy as np
@@ -291,6 +292,13 @@ def test_probing_an_environment_that_raises(identifier: str, message: str) -> No
     probes.register()
     with pytest.raises(EnvironmentFailure, match=message):
         envs.probe(EnvConfig(id=identifier), 0)
+
+
+def test_memory_that_runs_out_while_probing_is_no_failure_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    probes.register()
+    monkeypatch.setattr(probes.Broken, "step", mock.Mock(side_effect=MemoryError))
+    with pytest.raises(MemoryError):
+        envs.probe(EnvConfig(id="ProbeRaise-v0"), 0)
 
 
 def play(env: Environment, actions: list[Any], reset_every: int = 60) -> list[Any]:

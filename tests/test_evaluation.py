@@ -4,18 +4,21 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import gymnasium
 import numpy as np
 import probes
 import pytest
 from gymnasium.spaces import Box, Discrete
-from support import DQN, PPO, RUNNING_NORMS, Folder, assert_same_bits, captured, config_of, trainer_of
+from support import DQN, PPO, RUNNING_NORMS, Folder, Silent, assert_same_bits, captured, config_of, trainer_of
 
+from rlrun import bookkeeping
 from rlrun.config import EnvConfig
 from rlrun.errors import EnvironmentFailure, ResumeError
 from rlrun.evaluation import evaluate, evaluate_run, load_policy, summary
 from rlrun.normalization import ObservationNormalizer
+from rlrun.training import train
 
 probes.register()
 
@@ -54,7 +57,23 @@ class FailingReset(Counting):
         return super().reset(**arguments)
 
 
-for identifier, entry_point in (("Counting-v0", Counting), ("FailingReset-v0", FailingReset)):
+class FailingLater(Counting):
+    """Its quick ones break after their first episode, at the fifth step in all."""
+
+    steps = 0
+
+    def step(self, action: Any) -> Any:
+        self.steps += 1
+        if not self.slow and self.steps == 5:
+            raise RuntimeError("worn out")
+        return super().step(action)
+
+
+for identifier, entry_point in (
+    ("Counting-v0", Counting),
+    ("FailingReset-v0", FailingReset),
+    ("FailingLater-v0", FailingLater),
+):
     if identifier not in gymnasium.registry:
         gymnasium.register(identifier, entry_point)
 
@@ -111,6 +130,23 @@ def test_a_failing_environment_is_a_result() -> None:
 def test_an_agent_whose_environment_can_not_begin_holds_up_nobody() -> None:
     first, second = evaluated(Still(2), EnvConfig(id="FailingReset-v0"), [0, 1], 2)
     assert first["returns"] == [10, 50] and "no episode today" in str(second)
+
+
+def test_an_agent_that_has_its_episodes_does_not_fail_while_another_still_plays() -> None:
+    first, second = evaluated(Still(2), EnvConfig(id="FailingLater-v0"), [0, 1], 1)
+    assert (first["returns"], second["returns"]) == ([10], [50])
+
+
+def test_a_failure_says_that_it_was_in_an_evaluation_and_of_which_run(tmp_path: Path) -> None:
+    def failing(*arguments: Any, **named: Any) -> Any:
+        with mock.patch.object(Counting, "step", side_effect=RuntimeError("worn out")):
+            return evaluate(*arguments, **named)
+
+    run = Folder(tmp_path).run(DQN, {"env": {"id": "Counting-v0"}, "seed": 7, "evaluation": {"every_frames": 50}})
+    with mock.patch.object(bookkeeping, "evaluate", failing):
+        (outcome,) = train([run], Silent())
+    expected = "env Counting-v0 failed at step 1 of the evaluation at frame 50 of the agent with seed 7: "
+    assert str(outcome.error).startswith(f"{expected}RuntimeError: worn out")
 
 
 def test_an_interruption_ends_it_without_a_result() -> None:

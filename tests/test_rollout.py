@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from typing import Any
+from unittest import mock
 
 import gymnasium
 import numpy as np
@@ -313,6 +314,13 @@ def test_a_broken_environment_fails_its_own_agent_only(identifier: str, what: st
     assert environments.capture(1)["envs"] is None
     assert environments._envs[2].unwrapped.count == 5  # type: ignore[attr-defined]
     environments.close()
+
+
+def test_memory_that_runs_out_in_a_reset_is_no_failure_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    environments = Environments(tape_config([1, True, False]), 1, [0])
+    monkeypatch.setattr(Tape, "_observation", mock.Mock(side_effect=[np.zeros(1, np.float32), MemoryError]))
+    with pytest.raises(MemoryError):  # the step is well, the reset after it is not
+        environments.step(np.zeros((1, 1), np.int64))
 
 
 def test_an_infinite_reward_is_not_hidden_by_clipping() -> None:

@@ -16,6 +16,12 @@ PROJECT = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._-]{0,127}")
 PROJECT_RULE = "may only contain A-Z a-z 0-9 . _ - and spaces, 128 at most, and must start with a letter or digit"
 
 
+def name_of_id(identifier: str) -> str:
+    """An ``env.name`` that is as near to the environment's id as the rules for names let it be; of a long one the end."""
+    plain = re.sub(r"[^a-z0-9._-]+", "_", identifier.lower())
+    return plain[-LONGEST_NAME:].lstrip("._-") or "env"
+
+
 def check(config: RunConfig) -> list[str]:
     """One line for each impossible combination."""
     problems = [*_check_names(config), *_check_root(config), *_check_engine(config)]

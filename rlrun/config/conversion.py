@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import re
 import typing
 from collections.abc import Mapping
 from typing import Any
 
-from rlrun.config.checks import check
+from rlrun.config.checks import check, name_of_id
 from rlrun.config.resuming import leaves
 from rlrun.config.schema import ALGORITHMS, DQNConfig, RunConfig
 from rlrun.config.settings import convert, key_of, meaning_of, nearest
@@ -30,8 +29,7 @@ def from_mapping(values: Mapping[str, Any]) -> RunConfig:
         raise UsageError("\n".join(problems))
     assert isinstance(config, RunConfig)
     if not config.env.name:
-        name = re.sub(r"[^a-z0-9._-]+", "_", config.env.id.lower())
-        config = dataclasses.replace(config, env=dataclasses.replace(config.env, name=name))
+        config = dataclasses.replace(config, env=dataclasses.replace(config.env, name=name_of_id(config.env.id)))
     return config
 
 

@@ -163,15 +163,16 @@ void move_towards(integer size, float *restrict target, const float *restrict so
         target[i] += (source[i] - target[i]) * share;
 }
 
-/* This thread's floating-point unit treats denormal numbers as 0. */
-void flush_denormals(void)
+/* Whether this thread's floating-point unit treats denormal numbers as 0. */
+void flush_denormals(integer wanted)
 {
 #if defined(__x86_64__)
-    _MM_SET_FLUSH_ZERO_MODE(_MM_FLUSH_ZERO_ON);
-    _mm_setcsr(_mm_getcsr() | 0x0040); /* denormals are zero */
+    unsigned bits = 0x8040; /* results that are denormal, and operands */
+    _mm_setcsr(wanted ? _mm_getcsr() | bits : _mm_getcsr() & ~bits);
 #elif defined(__aarch64__)
     uint64_t control;
     __asm__ volatile("mrs %0, fpcr" : "=r"(control));
-    __asm__ volatile("msr fpcr, %0" : : "r"(control | (1 << 24)));
+    uint64_t bit = 1 << 24;
+    __asm__ volatile("msr fpcr, %0" : : "r"(wanted ? control | bit : control & ~bit));
 #endif
 }

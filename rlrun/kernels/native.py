@@ -140,6 +140,7 @@ def library() -> ctypes.CDLL | None:
     loaded.backward.argtypes = (stack, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64, ctypes.c_void_p)
     loaded.adam_step.argtypes = (ctypes.POINTER(_AdamRow), *numbers)
     loaded.move_towards.argtypes = (ctypes.c_int64, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_float)
+    loaded.flush_denormals.argtypes = (ctypes.c_int64,)
     for function in (loaded.forward, loaded.backward, loaded.adam_step, loaded.move_towards, loaded.flush_denormals):
         function.restype = None
     return loaded

@@ -262,7 +262,9 @@ def observe_random_steps(
     steps = config.env.observation_norm_steps
     if not normalizer.enabled or steps == 0:
         return
-    environments = Environments(config.env, 1, [derive(seed, Stream.NORMALIZER) for seed in seeds], exact=False)
+    own = [derive(seed, Stream.NORMALIZER) for seed in seeds]
+    whose = [f"the first observation statistics of the agent with seed {seed}" for seed in seeds]
+    environments = Environments(config.env, 1, own, exact=False, whose=whose)
     generators = Generators(seeds, Stream.NORMALIZER)
     seen = np.empty((len(seeds), steps, spaces.observation_size), np.float32)
     for step in range(steps):
