@@ -101,20 +101,29 @@ def begun_sweep(directory: Path, resume: bool, jobs: Sequence[Job]) -> bool:
     if os.path.lexists(directory / MANIFEST):
         raise ResumeError(f"run.dir={shown_path(directory)} holds a single run; leave -m out")
     if not os.path.lexists(directory / SWEEP_LIST):
-        claim_directory(directory)
-        require_own(directory)
-        if any(runs_in(directory)) or os.path.lexists(directory / "sweep.csv"):
-            raise ResumeError(f"run.dir={shown_path(directory)} holds runs, but no {SWEEP_LIST}; choose another place")
-        there = [name for name in (PAGE,) if os.path.lexists(directory / name)] + _filled_folders(directory)
-        if there:
-            raise ResumeError(
-                f"run.dir={shown_path(directory)} holds {there[0]}, which is of no sweep; choose another place"
-            )
         return False
     _require_resume(directory, resume, "sweep")
     require_own(directory)
     complete_sweep(directory, jobs)
     return True
+
+
+def claim_for_sweep(directory: Path) -> None:
+    """Make ``directory``, if it is not there, for a new sweep.
+
+    Raises:
+        ResumeError: files are there that the sweep would overwrite; others can write there.
+        StorageError: it can't be made.
+    """
+    claim_directory(directory)
+    require_own(directory)
+    if any(runs_in(directory)) or os.path.lexists(directory / "sweep.csv"):
+        raise ResumeError(f"run.dir={shown_path(directory)} holds runs, but no {SWEEP_LIST}; choose another place")
+    there = [name for name in (PAGE,) if os.path.lexists(directory / name)] + _filled_folders(directory)
+    if there:
+        raise ResumeError(
+            f"run.dir={shown_path(directory)} holds {there[0]}, which is of no sweep; choose another place"
+        )
 
 
 def go_on_with_sweep(directory: Path, jobs: Sequence[Job], quiet: bool) -> int:
