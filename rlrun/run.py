@@ -157,15 +157,15 @@ class Run:
             yield
 
 
-def require_own(directory: Path) -> None:
-    """Refuse to go on in a directory that others can change while we work in it.
+def require_own(directory: Path, otherwise: str) -> None:
+    """Refuse to go on in a directory that others can change while we work in it. ``otherwise``: what one may type as well.
 
     Raises:
         ResumeError: everybody can write there, or it is another user's.
     """
     reason = why_not_own(directory)
     if reason is not None:
-        raise ResumeError(reason)
+        raise ResumeError(f"{reason}, or type {otherwise}")
 
 
 def why_not_own(directory: Path) -> str | None:
@@ -173,9 +173,9 @@ def why_not_own(directory: Path) -> str | None:
     status = os.stat(directory)
     where = shlex.quote(printable(directory))
     if status.st_uid != os.geteuid():
-        return f"{where} belongs to another user; copy it (cp -r) and resume the copy, or type --trust"
+        return f"{where} belongs to another user; copy it (cp -r) and resume the copy"
     if status.st_mode & stat.S_IWOTH:
-        return f"everybody can write to {where}; type chmod -R o-w {where}, or --trust"
+        return f"everybody can write to {where}; type chmod -R o-w {where}"
     return None
 
 

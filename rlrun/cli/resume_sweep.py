@@ -41,7 +41,7 @@ def resume_sweep(
     with opened_sweep(directory) as (sweep, held):
         places = [directory, *(run.directory for run in sweep.runs)]
         for place in [] if trust else places:
-            require_own(place)
+            require_own(place, "--trust")
         configs = [config_of(run) for run in sweep.runs]
         pairs = [(run, config) for run, config in zip(sweep.runs, configs, strict=True) if _is_left(run, config)]
         if send:
