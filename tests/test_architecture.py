@@ -32,6 +32,7 @@ LAYERS = (
         "garbage",
         "checkpoint",
         "checkpoint_folder",
+        "checkpoint_names",
         "pieces",
         "locks",
         "metrics",
