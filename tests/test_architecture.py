@@ -30,6 +30,7 @@ LAYERS = (
         "finding",
         "deletion",
         "garbage",
+        "child",
         "checkpoint",
         "checkpoint_folder",
         "checkpoint_names",

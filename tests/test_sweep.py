@@ -259,8 +259,8 @@ def test_a_sweep_that_cannot_be_made_leaves_nothing(
 def test_what_a_worker_prints_is_no_event() -> None:
     """An environment may print what it likes."""
     program = (
-        "import os, sys; from rlrun.sweeps.worker import _claim_output\n"
-        "stream = _claim_output(); print('hello from a simulator', flush=True); os.system('echo from below')\n"
+        "import os, sys; from rlrun.child import claim_output\n"
+        "stream = claim_output(); print('hello from a simulator', flush=True); os.system('echo from below')\n"
         "print('event', file=stream, flush=True)"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
