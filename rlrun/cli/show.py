@@ -23,8 +23,9 @@ from rlrun.cli.output import (
 )
 from rlrun.deletion import size_of
 from rlrun.finding import find, find_sweep, is_sweep
+from rlrun.manifest import texts
 from rlrun.plain import printable
-from rlrun.reports.records import read_record, texts
+from rlrun.reports.records import read_record
 from rlrun.reports.summary import SavedFile, checkpoints_of, own_settings
 from rlrun.reports.typed import typed_settings
 
