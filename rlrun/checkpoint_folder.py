@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,12 +11,11 @@ from typing import Any
 
 from rlrun.arrays import Ring
 from rlrun.checkpoint import Tree, find_damage, read, read_header, save
+from rlrun.checkpoint_names import BEST_FILE, DAMAGED, step_file, steps_in
 from rlrun.errors import ResumeError, StorageError
 from rlrun.pieces import SMALLEST, Pieces, is_pieced, names_of
 from rlrun.plain import printable, reason_of, remove_stale, sync_directory
 
-_STEP_FILE = re.compile(r"step_([0-9]{12,})\.ckpt")
-_BEST_FILE = "best.ckpt"
 PAUSES = (0.1, 0.5)
 """Seconds to wait before a save that failed is tried again."""
 
@@ -41,7 +39,7 @@ class CheckpointFolder:
         Raises:
             TypeError, StorageError: as the function ``save``; the checkpoints that were there still are.
         """
-        path = self.directory / f"step_{frames:012d}.ckpt"
+        path = self.directory / step_file(frames)
         self._write(path, header, state)
         older: list[str] = []
         with contextlib.suppress(ResumeError):  # one file too many is no reason to end a run
@@ -63,13 +61,13 @@ class CheckpointFolder:
 
     def save_best(self, header: Tree, state: Tree) -> Path:
         """Replace ``best.ckpt``; raises as ``save``."""
-        path = self.directory / _BEST_FILE
+        path = self.directory / BEST_FILE
         self._write(path, header, state)
         return path
 
     def best_evaluation(self) -> dict[str, Any] | None:
         """The evaluation that ``best.ckpt`` won by, from its header; None if there is no such file or it is damaged."""
-        path = self.directory / _BEST_FILE
+        path = self.directory / BEST_FILE
         if not os.path.lexists(path) or find_damage(path) is not None:
             return None
         evaluation = read(path)[0].get("evaluation")
@@ -150,8 +148,8 @@ class CheckpointFolder:
             renamed = ""
             if own is not None:  # with its pieces back, the file may be good again
                 with contextlib.suppress(OSError):  # of a read-only run: skipped all the same
-                    path.rename(path.with_name(path.name + ".bad"))
-                    renamed = f", renamed to {path.name}.bad"
+                    path.rename(path.with_name(path.name + DAMAGED))
+                    renamed = f", renamed to {path.name}{DAMAGED}"
             older = candidates[position + 1 :]
             notice(
                 f"{path.name} is {reason}{renamed}; {f'using {older[0][1].name}' if older else 'no older one is left'}"
@@ -187,8 +185,8 @@ class CheckpointFolder:
             ResumeError: no such checkpoint; names those that exist. Or they can't be read.
         """
         steps = self._steps()
-        if selector == "best" and _BEST_FILE in self._names():
-            return self.directory / _BEST_FILE
+        if selector == "best" and BEST_FILE in self._names():
+            return self.directory / BEST_FILE
         if selector == "last" and steps:
             return self.directory / steps[-1][1]
         for frames, name in steps:
@@ -198,13 +196,13 @@ class CheckpointFolder:
 
     def _missing(self, what: str) -> ResumeError:
         names = [str(frames) for frames, _ in self._steps()]
-        if _BEST_FILE in self._names():
+        if BEST_FILE in self._names():
             names.insert(0, "best")
         return ResumeError(f"{what} in {printable(self.directory)}; there is: {', '.join(names) or 'nothing'}")
 
     def _steps(self) -> list[tuple[int, str]]:
-        """Frames and name of every step file, oldest first: of our own pattern, nothing else. Raises ResumeError: as ``_names``."""
-        return sorted((int(match[1]), name) for name in self._names() if (match := _STEP_FILE.fullmatch(name)))
+        """Frames and name of every step file, oldest first. Raises ResumeError: as ``_names``."""
+        return steps_in(self._names())
 
     def _names(self) -> list[str]:
         """Of the regular files; none if there is no folder. Raises ResumeError: it can't be read, or is a link."""

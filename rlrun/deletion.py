@@ -16,9 +16,10 @@ from rlrun.run import FOLDERS, PAGE
 
 _MADE_NAME = re.compile(r"\d{6}_.+_s\d+(-\d+)?|\d{4}-\d\d-\d\d_\d{6}_.+")
 """Of directories that rlrun made for a run or a sweep, with an exclusive ``mkdir``: all in them is of the run."""
+WORKER_LOG = re.compile(r"worker-(\d+)\.log")
 _FILES = re.compile(
-    r"config\.yaml|(run|sweep)\.json|run\.lock|(metrics|timing)\.jsonl|(episodes|sweep)\.csv|crash\.log|worker-\d+\.log|\.tmp-.*|"
-    + "|".join(map(re.escape, (*FOLDERS, PAGE)))
+    r"config\.yaml|(run|sweep)\.json|run\.lock|(metrics|timing)\.jsonl|(episodes|sweep)\.csv|crash\.log|\.tmp-.*|"
+    + "|".join([WORKER_LOG.pattern, *map(re.escape, (*FOLDERS, PAGE))])
 )
 """What rlrun writes into the directory of a run or a sweep."""
 _REAL_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC

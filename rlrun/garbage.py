@@ -15,6 +15,7 @@ from pathlib import Path
 
 from rlrun.checkpoint import read_header
 from rlrun.checkpoint_folder import CheckpointFolder
+from rlrun.checkpoint_names import BEST_FILE, CHECKPOINTS, is_damaged, steps_in, tells_of_steps
 from rlrun.deletion import delete, remains_in, size_of, was_made
 from rlrun.errors import ResumeError, StorageError
 from rlrun.finding import is_sweep, listed, parents
@@ -29,10 +30,7 @@ TEMPORARY, UNBEGUN, BEST = "temporary files", "runs that ended before their firs
 EMPTY, REMAINS = "empty directories", "directories whose deletion was cut short"
 CATEGORIES = (OLDER, DAMAGED, PIECES, TEMPORARY, UNBEGUN, EMPTY, REMAINS, BEST)
 
-_STEP = re.compile(r"step_[0-9]{12,}\.ckpt")
 _DATE = re.compile(r"\d{4}-\d\d-\d\d")
-_DAMAGED = re.compile(r"step_[0-9]{12,}\.ckpt\.bad")
-_BEST = "best.ckpt"
 _BEGINNING = re.compile(r"checkpoints|config\.yaml|run\.lock|\.tmp-.*")
 _SETTLED = 3600.0
 """Seconds after which a run that no process holds is not one that is just being made."""
@@ -132,7 +130,7 @@ def _of_idle(directory: Path, wish: Wish) -> list[Item]:
     status = listed(directory)["status"]
     if status == "unreadable":
         return []
-    folder = directory / "checkpoints"
+    folder = directory / CHECKPOINTS
     names = _files(folder)
     if _never_began(directory, status, names, wish):
         return [Item(UNBEGUN, directory, size_of(directory), directory)]
@@ -147,7 +145,7 @@ def _temporary(directory: Path) -> list[Item]:
     files = _files(directory)
     items = [Item(TEMPORARY, directory / name, files[name], directory) for name in _stale(directory, files)]
     for folder in _folders(directory):
-        if folder.name != "checkpoints":
+        if folder.name != CHECKPOINTS:
             items += _old_temporary(folder, directory)
     return items
 
@@ -177,16 +175,15 @@ def _never_began(directory: Path, status: str, names: Mapping[str, int], wish: W
     """Whether there is nothing of a run to go on with or to play with. One of a sweep is trained when that is resumed."""
     if status in ("finished", "waiting") or is_sweep(directory.parent) or not was_made(directory):
         return False
-    if any(name.startswith("step_") or (name.startswith("best.") and not wish.best) for name in names):
+    if any(tells_of_steps(name) or (name.startswith("best.") and not wish.best) for name in names):
         return False
     return status == "failed" or seconds_since(directory / MANIFEST) > _SETTLED
 
 
 def _superseded(folder: Path, names: Mapping[str, int], finished: bool, wish: Wish) -> list[tuple[str, str]]:
     """Category and name of the checkpoints, and of their pieces, that are not needed."""
-    steps = sorted(name for name in names if _STEP.fullmatch(name))
-    steps.sort(key=lambda name: int(name[5:-5]))
-    damaged = [name for name in names if _DAMAGED.fullmatch(name)]
+    steps = [name for _, name in steps_in(names)]
+    damaged = [name for name in names if is_damaged(name)]
     pieces = [name for name in names if is_piece(name)]
     if not steps or not (damaged or pieces or len(steps) > wish.keep or wish.best):
         return []
@@ -197,8 +194,8 @@ def _superseded(folder: Path, names: Mapping[str, int], finished: bool, wish: Wi
     older = steps[: max(0, last + 1 - wish.keep)] if finished else []
     stay = [name for name in steps if name not in older]
     going = [(OLDER, name) for name in older] + [(DAMAGED, name) for name in damaged]
-    if finished and wish.best and _BEST in names:
-        going.append((BEST, _BEST))
+    if finished and wish.best and BEST_FILE in names:
+        going.append((BEST, BEST_FILE))
     return going + [(PIECES, name) for name in _unused(folder, pieces, stay)]
 
 
@@ -236,7 +233,7 @@ def _is_empty(path: Path) -> bool:
     try:
         names = os.listdir(path)
         begun = all(made and _BEGINNING.fullmatch(name) for name in names)
-        return begun and not any((path / "checkpoints").glob("*"))
+        return begun and not any((path / CHECKPOINTS).glob("*"))
     except OSError:
         return False
 

@@ -78,6 +78,11 @@ def read_manifest(directory: Path) -> dict[str, Any]:
     return manifest
 
 
+def texts(values: Any) -> list[str]:
+    """The texts in a list of run.json, which may be anything."""
+    return [text for text in values if isinstance(text, str)] if isinstance(values, list) else []
+
+
 def timestamp(moment: datetime) -> str:
     """UTC, of fixed width, so that its order as text is its order in time."""
     return moment.isoformat(timespec="microseconds")

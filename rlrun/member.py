@@ -15,6 +15,7 @@ import numpy as np
 from rlrun.arrays import real, whole
 from rlrun.checkpoint import config_of
 from rlrun.checkpoint_folder import CheckpointFolder
+from rlrun.checkpoint_names import BEST_FILE, frames_in, step_file
 from rlrun.config import RunConfig, to_mapping
 from rlrun.config.resuming import forbidden_changes, inexact_changes, told_changes
 from rlrun.errors import EnvironmentFailure, LockedError, LostFileError, ResumeError, RlrunError, StorageError
@@ -114,8 +115,8 @@ class Member:
         Raises:
             ResumeError: they differ where they may not.
         """
-        frames = int(path.stem.removeprefix("step_"))
-        if header.get("frames") != frames:
+        frames = frames_in(path.name)
+        if frames is None or header.get("frames") != frames:
             raise ResumeError(f"{printable(path)} holds another frame than its name says")
         before, now = config_of(path, header), clean(to_mapping(self.run.config))
         changed = forbidden_changes(before, now)
@@ -218,7 +219,7 @@ class Member:
         best = bool(np.isfinite(mean)) and (self.best is None or mean >= self.best["return_mean"])
         self.evaluation = numbers | {"frames": frames}
         if best:
-            self.best = self.evaluation | {"checkpoint": "best.ckpt"}
+            self.best = self.evaluation | {"checkpoint": BEST_FILE}
         return best
 
     def save(self, frames: int, training: dict[str, Any]) -> None:
@@ -269,10 +270,10 @@ class Member:
 
     def _evaluated_checkpoint(self, evaluation: Mapping[str, Any]) -> str | None:
         """The file that holds the evaluated weights, if one does."""
-        name = f"step_{evaluation['frames']:012d}.ckpt"
+        name = step_file(evaluation["frames"])
         if (self.folder.directory / name).is_file():
             return name
-        return "best.ckpt" if self.best is not None and self.best["frames"] == evaluation["frames"] else None
+        return BEST_FILE if self.best is not None and self.best["frames"] == evaluation["frames"] else None
 
     def close(self) -> None:
         """Close the files, once: what could not be written is not tried again. Raises StorageError."""
@@ -292,4 +293,4 @@ def _evaluation(tree: Any) -> dict[str, Any] | None:
     if not all(type(value) is float for value in numbers.values()):
         raise ValueError(f"no evaluation: {numbers!r:.80}")
     counts = {key: whole(tree[key]) for key in ("episodes", "frames")}
-    return numbers | counts | ({"checkpoint": "best.ckpt"} if "checkpoint" in tree else {})
+    return numbers | counts | ({"checkpoint": BEST_FILE} if "checkpoint" in tree else {})

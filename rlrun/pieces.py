@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from rlrun.arrays import Ring
+from rlrun.arrays import Ring, whole
 from rlrun.checkpoint import Tree, digest_of, find_damage, packed, read
 from rlrun.plain import write_atomically
 
@@ -76,15 +76,13 @@ class Pieces:
 
     def load(self, tree: Tree) -> Tree:
         """The ring that ``save`` described, as ``Ring.whole`` has it. Raises ResumeError, ValueError for what it did not write."""
-        written, capacity = tree["written"], tree["capacity"]
+        written, capacity = whole(tree["written"], 1), whole(tree["capacity"], 1)
         references = _checked(tree["pieces"])
-        if not all(type(number) is int and number >= 0 for number in (written, capacity)):
-            raise ValueError("a ring without counts")
         size = min(written, capacity)
         ends = [last for _, last, _ in references]
-        if [first for first, *_ in references[1:]] != ends[:-1] or (size and (not ends or ends[-1] != written)):
+        if [first for first, *_ in references[1:]] != ends[:-1] or ends[-1:] != [written]:
             raise ValueError("pieces that do not fit together")
-        if size and references[0][0] > written - size:
+        if references[0][0] > written - size:
             raise ValueError("pieces that are not all there")
         if size > sum(os.path.getsize(self.directory / _name_of(piece)) for piece in references):
             raise ValueError("a ring larger than its pieces")
@@ -92,12 +90,16 @@ class Pieces:
         for piece in references:
             first, last, _ = piece
             rows = read(self.directory / _name_of(piece))[1]
+            if arrays and rows.keys() != arrays.keys():
+                raise ValueError("pieces of different arrays")
             start = max(first, written - size)
             for name, array in rows.items():
-                if len(array) != last - first:
+                if not isinstance(array, np.ndarray) or array.shape[:1] != (last - first,):
                     raise ValueError("a piece of another length than its name says")
-                whole = arrays.setdefault(name, np.empty((size, *array.shape[1:]), array.dtype))
-                whole[np.arange(start, last) % capacity] = array[start - first :]
+                target = arrays.setdefault(name, np.empty((size, *array.shape[1:]), array.dtype))
+                if (array.shape[1:], array.dtype) != (target.shape[1:], target.dtype):
+                    raise ValueError("pieces of different arrays")
+                target[np.arange(start, last) % capacity] = array[start - first :]
         return {"written": written, **arrays}
 
     def prune(self, used: Collection[str]) -> None:

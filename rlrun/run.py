@@ -6,7 +6,6 @@ Everything read here may come from another person, so it is plain data, checked,
 from __future__ import annotations
 
 import contextlib
-import fnmatch
 import itertools
 import json
 import os
@@ -20,6 +19,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from rlrun.checkpoint_names import CHECKPOINTS, steps_in, tells_of_steps
 from rlrun.config import RunConfig, from_mapping, to_mapping
 from rlrun.errors import ResumeError, StorageError, UsageError
 from rlrun.finding import no_run, runs_in
@@ -28,8 +28,8 @@ from rlrun.manifest import MANIFEST, first_manifest, read_manifest, timestamp
 from rlrun.plain import printable, read_yaml, reason_of, sync_directory, to_yaml, write_atomically
 from rlrun.provenance import clean
 
-_CONFIG, _CHECKPOINTS = "config.yaml", "checkpoints"
-FOLDERS = (_CHECKPOINTS, "plots", "videos", "exports", "tensorboard", "wandb")
+_CONFIG = "config.yaml"
+FOLDERS = (CHECKPOINTS, "plots", "videos", "exports", "tensorboard", "wandb")
 """What may be made within a run's directory, or a sweep's, besides files."""
 PAGE = "report.html"
 """What ``rlrun report`` writes there."""
@@ -64,7 +64,7 @@ class Run:
             directory = make_directory(parent, f"{now:%H%M%S}_{label}_s{config.seed}")
         run = cls(directory, config, clean(first_manifest(directory, config, now) | manifest))
         try:
-            _make_folder(directory / _CHECKPOINTS)
+            _make_folder(directory / CHECKPOINTS)
             write_atomically(directory / _CONFIG, to_yaml(clean(to_mapping(config))), durably=sweep is None)
             run._write(durably=sweep is None)  # last: a directory with a run.json is a run
         except StorageError:
@@ -100,11 +100,11 @@ class Run:
     @property
     def checkpoints(self) -> Path:
         """The folder for the run's checkpoints."""
-        return self.directory / _CHECKPOINTS
+        return self.directory / CHECKPOINTS
 
     def has_checkpoint(self) -> bool:
         """Whether there is one to continue from, as far as names tell. Raises ResumeError: the folder can't be read."""
-        return self._has_any("step_*.ckpt")
+        return bool(steps_in(self._checkpoint_names()))
 
     def has_begun(self) -> bool:
         """Whether to start it over would lose what was trained: it has come to a checkpoint, though that may be damaged now.
@@ -112,13 +112,13 @@ class Run:
         Raises:
             ResumeError: the folder of its checkpoints can't be read.
         """
-        return self.manifest["status"] == "finished" or self._has_any("step_*.ckpt*")
+        return self.manifest["status"] == "finished" or any(map(tells_of_steps, self._checkpoint_names()))
 
-    def _has_any(self, pattern: str) -> bool:
+    def _checkpoint_names(self) -> list[str]:
         try:
-            return bool(fnmatch.filter(os.listdir(self.checkpoints), pattern))
+            return os.listdir(self.checkpoints)
         except FileNotFoundError:
-            return False
+            return []
         except OSError as error:
             raise ResumeError(f"can't read {printable(self.checkpoints)}: {reason_of(error)}") from error
 
@@ -157,15 +157,15 @@ class Run:
             yield
 
 
-def require_own(directory: Path) -> None:
-    """Refuse to go on in a directory that others can change while we work in it.
+def require_own(directory: Path, otherwise: str) -> None:
+    """Refuse to go on in a directory that others can change while we work in it. ``otherwise``: what one may type as well.
 
     Raises:
         ResumeError: everybody can write there, or it is another user's.
     """
     reason = why_not_own(directory)
     if reason is not None:
-        raise ResumeError(reason)
+        raise ResumeError(f"{reason}, or type {otherwise}")
 
 
 def why_not_own(directory: Path) -> str | None:
@@ -173,9 +173,9 @@ def why_not_own(directory: Path) -> str | None:
     status = os.stat(directory)
     where = shlex.quote(printable(directory))
     if status.st_uid != os.geteuid():
-        return f"{where} belongs to another user; copy it (cp -r) and resume the copy, or type --trust"
+        return f"{where} belongs to another user; copy it (cp -r) and resume the copy"
     if status.st_mode & stat.S_IWOTH:
-        return f"everybody can write to {where}; type chmod -R o-w {where}, or --trust"
+        return f"everybody can write to {where}; type chmod -R o-w {where}"
     return None
 
 

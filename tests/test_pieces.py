@@ -15,7 +15,7 @@ from support import CARTPOLE, Folder, assert_same_run, resumed
 import rlrun.checkpoint
 from rlrun import checkpoint_folder
 from rlrun.arrays import Ring
-from rlrun.checkpoint import load, save
+from rlrun.checkpoint import load, packed, save
 from rlrun.checkpoint_folder import CheckpointFolder
 from rlrun.errors import ResumeError, StorageError
 from rlrun.pieces import MOST
@@ -187,8 +187,9 @@ def test_a_damaged_piece_damages_the_checkpoints_that_need_it(how: str, folder: 
             ("pieces", value)
             for value in ([], [[0, 4, "x"]], "x", [[0, 4]], [["../../x", 4, X]], [[4, 2, X]], [[0, 8, X]])
         ],
-        *[("pieces", [[0, 4, ""]] * (MOST + 1)), ("written", -1), ("written", 1.5), ("written", 10**12)],
-        *[("capacity", 0), ("capacity", -1), ("capacity", 10**12), ("capacity", None), ("capacity", 3)],
+        ("pieces", [[0, 4, ""]] * (MOST + 1)),
+        *[("written", value) for value in (0, -1, 1.5, 10**12)],
+        *[("capacity", value) for value in (0, -1, 10**12, 10**30, None, 3)],
     ],
 )
 def test_a_forged_reference_is_refused(key: str, value: Any, folder: CheckpointFolder) -> None:
@@ -200,6 +201,34 @@ def test_a_forged_reference_is_refused(key: str, value: Any, folder: CheckpointF
     with contextlib.suppress(ResumeError):
         replay = newest(folder)[1]
         assert key == "capacity" and len(replay["rows"]) <= 8  # what is left is held against the config
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        {},
+        {"rows": [1] * 4, "last": [1] * 4},
+        {"rows": {"a": 1, "b": 2, "c": 3, "d": 4}, "last": None},
+        {"rows": np.array(4), "last": np.zeros(4, np.float32)},
+        {"rows": np.zeros((4, 2), np.int64)},
+        {"rows": np.zeros((4, 2), np.int64), "last": np.zeros(4, np.float32), "more": np.zeros((4, 1000))},
+        {"rows": np.zeros((4, 1), np.int64), "last": np.zeros(4, np.float32)},
+        {"rows": np.zeros((4, 2), np.complex64), "last": np.zeros(4, np.float32)},
+    ],
+    ids=["none", "lists", "dicts", "number", "fewer", "more", "narrower", "complex"],
+)
+def test_a_forged_piece_is_refused(rows: dict[str, Any], folder: CheckpointFolder) -> None:
+    save_rings(folder, 4, 6, 8)
+    path = folder.directory / "step_000000000008.ckpt"
+    header, tree = load(path)
+    reference = tree["training"]["replay"]["pieces"][-1]
+    chunks = packed({}, rows)
+    reference[2] = chunks[-1].hex()
+    first, last, digest = reference
+    (folder.directory / f"{first:012d}-{last:012d}-{digest[:16]}.piece").write_bytes(b"".join(chunks))
+    save(path, header | {"pieces": tree["training"]["replay"]["pieces"]}, tree)
+    with pytest.raises(ResumeError, match="malformed: not written by rlrun"):
+        newest(folder)
 
 
 def test_a_failed_save_does_not_count_on_its_piece(folder: CheckpointFolder, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -23,6 +23,7 @@ SETTINGS = (
     *("tuned=none", "network.hidden=[16]", "total_frames=600", "algo.learning_starts=50", "algo.batch_size=16"),
     *("evaluation.every_frames=200", "evaluation.episodes=2", "logging.every_frames=50", "checkpoint.every_frames=100"),
 )
+REMEDY = "type chmod -R o-w {}, or type another run.dir=DIR"
 HERE = ("run.dir=runs/a", "resume=auto")
 
 
@@ -72,6 +73,7 @@ def test_a_logger_in_the_command_is_typed(rlrun: Any, workplace: Path, monkeypat
         (["resume=auto"], 2, "type run.dir=DIR as well"),
         (["resume=yes", "run.dir=x"], 2, "resume=yes is not known; choices: auto, never"),
         (["run.dir="], 2, "run.dir has no value; write run.dir=DIR"),
+        (["run.dir='~nouser/x'"], 2, "run.dir='~nouser/x': ~ stands for no folder; write it in full"),
         (["run.dir=a", "run.dir=b"], 2, "run.dir is given twice (run.dir=a and run.dir=b)"),
         (["run.dir=file"], 5, "can't create file: Not a directory. Choose another place: run.dir=DIR"),
         (["run.dir=file/x"], 5, "can't create file/x: Not a directory. Choose another place: run.dir=DIR"),
@@ -121,7 +123,22 @@ def test_nothing_of_others_is_overwritten(rlrun: Any, workplace: Path) -> None:
         shutil.rmtree(workplace / "mine")
     (workplace / "mine").mkdir(mode=0o777)
     (workplace / "mine").chmod(0o777)
-    assert "everybody can write to mine" in rlrun(*SETTINGS, "run.dir=mine").errors[0]
+    for sweep in ((), ("-m", "seed=1,2")):
+        answer = rlrun(*SETTINGS, *sweep, "run.dir=mine")
+        assert (answer.code, answer.errors) == (4, [f"everybody can write to mine; {REMEDY.format('mine')}"])
+
+
+def test_what_others_can_write_to_is_not_gone_on_with(rlrun: Any, workplace: Path, fake_worker: Any) -> None:
+    """Nor is --trust advised, which is for resume."""
+    fake_worker()
+    sweep = ("-m", "seed=1,2", "run.dir=s", "resume=auto")
+    assert rlrun("-q", *sweep).code == 0
+    for place in (workplace / "s", next((workplace / "s").glob("*_s2"))):
+        place.chmod(0o777)
+        answer = rlrun(*sweep)
+        name = str(place.relative_to(workplace))
+        assert (answer.code, answer.errors) == (4, [f"everybody can write to {name}; {REMEDY.format(name)}"])
+        place.chmod(0o700)
 
 
 def test_one_killed_while_it_was_made_begins_anew(rlrun: Any, workplace: Path) -> None:

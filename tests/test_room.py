@@ -49,6 +49,20 @@ def test_what_does_not_fit_is_refused_before_it_begins(rlrun: Any, workplace: Pa
     assert leftovers(workplace) == []
 
 
+def test_a_finished_sweep_that_is_queued_again_needs_no_room(
+    rlrun: Any, workplace: Path, free: Any, fake_worker: Any
+) -> None:
+    fake_worker()
+    command = ("-m", "seed=1,2", "run.dir=s", "resume=auto")
+    assert rlrun("-q", *command).code == 0
+    free(0.0)
+    assert rlrun(*command).out.startswith("already complete (2 runs)")
+    for sweep in (("-m", "seed=1,2"), ()):
+        answer = rlrun(*sweep, "run.dir=new")
+        assert answer.code == 5 and "choose another place (run.dir=DIR)" in answer.errors[0]
+    assert not (workplace / "new").exists()
+
+
 def test_where_nothing_is_known_nothing_is_refused(rlrun: Any, workplace: Path, free: Any, fake_worker: Any) -> None:
     fake_worker()
     free(0.1, blocks=0)
@@ -82,5 +96,5 @@ def test_the_file_system_asked_is_that_of_the_first_folder_there_is(
     monkeypatch.setattr("os.statvfs", lambda place: (asked.append(place), statvfs(place))[1])
     (tmp_path / "there").mkdir()
     config = config_of(DQN, {"outputs": str(tmp_path / "there" / "not" / "yet")})
-    check_room([config], spaces_of([config]), tmp_path / "there" / "not" / "yet")
+    check_room([config], spaces_of([config]), tmp_path / "there" / "not" / "yet", "outputs")
     assert asked == [tmp_path / "there"]

@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 
 from rlrun import run as run_module
+from rlrun.checkpoint_names import BEST_FILE, step_file
 from rlrun.config import EnvConfig, PPOConfig, RunConfig
 from rlrun.errors import ResumeError, StorageError
 from rlrun.finding import find, list_runs
@@ -188,6 +189,18 @@ def test_a_run_that_vanished_is_not_made_again(run: Run, tmp_path: Path) -> None
         run.update(frames=1)
     assert not run.directory.exists()
     assert Run.open(tmp_path / "elsewhere").config == run.config
+
+
+def test_what_only_looks_like_a_checkpoint_is_none_but_is_not_started_over(run: Run) -> None:
+    """As the folder of checkpoints has it, which goes on from none of these."""
+    for name in ("step_100.ckpt", "step_000000000100.ckpt.bad", "step_mine.ckpt"):
+        (run.checkpoints / name).touch()
+        assert not run.has_checkpoint() and run.has_begun(), name
+        (run.checkpoints / name).unlink()
+    (run.checkpoints / BEST_FILE).touch()
+    assert not run.has_begun()
+    (run.checkpoints / step_file(100)).touch()
+    assert run.has_checkpoint()
 
 
 def test_open_names_the_nearest_run(run: Run) -> None:

@@ -21,6 +21,7 @@ from conftest import FAKE_WORKER
 from test_cli_hardship import wait_until
 
 from rlrun.checkpoint import save
+from rlrun.errors import EnvironmentFailure
 from rlrun.locks import lock
 from rlrun.reports.tables import spreadsheet_cell
 from rlrun.run import Run
@@ -187,8 +188,40 @@ def test_a_dead_worker_costs_its_own_batch(
     fake_worker("print(seeds, file=sys.stderr); end_all()")
     again = rlrun("resume", str(where))
     assert again.code == 0, again.err
-    assert (sweep / "worker-1.log").read_text() == "[1]\n"  # nothing is trained twice
+    earlier = ["boom"] if "boom" in reason else []
+    assert trained(sweep) == ["[1]", *earlier]  # nothing is trained twice, and no log is lost
     assert rlrun("resume", str(where)).out.startswith("already complete (4 runs); extend with: rlrun resume ")
+
+
+@pytest.mark.parametrize(
+    "loss",
+    [
+        "place.rename('away')",
+        "(place / 'checkpoints').rmdir(); (place / 'checkpoints').touch()",
+        "(place / 'checkpoints' / 'step_000000000100.ckpt.bad').touch()",
+    ],
+    ids=["directory", "folder", "checkpoint"],
+)
+def test_who_is_lost_while_another_hangs_costs_only_itself(
+    loss: str, rlrun: Any, workplace: Path, fake_worker: Any
+) -> None:
+    fake_worker(f"""
+        print("seeds", *seeds, file=sys.stderr)
+        if 0 in seeds:
+            end(0, "failed", "it hangs")
+            for member in (1, 2, 3):
+                end(member, "stopped")
+            place = runs[1].directory
+            {loss}
+            os._exit({EnvironmentFailure.exit_code})
+        end_all()
+    """)
+    answer = rlrun(*SEEDS[:3], "sweep.workers=1")
+    assert answer.code == 9 and len(answer.errors) == 3, answer.err
+    assert answer.errors[1] == "#1 seed=0: it hangs" and answer.errors[2].startswith("#2 seed=1: ")
+    sweep = only_sweep(workplace)
+    assert [job["error"] is None for job in summary(sweep)["jobs"]] == [False, False, True, True]
+    assert trained(sweep) == ["seeds 0 1 2 3", "seeds 2 3"]
 
 
 def test_failed_members_are_listed_with_their_reasons(rlrun: Any, workplace: Path, fake_worker: Any) -> None:
@@ -226,8 +259,8 @@ def test_a_sweep_that_cannot_be_made_leaves_nothing(
 def test_what_a_worker_prints_is_no_event() -> None:
     """An environment may print what it likes."""
     program = (
-        "import os, sys; from rlrun.sweeps.worker import _claim_output\n"
-        "stream = _claim_output(); print('hello from a simulator', flush=True); os.system('echo from below')\n"
+        "import os, sys; from rlrun.child import claim_output\n"
+        "stream = claim_output(); print('hello from a simulator', flush=True); os.system('echo from below')\n"
         "print('event', file=stream, flush=True)"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
@@ -378,7 +411,9 @@ def test_what_the_lists_say_is_ignored(stopped: Path, rlrun: Any, tmp_path: Path
     (stopped / "worker-1.log").symlink_to(tmp_path / "victim")
     answer = rlrun("resume", str(stopped))
     assert answer.code == 9 and any("job 4: it has no directory" in line for line in answer.errors)
-    assert trained(stopped) == ["[2] None"] and not (tmp_path / "victim").exists()
+    assert not (tmp_path / "victim").exists()
+    (stopped / "worker-1.log").unlink()
+    assert trained(stopped) == ["[2] None"]
     assert json.loads((outside / "run.json").read_text())["status"] == "waiting"
 
 

@@ -19,7 +19,7 @@ from hydra.version import VersionBase
 from rlrun.cli.groups import configs_directory, find_groups
 from rlrun.cli.output import deliver
 from rlrun.cli.overrides import check_overrides, is_multirun
-from rlrun.cli.place import begun_run, begun_sweep, go_on, go_on_with_sweep, start_run
+from rlrun.cli.place import begun_run, begun_sweep, claim_for_sweep, go_on, go_on_with_sweep, start_run
 from rlrun.config import to_mapping
 from rlrun.config.settings import nearest
 from rlrun.errors import RlrunError, UsageError
@@ -28,7 +28,7 @@ from rlrun.interrupts import Interrupts
 from rlrun.plain import to_yaml
 from rlrun.provenance import clean
 from rlrun.run import Run
-from rlrun.sweeps.jobs import Job, check_jobs, make_job
+from rlrun.sweeps.jobs import Job, check_jobs, check_one_sweep, make_job
 from rlrun.sweeps.plugins import register
 from rlrun.sweeps.runner import create_run, train_runs
 
@@ -87,11 +87,14 @@ class Application:
         from rlrun.sweeps.batches import Place
         from rlrun.sweeps.sweep import job_number, new_sweep, train_sweep
 
-        check_jobs(jobs, self._directory)
+        check_one_sweep(jobs)
         if self._directory and begun_sweep(self._directory, self._resume, jobs):
             self.exit_code = go_on_with_sweep(self._directory, jobs, self._quiet)
             self.runs = sorted(map(Run.open, runs_in(self._directory)), key=job_number)
             return
+        check_jobs(jobs, self._directory)
+        if self._directory:
+            claim_for_sweep(self._directory)
         with Interrupts() as interrupts, new_sweep(jobs, self._directory) as (sweep, held):
             self.runs = sweep.runs
             train_sweep(sweep, [Place(run) for run in sweep.runs], choose_sweep_view(self._quiet), interrupts, held)

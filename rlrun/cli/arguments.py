@@ -141,7 +141,12 @@ def take_place(arguments: Sequence[str]) -> tuple[list[str], Path | None, bool]:
     if resume == "auto" and directory is None:
         raise UsageError("resume=auto goes on in a directory of your choice; type run.dir=DIR as well")
     left = [text for text in arguments if text not in (*typed["run.dir"], *typed["resume"])]
-    return left, None if directory is None else Path(directory).expanduser(), resume == "auto"
+    if directory is None:
+        return left, None, False
+    try:
+        return left, Path(directory).expanduser(), resume == "auto"
+    except RuntimeError:  # of a user that there is not
+        raise UsageError(f"run.dir={directory!r:.60}: ~ stands for no folder; write it in full") from None
 
 
 def integer(low: int, high: int) -> type[int]:

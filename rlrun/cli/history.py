@@ -10,6 +10,7 @@ from rlrun.cli.secrets import put, scalar
 from rlrun.config import RunConfig, from_mapping, to_mapping
 from rlrun.config.resuming import TOLD, leaves
 from rlrun.errors import ResumeError, UsageError
+from rlrun.manifest import texts
 from rlrun.plain import printable
 from rlrun.run import Run
 
@@ -77,9 +78,8 @@ def _entries(run: Run, config: RunConfig) -> tuple[list[tuple[int, dict[str, Any
 
 def _assumed(run: Run, config: RunConfig) -> tuple[list[tuple[int, dict[str, Any]]], list[str]]:
     """For a run of an rlrun that did not write down what was changed on resuming: it was extended once, when it had finished."""
-    typed = run.manifest.get("overrides")
-    texts = [text for text in typed if isinstance(text, str)] if isinstance(typed, list) else []
-    totals = [text.partition("=")[2] for text in texts if text.startswith("total_frames=")]
+    typed = texts(run.manifest.get("overrides"))
+    totals = [text.partition("=")[2] for text in typed if text.startswith("total_frames=")]
     if not run.manifest.get("resumed") or not totals:
         return [], []
     try:

@@ -26,6 +26,8 @@ from rlrun.sweeps.jobs import Job
 from rlrun.sweeps.runner import create_run
 from rlrun.sweeps.sweep import complete_sweep, job_number
 
+_OTHERWISE = "another run.dir=DIR"
+
 
 def begun_run(directory: Path, resume: bool, job: Job) -> Run | None:
     """The run of this job in ``directory`` that is to be gone on with; None if it is to be started there.
@@ -39,7 +41,7 @@ def begun_run(directory: Path, resume: bool, job: Job) -> Run | None:
         return None
     _require_resume(directory, resume, "run")
     run = Run.open(directory)
-    require_own(directory)
+    require_own(directory, _OTHERWISE)
     replaced(run, job.config)
     return run if run.has_begun() else None
 
@@ -53,7 +55,7 @@ def start_run(directory: Path, job: Job) -> Run:
         StorageError: it can't be written.
     """
     claim_directory(directory)
-    require_own(directory)
+    require_own(directory, _OTHERWISE)
     with lock(directory):
         if not os.path.lexists(directory / MANIFEST):
             _refuse_to_overwrite(directory, to_yaml(clean(to_mapping(job.config))))
@@ -101,20 +103,30 @@ def begun_sweep(directory: Path, resume: bool, jobs: Sequence[Job]) -> bool:
     if os.path.lexists(directory / MANIFEST):
         raise ResumeError(f"run.dir={shown_path(directory)} holds a single run; leave -m out")
     if not os.path.lexists(directory / SWEEP_LIST):
-        claim_directory(directory)
-        require_own(directory)
-        if any(runs_in(directory)) or os.path.lexists(directory / "sweep.csv"):
-            raise ResumeError(f"run.dir={shown_path(directory)} holds runs, but no {SWEEP_LIST}; choose another place")
-        there = [name for name in (PAGE,) if os.path.lexists(directory / name)] + _filled_folders(directory)
-        if there:
-            raise ResumeError(
-                f"run.dir={shown_path(directory)} holds {there[0]}, which is of no sweep; choose another place"
-            )
         return False
     _require_resume(directory, resume, "sweep")
-    require_own(directory)
+    for place in (directory, *runs_in(directory)):
+        require_own(place, _OTHERWISE)
     complete_sweep(directory, jobs)
     return True
+
+
+def claim_for_sweep(directory: Path) -> None:
+    """Make ``directory``, if it is not there, for a new sweep.
+
+    Raises:
+        ResumeError: files are there that the sweep would overwrite; others can write there.
+        StorageError: it can't be made.
+    """
+    claim_directory(directory)
+    require_own(directory, _OTHERWISE)
+    if any(runs_in(directory)) or os.path.lexists(directory / "sweep.csv"):
+        raise ResumeError(f"run.dir={shown_path(directory)} holds runs, but no {SWEEP_LIST}; choose another place")
+    there = [name for name in (PAGE,) if os.path.lexists(directory / name)] + _filled_folders(directory)
+    if there:
+        raise ResumeError(
+            f"run.dir={shown_path(directory)} holds {there[0]}, which is of no sweep; choose another place"
+        )
 
 
 def go_on_with_sweep(directory: Path, jobs: Sequence[Job], quiet: bool) -> int:
@@ -126,7 +138,7 @@ def go_on_with_sweep(directory: Path, jobs: Sequence[Job], quiet: bool) -> int:
             raise ResumeError(f"{shown_path(run.directory)} is none of the {len(jobs)} jobs typed")
         return replaced(run, jobs[job_number(run) - 1].config)
 
-    return resume_sweep(directory, config_of, exact=False, quiet=quiet)
+    return resume_sweep(directory, config_of, exact=False, quiet=quiet, trust=True)  # begun_sweep has asked
 
 
 def _require_resume(directory: Path, resume: bool, what: str) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from rlrun.checkpoint import find_damage
+from rlrun.checkpoint_names import BEST_FILE
 from rlrun.cli.arguments import Parser, integer
 from rlrun.cli.output import shown_path
 from rlrun.cli.secrets import typed_again
@@ -54,7 +55,7 @@ def open_to_play(
 
 def checkpoint_of(run: Run, wanted: str | None) -> str:
     """``wanted``, else ``best`` where there is one, else ``last``. Raises ResumeError for a damaged best one, or if there is none."""
-    best = run.checkpoints / "best.ckpt"
+    best = run.checkpoints / BEST_FILE
     has_best = os.path.isfile(best)
     if wanted is None and not has_best and not run.has_checkpoint():
         raise ResumeError(f"{shown_path(run.directory)} has no checkpoint{_why_none(run)}")

@@ -18,7 +18,7 @@ from rlrun.errors import DIFFERENT, LockedError, ResumeError, UnavailableError, 
 from rlrun.finding import find_one
 from rlrun.interrupts import Interrupts
 from rlrun.locks import is_locked
-from rlrun.manifest import dependence
+from rlrun.manifest import dependence, texts
 from rlrun.plain import printable
 from rlrun.reports.equality import Comparison, changes, compare, last_frame
 from rlrun.run import Run
@@ -141,9 +141,8 @@ def _doubts(run: Run) -> list[str]:
     """Why a repetition may differ, as the run itself tells."""
     doubts = []
     if run.manifest.get("exact") is False:
-        reasons = run.manifest.get("inexact_because")
-        texts = [text for text in reasons if isinstance(text, str)] if isinstance(reasons, list) else []
-        doubts.append(f"the run says that it is not exact: {'; '.join(texts) or 'no reason given'}")
+        reasons = "; ".join(texts(run.manifest.get("inexact_because")))
+        doubts.append(f"the run says that it is not exact: {reasons or 'no reason given'}")
     population = run.manifest.get("population")
     size = population.get("size") if isinstance(population, dict) else 1
     reason = dependence(run.manifest)
@@ -157,9 +156,8 @@ def _train(run: Run, phases: Sequence[Phase], quiet: bool) -> Outcome:
     from rlrun.cli.live import choose_view
     from rlrun.cli.resume import extend
 
-    overrides = run.manifest.get("overrides")
-    typed = [text for text in overrides if isinstance(text, str)] if isinstance(overrides, list) else []
-    job = Job(phases[0].config, tuple(typed), *(_text(run.manifest.get(key)) for key in ("tuned", "experiment")))
+    typed = tuple(texts(run.manifest.get("overrides")))
+    job = Job(phases[0].config, typed, *(_text(run.manifest.get(key)) for key in ("tuned", "experiment")))
     try:
         check_jobs([job])
         with Interrupts() as interrupts:

@@ -57,7 +57,7 @@ def main(arguments: list[str]) -> int:
     directory = find(options.run, options.outputs)
     run = Run.open(directory)
     if not options.trust:
-        require_own(directory)
+        require_own(directory, "--trust")
     of_sweeps = [override for override in options.overrides if override.startswith("sweep.")]
     if of_sweeps:
         raise UsageError(f"{' '.join(of_sweeps)}: for sweeps only, and {shown_path(run.directory)} is one run")

@@ -6,20 +6,19 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from rlrun.checkpoint_folder import CheckpointFolder
 from rlrun.cli.loggers import loggers_to_use, send_finished
 from rlrun.cli.output import counted, say, shown_path
 from rlrun.cli.results import finish_sweep
 from rlrun.cli.resume import extend, extends, reached_limits, require_exact, say_moving
 from rlrun.cli.sweep_view import choose_sweep_view
 from rlrun.config import RunConfig
-from rlrun.errors import ResumeError, RlrunError
+from rlrun.errors import RlrunError
 from rlrun.interrupts import Interrupts
 from rlrun.run import Run, require_own, why_not_own
 from rlrun.sweeps.jobs import check_device
 from rlrun.sweeps.resources import check_batches, spaces_of
-from rlrun.sweeps.summary import NO_CHECKPOINT, save_summary
-from rlrun.sweeps.sweep import opened_sweep, places_of, plan_sweep, train_sweep
+from rlrun.sweeps.summary import save_summary
+from rlrun.sweeps.sweep import opened_sweep, places_of, plan_sweep, train_sweep, without_checkpoint
 
 
 def resume_sweep(
@@ -41,14 +40,14 @@ def resume_sweep(
     with opened_sweep(directory) as (sweep, held):
         places = [directory, *(run.directory for run in sweep.runs)]
         for place in [] if trust else places:
-            require_own(place)
+            require_own(place, "--trust")
         configs = [config_of(run) for run in sweep.runs]
         pairs = [(run, config) for run, config in zip(sweep.runs, configs, strict=True) if _is_left(run, config)]
         if send:
             _send_finished(zip(sweep.runs, configs, strict=True))
         view = choose_sweep_view(quiet)
         left = [run for run, _ in pairs]
-        sweep.errors = _without_environment(left) | _without_checkpoint(left, view.note)
+        sweep.errors = _without_environment(left) | without_checkpoint(left, view.note)
         pairs = [(run, config) for run, config in pairs if run.directory not in sweep.errors]
         if not pairs:
             save_summary(directory, sweep.runs, sweep.errors, None)  # a run may have been extended alone
@@ -87,24 +86,6 @@ def _is_left(run: Run, config: RunConfig) -> bool:
     if run.manifest["status"] != "finished":
         return True
     return extends(run, config) and not reached_limits(run, config)
-
-
-def _without_checkpoint(runs: Sequence[Run], notice: Callable[[str], None]) -> dict[Path, str]:
-    """Why runs can't go on that have come to a checkpoint: to train them from the start would lose what they have."""
-    errors = {}
-    for run in runs:
-        folder = CheckpointFolder(run.checkpoints, run.config.checkpoint.keep)
-        notices: list[str] = []
-        try:
-            usable = any(folder.undamaged(notices.append))
-        except ResumeError as error:
-            errors[run.directory] = str(error)
-            continue
-        for line in notices:
-            notice(f"{run.directory.name}: {line}")
-        if not usable and run.has_begun():
-            errors[run.directory] = NO_CHECKPOINT
-    return errors
 
 
 def _without_environment(runs: Sequence[Run]) -> dict[Path, str]:

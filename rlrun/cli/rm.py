@@ -8,6 +8,7 @@ import re
 from collections.abc import Callable, Collection
 from pathlib import Path
 
+from rlrun.checkpoint_names import BEST_FILE, CHECKPOINTS
 from rlrun.cli.arguments import Parser, add_outputs
 from rlrun.cli.asking import confirmed, require_someone, teller
 from rlrun.cli.output import counted, deliver_line, shown_path, shown_size, warn
@@ -18,7 +19,6 @@ from rlrun.locks import is_locked, lock
 from rlrun.plain import printable
 
 _DATE = re.compile(r"\d{4}-\d\d-\d\d")
-_BEST = "checkpoints/best.ckpt"
 
 _EPILOG = """examples:
   rlrun rm 2026-11-24/0930
@@ -129,7 +129,7 @@ def _say(path: Path, tell: Callable[[str], None]) -> int:
 
 
 def _count_best(path: Path) -> int:
-    return sum(os.path.lexists(directory / _BEST) for directory in (path, *runs_in(path)))
+    return sum(os.path.lexists(directory / CHECKPOINTS / BEST_FILE) for directory in (path, *runs_in(path)))
 
 
 def remove(path: Path) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from rlrun.checkpoint_names import BEST_FILE
 from rlrun.cli.arguments import Parser, add_outputs
 from rlrun.cli.filters import age_of
 from rlrun.cli.output import (
@@ -22,8 +23,9 @@ from rlrun.cli.output import (
 )
 from rlrun.deletion import size_of
 from rlrun.finding import find, find_sweep, is_sweep
+from rlrun.manifest import texts
 from rlrun.plain import printable
-from rlrun.reports.records import read_record, texts
+from rlrun.reports.records import read_record
 from rlrun.reports.summary import SavedFile, checkpoints_of, own_settings
 from rlrun.reports.typed import typed_settings
 
@@ -210,7 +212,7 @@ def _next(directory: Path, status: str, saved: Sequence[SavedFile]) -> list[str]
     lines = []
     if any(each.problem is None for each in saved):
         lines.append(f"rlrun eval {where}")
-    if any(each.problem is None and each.name.startswith("step_") for each in saved) and status != "running":
+    if any(each.problem is None and each.name != BEST_FILE for each in saved) and status != "running":
         lines.append(f"rlrun resume {where}" + (" total_frames=N" if status == "finished" else ""))
     if status not in ("running", "waiting"):
         lines.append(f"rlrun reproduce {where}")

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from rlrun.errors import UsageError
+from rlrun.manifest import texts
 from rlrun.plain import printable
 from rlrun.reports.comparison import TOO_FEW, Comparison, Entry, Environment, judge
 from rlrun.reports.records import SAME
@@ -88,11 +88,8 @@ def overall(comparison: Comparison, scale: Scale) -> Overall | str:
 def method_of(entry: Entry, apart: Sequence[str] = ()) -> str:
     """What was typed for its first run, but for environment and what changes no result, and names that are not in ``apart``."""
     manifest = entry.members[0].record.manifest
-    overrides = manifest.get("overrides")
-    texts: list[Any] = overrides if isinstance(overrides, list) else []
-    typed = {
-        key.lstrip("+"): value for key, _, value in (text.partition("=") for text in texts if isinstance(text, str))
-    }
+    parts = (text.partition("=") for text in texts(manifest.get("overrides")))
+    typed = {key.lstrip("+"): value for key, _, value in parts}
     ours = {
         key: value
         for key, value in typed.items()

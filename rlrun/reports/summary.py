@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from rlrun.checkpoint import read_header
+from rlrun.checkpoint_names import BEST_FILE, CHECKPOINTS, frames_in, is_damaged
 from rlrun.config import ALGORITHMS, RunConfig, to_mapping
 from rlrun.config.resuming import leaves
 from rlrun.errors import ResumeError
 from rlrun.plain import printable
 
-_CHECKPOINT = re.compile(r"(step_[0-9]{12,}|best)\.ckpt(\.bad)?")
 _MISSING = object()
 
 
@@ -31,7 +30,7 @@ class SavedFile:
 
 def checkpoints_of(directory: Path) -> list[SavedFile]:
     """The checkpoints of a run, oldest first, the best one and damaged ones last. Headers are read, contents not verified."""
-    folder = directory / "checkpoints"
+    folder = directory / CHECKPOINTS
     if folder.is_symlink():
         return []
     try:
@@ -39,16 +38,20 @@ def checkpoints_of(directory: Path) -> list[SavedFile]:
             sizes = {
                 entry.name: entry.stat(follow_symlinks=False).st_size
                 for entry in entries
-                if _CHECKPOINT.fullmatch(entry.name) and entry.is_file(follow_symlinks=False)
+                if _is_checkpoint(entry.name) and entry.is_file(follow_symlinks=False)
             }
     except OSError:
         return []
-    order = sorted(sizes, key=lambda name: (name.endswith(".bad"), name.startswith("best"), name))
+    order = sorted(sizes, key=lambda name: (is_damaged(name), name == BEST_FILE, name))
     return [_saved(folder / name, sizes[name]) for name in order]
 
 
+def _is_checkpoint(name: str) -> bool:
+    return name == BEST_FILE or frames_in(name) is not None or is_damaged(name)
+
+
 def _saved(path: Path, size: int) -> SavedFile:
-    if path.name.endswith(".bad"):
+    if is_damaged(path.name):
         return SavedFile(path.name, None, size, "damaged")
     try:
         frames = read_header(path).get("frames")

@@ -114,8 +114,6 @@ def check_jobs(jobs: Sequence[Job], place: Path | None = None) -> None:
         UsageError, UnavailableError, StorageError, EnvironmentFailure: the first kind of problem met, in this order.
     """
     configs = [job.config for job in jobs]
-    _check_of_one_sweep(configs)
-    _check_duplicates(jobs)
     spaces = spaces_of(configs)
     for job in jobs:
         _check_actions(job, spaces[repr(job.config.env)].action)
@@ -126,15 +124,17 @@ def check_jobs(jobs: Sequence[Job], place: Path | None = None) -> None:
         check_memory(config, spaces[repr(config.env)])
     if len(configs) > 1:
         check_batches(configs, spaces)
-    outputs = Path(configs[0].outputs)  # the same for all
-    _check_writable(place or outputs, "outputs" if place is None else "run.dir")
-    check_room(configs, spaces, place or outputs)
+    where, key = (place, "run.dir") if place else (Path(configs[0].outputs), "outputs")  # the same for all
+    _check_writable(where, key)
+    check_room(configs, spaces, where, key)
     for config in {repr(config.env): config for config in configs}.values():
         with watching(config.env.id, config.env.step_timeout):
             envs.probe(config.env, config.seed)
 
 
-def _check_of_one_sweep(configs: Sequence[RunConfig]) -> None:
+def check_one_sweep(jobs: Sequence[Job]) -> None:
+    """Raises UsageError for jobs that can't be of one sweep: they differ in what it has once, or two are the same."""
+    configs = [job.config for job in jobs]
     for key, values in (
         ("outputs", {config.outputs for config in configs}),
         ("sweep.*", {config.sweep for config in configs}),
@@ -143,9 +143,6 @@ def _check_of_one_sweep(configs: Sequence[RunConfig]) -> None:
         if len(values) > 1:
             one = {"outputs": "folder", "logger": "list of them: logger=[tensorboard,wandb]"}.get(key, "plan")
             raise UsageError(f"{key} can't be swept; a sweep has one {one}")
-
-
-def _check_duplicates(jobs: Sequence[Job]) -> None:
     first: dict[str, int] = {}
     for number, job in enumerate(jobs, 1):
         earlier = first.setdefault(json.dumps(to_mapping(job.config), sort_keys=True), number)

@@ -20,6 +20,7 @@ from typing import Any, Protocol
 
 from rlrun import envs
 from rlrun.config import to_mapping
+from rlrun.deletion import WORKER_LOG
 from rlrun.errors import EnvironmentFailure, RlrunError
 from rlrun.interrupts import Interrupts
 from rlrun.manifest import UNENDED
@@ -60,8 +61,6 @@ class _Worker:
         self.training = False  # before, SIGUSR1 would kill it
         self.closed: float | None = None  # when it closed its output
         self._received = b""
-        with contextlib.suppress(FileNotFoundError):
-            log.unlink()
         with open(os.open(log, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600), "wb") as stderr:
             # In a session of its own: Ctrl-C on the terminal is for us, who pass it on as SIGTERM.
             self.process = subprocess.Popen(
@@ -147,6 +146,8 @@ class Launcher:
         self.errors: dict[Path, str] = {}
         self.survivors: list[Run] = []
         self._directory, self._most, self._held = directory, workers, held
+        logs = [match for path in directory.glob("worker-*.log") if (match := WORKER_LOG.fullmatch(path.name))]
+        self._first_log = 1 + max((int(match[1]) for match in logs), default=0)  # those of earlier processes stay
         self._waiting = deque(enumerate(batches))
         self._view, self._interrupts = view, interrupts
         self._workers: list[_Worker] = []
@@ -179,7 +180,8 @@ class Launcher:
 
     def _launch(self, index: int, batch: Batch) -> None:
         try:
-            worker = _Worker(index, batch, self._directory / f"worker-{index + 1}.log", self._held)
+            log = self._directory / f"worker-{self._first_log + index}.log"
+            worker = _Worker(index, batch, log, self._held)
         except OSError as error:
             for member, run in enumerate(batch.runs):
                 self._failed(index, member, run, f"can't start a worker: {reason_of(error)}")

@@ -16,8 +16,8 @@ from rlrun.sweeps.resources import action_size, bytes_of
 _FLOAT_BYTES = 4
 
 
-def check_room(configs: Sequence[RunConfig], spaces: Mapping[str, envs.Spaces], place: Path) -> None:
-    """Raises StorageError if the checkpoints of all runs are certain not to fit into ``place``, where they go.
+def check_room(configs: Sequence[RunConfig], spaces: Mapping[str, envs.Spaces], place: Path, key: str) -> None:
+    """Raises StorageError if the checkpoints of all runs are certain not to fit into ``place``, where they go: ``key`` says so.
 
     Everything else that a run writes is small beside them, or grows with its length and is not known.
     """
@@ -35,7 +35,7 @@ def check_room(configs: Sequence[RunConfig], spaces: Mapping[str, envs.Spaces], 
         what = f"algo.buffer_size={largest.algo.buffer_size}, {what}"
     raise StorageError(
         f"{place} needs ~{_shown(sum(sizes))} for {files} checkpoints, {_shown(free)} free; free "
-        f"some, choose another place (outputs=DIR), or make checkpoint.keep={largest.checkpoint.keep}, {what} smaller"
+        f"some, choose another place ({key}=DIR), or make checkpoint.keep={largest.checkpoint.keep}, {what} smaller"
     )
 
 

@@ -12,6 +12,7 @@ from rlrun.config import from_mapping
 from rlrun.errors import ResumeError, UsageError
 from rlrun.finding import SWEEP_LIST, runs_in
 from rlrun.locks import is_locked
+from rlrun.manifest import texts
 from rlrun.plain import printable, write_atomically
 from rlrun.provenance import clean, versions
 from rlrun.reports import statistics
@@ -150,9 +151,8 @@ def save_summary(
 
 def _typed(run: Run) -> dict[str, str]:
     """What was typed for a run, key by key; it may be anyone's."""
-    overrides = run.manifest.get("overrides")
-    texts = [text for text in overrides if isinstance(text, str)] if isinstance(overrides, list) else []
-    return {printable(key): printable(value) for key, _, value in (text.partition("=") for text in texts)}
+    parts = (text.partition("=") for text in texts(run.manifest.get("overrides")))
+    return {printable(key): printable(value) for key, _, value in parts}
 
 
 def _csv(rows: Sequence[Row]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import shutil
@@ -25,7 +26,7 @@ from rlrun.sweeps.jobs import Job
 from rlrun.sweeps.launcher import Launcher, SweepView
 from rlrun.sweeps.resources import largest_batch, spaces_of, workers_for
 from rlrun.sweeps.runner import create_run
-from rlrun.sweeps.summary import save_summary
+from rlrun.sweeps.summary import NO_CHECKPOINT, save_summary
 
 MOST_LISTED = 10_000  # jobs; a run.json may say anything
 
@@ -139,6 +140,24 @@ def job_number(run: Run) -> int:
     return number if isinstance(number, int) else 0
 
 
+def without_checkpoint(runs: Sequence[Run], notice: Callable[[str], None]) -> dict[Path, str]:
+    """Why runs can't go on that have come to a checkpoint: to train them from the start would lose what they have."""
+    errors = {}
+    for run in runs:
+        folder = CheckpointFolder(run.checkpoints, run.config.checkpoint.keep)
+        notices: list[str] = []
+        try:
+            usable = any(folder.undamaged(notices.append))
+        except ResumeError as error:
+            errors[run.directory] = str(error)
+            continue
+        for line in notices:
+            notice(f"{run.directory.name}: {line}")
+        if not usable and run.has_begun():
+            errors[run.directory] = NO_CHECKPOINT
+    return errors
+
+
 def places_of(runs: Sequence[Run], notice: Callable[[str], None]) -> list[Place]:
     """Where each run goes on from: those that were trained together from a frame that they have in common.
 
@@ -179,7 +198,7 @@ def train_sweep(sweep: Sweep, places: Sequence[Place], view: SweepView, interrup
             view.start(sweep.directory, sweep.runs, batches, workers)
             launcher.run()
             sweep.errors |= launcher.errors
-            left = [] if interrupts() else _again(launcher.survivors, view)
+            left = [] if interrupts() else _again(sweep, launcher.survivors, view)
     finally:
         view.finish()
     trained = 0
@@ -196,13 +215,18 @@ def train_sweep(sweep: Sweep, places: Sequence[Place], view: SweepView, interrup
         sweep.unsaved = str(error)
 
 
-def _again(runs: Sequence[Run], view: SweepView) -> list[Place]:
+def _again(sweep: Sweep, runs: Sequence[Run], view: SweepView) -> list[Place]:
     """Where runs go on from whose process ended because another one's environment hung."""
     if runs:
         view.note(f"{len(runs)} runs of a process that a hanging environment ended go on without it")
+    there = []
     for run in runs:
-        run.reread()
-    return places_of(runs, view.note)
+        with contextlib.suppress(ResumeError):  # it will be told of with the others that are lost
+            run.reread()
+            there.append(run)
+    lost = without_checkpoint(there, view.note)
+    sweep.errors |= lost
+    return places_of([run for run in there if run.directory not in lost], view.note)
 
 
 def _name(configs: Sequence[RunConfig]) -> str:

@@ -13,16 +13,16 @@ import resource
 import signal
 import sys
 import time
-import traceback
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import FrameType
-from typing import Any, NoReturn, TextIO
+from typing import Any, TextIO
 
+from rlrun.child import claim_output, run_and_exit
 from rlrun.config import from_mapping
 from rlrun.errors import RlrunError, in_users_terms
 from rlrun.interrupts import Interrupts, ignore_wishes
-from rlrun.provenance import clean, remember
+from rlrun.provenance import remember
 from rlrun.run import Run
 
 _SECONDS_BETWEEN_EVENTS = 0.2  # of progress, which is for the eye
@@ -97,7 +97,7 @@ class EventView:
 def main() -> int:
     """Train the batch that stdin describes."""
     ignore_wishes()
-    stream = _claim_output()
+    stream = claim_output()
     request = json.loads(sys.stdin.readline())
     remember(request.get("secrets", ()))
     _allow_many_files()
@@ -124,13 +124,6 @@ def main() -> int:
     return 0
 
 
-def _claim_output() -> TextIO:
-    """Stdout for our events alone: what an environment prints goes to stderr, into the worker's log."""
-    stream = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8")
-    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
-    return stream
-
-
 def _allow_many_files() -> None:
     """A member keeps four files open: as many as the system allows, not as many as it begins with."""
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -138,18 +131,5 @@ def _allow_many_files() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
-def _run_and_exit() -> NoReturn:
-    """End at once: threads that an environment has left behind would keep the interpreter alive."""
-    code = 1
-    try:
-        code = main()
-    except BaseException:
-        sys.stderr.write(clean(traceback.format_exc()))
-    with contextlib.suppress(OSError):
-        sys.stdout.flush()
-        sys.stderr.flush()
-    os._exit(code)
-
-
 if __name__ == "__main__":
-    _run_and_exit()
+    run_and_exit(main)

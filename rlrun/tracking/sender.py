@@ -18,8 +18,9 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, NoReturn, TextIO
+from typing import Any, TextIO
 
+from rlrun.child import claim_output, run_and_exit
 from rlrun.errors import ResumeError
 from rlrun.manifest import UNENDED, read_manifest
 from rlrun.tracking.folders import turn
@@ -126,11 +127,19 @@ def opener(tool: str) -> Open:
             return to_mlflow.open_run
 
 
-def main() -> None:
+def main() -> int:
     """Send until the training has ended."""
+    # Hooks of the tools would remove their temporary files, and are not run: they go with their folder.
+    with tempfile.TemporaryDirectory(prefix="rlrun-", ignore_cleanup_errors=True) as folder:
+        os.environ["TMPDIR"] = tempfile.tempdir = folder
+        _send_all()
+    return 0
+
+
+def _send_all() -> None:
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1):
         signal.signal(number, signal.SIG_IGN)  # they are for who trains: its end is ours
-    out = Output(_claim_output())
+    out = Output(claim_output())
     lines = _lines()
     request = next(lines, None)
     if request is None:
@@ -187,31 +196,9 @@ def _lines() -> Iterator[Any]:
             yield from map(json.loads, lines)
 
 
-def _claim_output() -> TextIO:
-    """Stdout for our lines alone: what a tool prints goes where stderr goes."""
-    stream = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    os.dup2(2, 1)
-    return stream
-
-
 def _nothing(line: str) -> None:
     """Say nothing."""
 
 
-def _run_and_exit() -> NoReturn:
-    """End at once: hooks of the tools would wait for what can't be sent."""
-    code = 1
-    try:
-        # Those hooks would also remove the tools' temporary files: they go with their folder.
-        with tempfile.TemporaryDirectory(prefix="rlrun-", ignore_cleanup_errors=True) as folder:
-            os.environ["TMPDIR"] = tempfile.tempdir = folder
-            main()
-        code = 0
-    finally:
-        with contextlib.suppress(OSError):
-            sys.stderr.flush()
-        os._exit(code)
-
-
 if __name__ == "__main__":
-    _run_and_exit()
+    run_and_exit(main)

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from rlrun.checkpoint import MAGIC, load
+from rlrun.checkpoint import MAGIC, load, packed, save
 
 STEP, BEST = "checkpoints/step_000000000400.ckpt", "checkpoints/best.ckpt"
 Attack = Callable[[Path, Path], None]
@@ -537,6 +537,31 @@ def planted_attacks() -> dict[str, Attack]:
     }
 
 
+def pieced_attacks() -> dict[str, Attack]:
+    """A memory in pieces in place of that in the checkpoint, with a piece that is there and a right digest."""
+
+    def attack_of(rows: dict[str, Any], **counts: Any) -> Attack:
+        def attack(run: Path, _: Path) -> None:
+            *chunks, digest = packed({}, rows)
+            put(run / "checkpoints" / f"{0:012d}-{4:012d}-{digest.hex()[:16]}.piece", b"".join((*chunks, digest)))
+            header, tree = load(run / STEP)
+            pieces = [[0, 4, digest.hex()]]
+            tree["training"]["replay"] = {"written": 4, "capacity": 4, "pieces": pieces} | counts
+            save(run / STEP, header | {"pieces": pieces}, tree)
+
+        return attack
+
+    good = {"rows": np.zeros((4, 10), np.float32), "outcomes": np.zeros((4, 3), np.float32)}
+    return {
+        "pieces: nothing was written": attack_of(good, written=0),
+        "pieces: a huge capacity": attack_of(good, capacity=10**30),
+        "pieces: no capacity": attack_of(good, capacity=0),
+        "pieces: none": attack_of(good, pieces=[]),
+        "pieces: no arrays": attack_of({"rows": {"a": 1, "b": 2, "c": 3, "d": 4}, "outcomes": [0] * 4}),
+        "pieces: of another memory": attack_of({"rows": np.zeros((4, 0), np.float32)}),
+    }
+
+
 ATTACKS: dict[str, Attack] = {
     **checkpoint_attacks(),
     **config_attacks(),
@@ -544,4 +569,5 @@ ATTACKS: dict[str, Attack] = {
     **text_attacks(),
     **file_attacks(),
     **planted_attacks(),
+    **pieced_attacks(),
 }

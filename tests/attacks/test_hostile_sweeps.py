@@ -132,7 +132,7 @@ def test_a_directory_that_everybody_can_write_to_needs_trust(sweep: Path, what: 
     target = sweep if what != "run" else directory
     answer = rlrun("resume", "-q", str(target), *EXTENDED)
     assert answer.code == 4
-    assert answer.errors == [f"everybody can write to {directory}; type chmod -R o-w {directory}, or --trust"]
+    assert answer.errors == [f"everybody can write to {directory}; type chmod -R o-w {directory}, or type --trust"]
     assert Run.open(sweep / NAMES[0]).manifest["frames"] == 400
     assert rlrun("resume", "-q", str(target), *EXTENDED, "--trust").code == 0
     directory.chmod(0o775)

@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from rlrun.config.resuming import MAY_CHANGE
+from rlrun.manifest import texts
 from rlrun.reports.html.markup import shown_value
 from rlrun.reports.html.material import Material, Member, measure_of, middle_of
-from rlrun.reports.records import texts
 
 _TOLD = ("total_frames",)  # of what may change while a run goes on, it alone has to do with the return
 MOST_SETTINGS = 12
