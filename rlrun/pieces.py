@@ -78,13 +78,12 @@ class Pieces:
         """The ring that ``save`` described, as ``Ring.whole`` has it. Raises ResumeError, ValueError for what it did not write."""
         written, capacity = tree["written"], tree["capacity"]
         references = _checked(tree["pieces"])
-        if not all(type(number) is int and number >= 0 for number in (written, capacity)):
+        if not all(type(number) is int and number > 0 for number in (written, capacity)):
             raise ValueError("a ring without counts")
         size = min(written, capacity)
-        ends = [last for _, last, _ in references]
-        if [first for first, *_ in references[1:]] != ends[:-1] or (size and (not ends or ends[-1] != written)):
+        if [last for _, last, _ in references] != [*(first for first, *_ in references[1:]), written]:
             raise ValueError("pieces that do not fit together")
-        if size and references[0][0] > written - size:
+        if references[0][0] > written - size:
             raise ValueError("pieces that are not all there")
         if size > sum(os.path.getsize(self.directory / _name_of(piece)) for piece in references):
             raise ValueError("a ring larger than its pieces")
@@ -94,7 +93,7 @@ class Pieces:
             rows = read(self.directory / _name_of(piece))[1]
             start = max(first, written - size)
             for name, array in rows.items():
-                if len(array) != last - first:
+                if not isinstance(array, np.ndarray) or array.shape[:1] != (last - first,):
                     raise ValueError("a piece of another length than its name says")
                 whole = arrays.setdefault(name, np.empty((size, *array.shape[1:]), array.dtype))
                 whole[np.arange(start, last) % capacity] = array[start - first :]

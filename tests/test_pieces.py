@@ -15,11 +15,11 @@ from support import CARTPOLE, Folder, assert_same_run, resumed
 import rlrun.checkpoint
 from rlrun import checkpoint_folder
 from rlrun.arrays import Ring
-from rlrun.checkpoint import load, save
+from rlrun.checkpoint import load, packed, save
 from rlrun.checkpoint_folder import CheckpointFolder
 from rlrun.errors import ResumeError, StorageError
-from rlrun.pieces import MOST
-from rlrun.plain import open_regular
+from rlrun.pieces import MOST, Pieces, names_of
+from rlrun.plain import open_regular, write_atomically
 
 CAPACITY = 10
 X = "0" * 64
@@ -96,6 +96,54 @@ def test_the_best_is_no_turn(folder: CheckpointFolder) -> None:
         save_rings(folder, rows)
         folder.save_best({}, {})
     assert spans(folder) == [(0, 4), (0, 6), (4, 8)]
+
+
+def test_the_header_that_was_given_stays_as_it_is(folder: CheckpointFolder) -> None:
+    header = {"frames": 4}
+    folder.save(4, header, {"replay": ring(4)})
+    assert header == {"frames": 4} and len(folder.newest(pytest.fail)[1]["pieces"]) == 1
+
+
+def test_a_small_ring_is_saved_whole(folder: CheckpointFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(checkpoint_folder, "SMALLEST", ring(4).nbytes + 1)
+    save_rings(folder, 4)
+    assert spans(folder) == [] and newest(folder)[1]["written"] == 4
+    monkeypatch.setattr(checkpoint_folder, "SMALLEST", ring(4).nbytes)
+    save_rings(folder, 6)
+    assert spans(folder) == [(0, 6)]
+
+
+def test_pieces_of_the_process_before_stay_as_long_as_a_checkpoint_needs_them(tmp_path: Path) -> None:
+    save_rings(CheckpointFolder(tmp_path, keep=3), 4, 6)
+    folder = CheckpointFolder(tmp_path, keep=3)
+    save_rings(folder, 8)
+    assert spans(folder) == [(0, 4), (0, 6), (0, 8)]
+    save_rings(folder, 9, 10)
+    assert spans(folder) == [(0, 8), (0, 9), (8, 10)]
+
+
+@pytest.mark.parametrize("content", [None, [["x"]]])
+def test_no_piece_is_deleted_while_a_checkpoint_does_not_say_which_it_needs(
+    content: Any, folder: CheckpointFolder
+) -> None:
+    path = folder.directory / "step_000000000099.ckpt"
+    path.write_text("x") if content is None else save(path, {"pieces": content}, {})
+    unused = folder.directory / f"{0:012d}-{1:012d}-{X[:16]}.piece"
+    unused.touch()
+    save_rings(folder, 4)
+    assert unused.exists()
+    path.unlink()
+    save_rings(folder, 6)
+    assert not unused.exists()
+
+
+def test_a_header_with_forged_references_is_no_damage(folder: CheckpointFolder) -> None:
+    """It is only for whoever looks after the files; what is read stands in the state."""
+    save_rings(folder, 4)
+    path = folder.directory / "step_000000000004.ckpt"
+    header, tree = load(path)
+    save(path, {**header, "pieces": [["x"]]}, tree)
+    assert newest(folder)[0] == 4
 
 
 def test_many_small_pieces_become_one(folder: CheckpointFolder) -> None:
@@ -200,6 +248,33 @@ def test_a_forged_reference_is_refused(key: str, value: Any, folder: CheckpointF
     with contextlib.suppress(ResumeError):
         replay = newest(folder)[1]
         assert key == "capacity" and len(replay["rows"]) <= 8  # what is left is held against the config
+
+
+@pytest.mark.parametrize("capacity", [0, CAPACITY])
+@pytest.mark.parametrize("written", [0, 3, 4])
+def test_forged_counts_reach_no_row(written: int, capacity: int, folder: CheckpointFolder) -> None:
+    save_rings(folder, 4)
+    path = folder.directory / "step_000000000004.ckpt"
+    header, tree = load(path)
+    tree["training"]["replay"].update(written=written, capacity=capacity)
+    save(path, header, tree)
+    if (written, capacity) == (4, CAPACITY):
+        assert newest(folder)[0] == 4
+        return
+    with pytest.raises(ResumeError, match="malformed"):
+        newest(folder)
+
+
+@pytest.mark.parametrize("rows", [5, None, "0123", [0, 1, 2, 3], dict.fromkeys("abcd"), np.array(4), np.zeros(3)])
+def test_a_forged_piece_is_refused(rows: Any, folder: CheckpointFolder) -> None:
+    pieces = Pieces(folder.directory)
+    reference = pieces.save(ring(4))
+    content = packed({}, {"rows": rows})
+    reference["pieces"][0][2] = content[-1].hex()
+    write_atomically(folder.directory / names_of(reference["pieces"]).pop(), *content)
+    save(folder.directory / "step_000000000004.ckpt", {"pieces": reference["pieces"]}, {"replay": reference})
+    with pytest.raises(ResumeError, match="a piece of another length than its name says"):
+        folder.newest(pytest.fail)
 
 
 def test_a_failed_save_does_not_count_on_its_piece(folder: CheckpointFolder, monkeypatch: pytest.MonkeyPatch) -> None:
