@@ -197,7 +197,7 @@ def _restore_attributes(layer: Any, captured: Tree) -> None:
 
 def _restore_attribute(tree: Any, current: Any) -> Any:
     match tree:
-        case {"type": "space", "generator": generator}:
+        case {"type": "space", "generator": None | {"type": "generator"} as generator}:
             current._np_random = _restore_attribute(generator, current._np_random)
         case {"type": "simulation"}:
             _restore_simulation(current, tree)
@@ -285,7 +285,7 @@ def _decode(tree: Any) -> Any:
             return tree.copy()
         case list():
             return [_decode(item) for item in tree]
-        case {"type": "scalar", "value": np.ndarray() as value}:
+        case {"type": "scalar", "value": np.ndarray(shape=(1,)) as value}:
             return value[0]
         case {"type": "tuple", "items": items}:
             return tuple(_decode(item) for item in items)

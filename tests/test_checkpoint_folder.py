@@ -222,7 +222,7 @@ def test_one_of_a_newer_rlrun_is_not_taken_for_damaged(
     folder.save(10, {}, {})
     path = folder.directory / "step_000000000020.ckpt"
     of_a_newer_rlrun(path, monkeypatch)
-    assert list(folder.undamaged(pytest.fail))[0] == (20, path)
+    assert next(folder.undamaged(pytest.fail)) == (20, path)
     assert folder.last_good() == path.name
     for ask in (lambda: folder.newest(pytest.fail), lambda: folder.at(20)):
         with pytest.raises(ResumeError, match="upgrade rlrun"):

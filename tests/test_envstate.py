@@ -1,0 +1,365 @@
+"""What a captured state may hold and what it may be put into, and how a state that is not the whole one is found."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections import deque
+from collections.abc import Callable, Iterator
+from types import SimpleNamespace
+from typing import Any
+
+import gymnasium
+import numpy as np
+import pytest
+from gymnasium.spaces import Box, Discrete
+
+from rlrun import envstate
+from rlrun.config import EnvConfig
+from rlrun.errors import EnvironmentFailure, ResumeError
+
+ANY = EnvConfig(id="Any-v0")
+
+
+class Plain(gymnasium.Env[np.ndarray, Any]):
+    """Episodes of ``length`` steps, which end as ``ends`` says; ``attributes`` are what it has besides."""
+
+    observation_space = Box(-np.inf, np.inf, (1,), np.float64)
+
+    def __init__(self, length: int = 10**9, ends: str = "terminated", **attributes: Any) -> None:
+        self.action_space = Discrete(2)
+        self.length, self.ends, self.count = length, ends, 0
+        self.closed = False
+        vars(self).update(attributes)
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[np.ndarray, dict[str, Any]]:
+        super().reset(seed=seed)
+        self.count = 0
+        return np.zeros(1), {}
+
+    def step(self, action: int) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
+        if self.count == self.length:
+            raise RuntimeError("a step after the end")
+        self.count += 1
+        ended = self.count == self.length
+        return np.full(1, self.count), 0.0, ended and self.ends == "terminated", ended and self.ends == "truncated", {}
+
+    def close(self) -> None:
+        self.closed = True
+
+
+def restored(saved: Any, fresh: Any) -> Any:
+    """What an attribute is after ``saved`` was captured and restored into ``fresh``."""
+    env = Plain(attribute=fresh)
+    envstate.restore(env, envstate.capture(Plain(attribute=saved)))
+    return env.attribute  # type: ignore[attr-defined]
+
+
+def restore_tree(tree: Any, fresh: Any) -> Any:
+    """What an attribute is after a tree from a checkpoint was put in place of ``fresh``."""
+    env = Plain(attribute=fresh)
+    state = envstate.capture(env)
+    state["layers"][-1]["attributes"]["attribute"] = tree
+    envstate.restore(env, state)
+    return env.attribute  # type: ignore[attr-defined]
+
+
+@pytest.fixture
+def exactness_of(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., str | None]]:
+    """What is found of two environments that ``make`` gives, which must be closed afterwards."""
+    made: list[Plain] = []
+
+    def exactness(make: Callable[[], Plain], seed: int = 0) -> str | None:
+        monkeypatch.setattr(envstate, "make", lambda config: made.append(make()) or made[-1])
+        return envstate.exactness(ANY, seed)
+
+    yield exactness
+    assert len(made) == 2 and all(env.closed for env in made)
+
+
+# --- kinds -----------------------------------------------------------------------------------------------------------
+
+GENERATORS = (np.random.MT19937, np.random.PCG64, np.random.PCG64DXSM, np.random.Philox, np.random.SFC64)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        *[None, True, 7, 2.5, float("nan"), "text", [1, [2.0, "x"]], (1, (None,)), {(1, 2): [3], "k": {4: (5,)}}],
+        *[np.float32(1.5), np.float64(2.5), np.int64(-3), np.uint8(4), np.bool_(True)],
+        *[np.arange(3, dtype=np.int64), np.eye(2, dtype=np.float32), np.array(2.5), np.array([True]), np.zeros(0)],
+        *[deque([1, 2]), deque([1.0, 2.0], maxlen=2)],
+    ],
+    ids=repr,
+)
+def test_plain_data_comes_back_with_its_type(value: Any) -> None:
+    for fresh in (value, None):
+        found = restored(value, fresh)
+        assert type(found) is type(value) and repr(found) == repr(value)
+        if isinstance(value, np.ndarray | np.generic):
+            assert found.dtype == value.dtype and found.shape == value.shape
+        if isinstance(value, deque):
+            assert found.maxlen == value.maxlen
+
+
+@pytest.mark.parametrize("kind", GENERATORS)
+def test_generators_go_on(kind: Any) -> None:
+    saved, fresh = np.random.Generator(kind(1)), np.random.Generator(kind(2))
+    saved.random(5)
+    found = restored(saved, fresh)
+    assert found is fresh and found.random() == saved.random()
+    found = restored([saved], [fresh])[0]
+    assert found.random(3).tolist() == saved.random(3).tolist()
+
+
+def test_a_capture_shares_no_memory() -> None:
+    def make() -> Any:
+        return Plain(array=np.zeros(2), nested=[np.zeros(2)], thing=SimpleNamespace(array=np.zeros(2)))
+
+    def change(env: Any) -> None:
+        env.array += 1
+        env.nested[0] += 1
+        env.thing.array += 1
+
+    env, first, second = make(), make(), make()
+    state = envstate.capture(env)
+    change(env)
+    envstate.restore(first, state)
+    change(first)
+    envstate.restore(second, state)
+    assert not np.any([second.array, second.nested[0], second.thing.array])
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        *[object(), math.sqrt, np.random.RandomState(0), itertools.count(), 1j, b"x", {1}],
+        *[np.longdouble(1), np.zeros(2, np.longdouble), np.zeros(2, complex), np.array(["x"]), np.array([None])],
+        *[[object()], (object(),), {1: object()}, deque([object()]), SimpleNamespace(), SimpleNamespace(a=object())],
+        *[type("Float", (float,), {})(1), type("Array", (np.ndarray,), {})(1), type("List", (list,), {})()],
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_what_is_not_plain_is_not_captured(value: Any) -> None:
+    env = Plain(before=1, attribute=value, after=2)
+    assert {"before", "after"} < envstate.capture(env)["layers"][0]["attributes"].keys() ^ {"attribute"}
+    assert restored(value, value) is value
+
+
+def test_secrets_are_not_captured(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SIMULATOR_TOKEN", "correct horse")
+    env = Plain(login=["it is", "the correct horse"], other=[1, "horse"])
+    attributes = envstate.capture(env)["layers"][0]["attributes"]
+    assert "login" not in attributes and attributes["other"] == [1, "horse"]
+
+
+def test_an_object_is_restored_in_place() -> None:
+    fresh = SimpleNamespace(position=1.0, inner=[2])
+    found = restored(SimpleNamespace(position=3.0, inner=[4]), fresh)
+    assert found is fresh and vars(found) == {"position": 3.0, "inner": [4]}
+
+
+def test_the_generator_of_a_space_goes_on() -> None:
+    env, other = Plain(), Plain()
+    env.action_space.seed(1)
+    other.action_space.seed(2)
+    space = other.action_space
+    envstate.restore(other, envstate.capture(env))
+    assert other.action_space is space
+    assert [space.sample() for _ in range(20)] == [env.action_space.sample() for _ in range(20)]
+
+
+# --- what a state may be put into ------------------------------------------------------------------------------------
+
+NUMBER, TEXT, SEQUENCE = 1.0, "text", [1.0]
+OBJECT, SPACE, GENERATOR = SimpleNamespace(a=1), Discrete(3), np.random.default_rng(0)
+
+
+@pytest.mark.parametrize(
+    ("saved", "fresh"),
+    [
+        *itertools.permutations([1, True, 1.0, np.float32(1), np.array(1)], 2),
+        *itertools.permutations([[1], (1,), deque([1]), np.ones(1)], 2),
+        *[pair for value in (NUMBER, TEXT, SEQUENCE, {1: 2}) for pair in ((value, None), (None, value))],
+        *[(math.nan, math.nan), ([[math.nan]], np.array([1, math.nan])), (math.nan, None), (math.inf, 1.0)],
+    ],
+    ids=repr,
+)
+def test_kinds_are_wide(saved: Any, fresh: Any) -> None:
+    found = restored(saved, fresh)
+    assert type(found) is type(saved) and repr(found) == repr(saved)
+
+
+@pytest.mark.parametrize(
+    ("saved", "fresh"),
+    [
+        *itertools.permutations([NUMBER, TEXT, SEQUENCE, {1: 2}, OBJECT, SPACE, GENERATOR], 2),
+        *[pair for value in (OBJECT, SPACE, GENERATOR) for pair in ((value, None), (None, value))],
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_another_kind_is_refused(saved: Any, fresh: Any) -> None:
+    with pytest.raises(ResumeError, match="attribute 'attribute' of Plain: expected .*, found "):
+        restored(saved, fresh)
+
+
+@pytest.mark.parametrize(
+    ("saved", "fresh"),
+    [
+        *[(math.nan, 1.0), (np.float32("nan"), 1.0), (np.array(math.nan), 1.0), (np.array([1, math.nan]), [0.0])],
+        *[([1.0, [math.nan]], [0.0]), ((math.nan, 1.0), (0.0,)), (deque([1.0, math.nan]), [0.0])],
+        *[({1: math.nan, 2: 1.0}, {1: 0.0})],
+    ],
+    ids=repr,
+)
+def test_a_number_that_is_newly_none_is_refused(saved: Any, fresh: Any) -> None:
+    with pytest.raises(ResumeError, match="attribute 'attribute' of Plain: is not a number"):
+        restored(saved, fresh)
+    assert repr(restored(saved, saved)) == repr(saved)
+
+
+def deep(levels: int) -> list[Any]:
+    tree: list[Any] = []
+    for _ in range(levels):
+        tree = [tree]
+    return tree
+
+
+@pytest.mark.parametrize(
+    ("tree", "fresh"),
+    [
+        *[({"type": "scalar", "value": array}, 1.0) for array in (np.zeros(0), np.array(1.0), np.zeros((1, 2)), [1])],
+        *[({"type": "deque", "items": [1], "maxlen": value}, deque()) for value in ("x", -1, 10**30)],
+        *[({"type": "dict", "keys": [1], "values": []}, {}), ({"type": "dict", "keys": [[1]], "values": [1]}, {})],
+        *[({"type": "tuple"}, ()), ({"type": "tuple", "items": 1}, ()), ([{"type": "unknown"}], []), ({}, None)],
+        *[({"type": "unknown"}, None), (object(), None), (deep(5000), [])],
+        *[({"type": "object", "attributes": value}, SimpleNamespace(a=1)) for value in (None, [1], {"a": {}})],
+        *[({"type": "object", "attributes": {"a": "x"}}, SimpleNamespace(a=1))],
+        *[({"type": "space", "generator": value}, Discrete(2)) for value in (5, "x", [1], {"type": "space"})],
+        *[([{"type": "generator", "state": value}], [1]) for value in (None, {}, 5)],
+    ],
+)
+def test_a_forged_tree_is_refused(tree: Any, fresh: Any) -> None:
+    with pytest.raises(ResumeError, match="attribute|does not fit"):
+        restore_tree(tree, fresh)
+
+
+@pytest.mark.parametrize(
+    "state", [{}, {"layers": None}, {"layers": [], "own": None}, {"layers": [{"class": "Plain"}], "own": None}]
+)
+def test_a_state_without_its_parts_is_refused(state: Any) -> None:
+    with pytest.raises(ResumeError):
+        envstate.restore(Plain(), state)
+
+
+# --- an environment's own functions ----------------------------------------------------------------------------------
+
+
+class Own(Plain):
+    """Has functions for a state that cannot be seen from outside."""
+
+    def get_state(self) -> Any:
+        return self.action_space.hidden  # type: ignore[attr-defined]
+
+    def set_state(self, state: Any) -> None:
+        if state == "bad":
+            raise RuntimeError("no such state")
+        self.action_space.hidden = state  # type: ignore[attr-defined]
+
+
+def own(hidden: Any) -> Own:
+    env = Own()
+    env.action_space.hidden = hidden  # type: ignore[attr-defined]
+    return env
+
+
+def test_its_own_state_is_handed_back() -> None:
+    env = own("fresh")
+    envstate.restore(env, envstate.capture(own((1, 2))))
+    assert env.get_state() == (1, 2)
+
+
+@pytest.mark.parametrize("make", [lambda: own(object()), Own])
+def test_its_own_state_that_can_not_be_had_is_its_failure(make: Callable[[], Own]) -> None:
+    with pytest.raises(EnvironmentFailure, match="get_state\\(\\) of Own failed: "):
+        envstate.capture(make())
+
+
+def test_its_own_state_that_it_does_not_take_is_refused() -> None:
+    state = envstate.capture(own("bad"))
+    with pytest.raises(ResumeError, match="does not fit .*set_state\\(\\) failed: RuntimeError: no such state"):
+        envstate.restore(own("fresh"), state)
+    with pytest.raises(ResumeError, match="environment state is not of Own"):
+        envstate.restore(own("fresh"), state | {"own": None})
+    with pytest.raises(ResumeError, match="environment state is not of Plain"):
+        envstate.restore(Plain(), envstate.capture(Plain()) | {"own": {"state": 1}})
+
+
+# --- what is not the whole state -------------------------------------------------------------------------------------
+
+
+class Hidden(Plain):
+    """Begins each episode with a number of a generator that can't be captured, seeded as the environment is."""
+
+    def reset(self, **options: Any) -> tuple[np.ndarray, dict[str, Any]]:
+        if options.get("seed") is not None:
+            self.hidden = np.random.RandomState(options["seed"])
+        super().reset(**options)
+        return np.array([self.hidden.rand()]), {}
+
+
+class Counting(Plain):
+    """Its ``counter`` can't be captured; ``shown`` says where it can be seen."""
+
+    def __init__(self, shown: str, **options: Any) -> None:
+        super().__init__(**options)
+        self.counter, self.shown = itertools.count(), shown
+
+    def step(self, action: int) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
+        observation, reward, terminated, truncated, info = super().step(action)
+        count = next(self.counter)
+        match self.shown:
+            case "observation":
+                observation = np.array([count])
+            case "reward":
+                reward = count
+            case "type":
+                reward = np.float32(0) if count >= 30 else np.float64(0)
+            case "terminated":
+                terminated = count == 30
+            case "truncated":
+                truncated = count == 30
+        return observation, reward, terminated, truncated, info
+
+
+@pytest.mark.parametrize("ends", ["terminated", "truncated"])
+@pytest.mark.parametrize("length", [1, 10, 24, 25, 57, 88, 10**9])
+def test_episodes_of_any_length_are_tried(length: int, ends: str, exactness_of: Any) -> None:
+    assert exactness_of(lambda: Plain(length=length, ends=ends)) is None
+
+
+@pytest.mark.parametrize("shown", ["observation", "reward", "type", "terminated", "truncated"])
+def test_whatever_comes_back_is_compared(shown: str, exactness_of: Any) -> None:
+    reason = exactness_of(lambda: Counting(shown))
+    steps = {"observation": 1, "reward": 1}.get(shown, 7)
+    assert reason == f"a restored environment differs after {steps} steps"
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_a_generator_that_only_a_reset_asks_is_found(seed: int, exactness_of: Any) -> None:
+    assert exactness_of(Hidden, seed) == "a restored environment differs after a reset"
+
+
+def test_a_generator_that_only_a_reset_asks_is_found_at_the_end_of_an_episode(exactness_of: Any) -> None:
+    assert exactness_of(lambda: Hidden(length=30)) == "a restored environment differs after 6 steps"
+
+
+@pytest.mark.parametrize("error", [RuntimeError("on fire"), SystemExit(3)])
+def test_an_environment_that_raises_is_inexact(error: BaseException, exactness_of: Any) -> None:
+    class Raising(Plain):
+        def step(self, action: int) -> Any:
+            raise error
+
+    assert exactness_of(Raising) == f"{type(error).__name__}: {error}"
