@@ -52,7 +52,7 @@ def capture(env: Environment) -> Tree:
     if _has_own_state(env):
         try:
             own = {"state": _encode(env.unwrapped.get_state())}  # type: ignore[attr-defined]
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise EnvironmentFailure(
                 f"get_state() of {type(env.unwrapped).__name__} failed: {one_line(error)}"
             ) from error
@@ -87,7 +87,7 @@ def _restore_own(env: Environment, state: Any) -> None:
     """Hand the environment its own state. Whatever it raises is about the state: what it makes of it is its own business."""
     try:
         env.unwrapped.set_state(state)  # type: ignore[attr-defined]
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise ValueError(f"set_state() failed: {one_line(error)}") from error
 
 

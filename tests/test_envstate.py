@@ -155,6 +155,18 @@ def test_secrets_are_not_captured(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "login" not in attributes and attributes["other"] == [1, "horse"]
 
 
+@pytest.mark.parametrize(
+    "name", ["env", "spec", "metadata", "render_mode", "fullpath", "_ezpickle_args", "_ezpickle_kwargs"]
+)
+def test_how_it_was_made_is_neither_captured_nor_restored(name: str) -> None:
+    env = Plain(**{name: "before"})
+    state = envstate.capture(env)
+    assert name not in state["layers"][0]["attributes"]
+    state["layers"][0]["attributes"] = {name: "changed", "count": 7}
+    envstate.restore(env, state)
+    assert getattr(env, name) == "before" and env.count == 7
+
+
 def test_an_object_is_restored_in_place() -> None:
     fresh = SimpleNamespace(position=1.0, inner=[2])
     found = restored(SimpleNamespace(position=3.0, inner=[4]), fresh)
@@ -264,8 +276,8 @@ class Own(Plain):
         return self.action_space.hidden  # type: ignore[attr-defined]
 
     def set_state(self, state: Any) -> None:
-        if state == "bad":
-            raise RuntimeError("no such state")
+        if isinstance(state, str):
+            raise {"bad": RuntimeError, "exit": SystemExit}[state](state)
         self.action_space.hidden = state  # type: ignore[attr-defined]
 
 
@@ -276,23 +288,34 @@ def own(hidden: Any) -> Own:
 
 
 def test_its_own_state_is_handed_back() -> None:
-    env = own("fresh")
+    env = own(None)
     envstate.restore(env, envstate.capture(own((1, 2))))
     assert env.get_state() == (1, 2)
 
 
-@pytest.mark.parametrize("make", [lambda: own(object()), Own])
-def test_its_own_state_that_can_not_be_had_is_its_failure(make: Callable[[], Own]) -> None:
-    with pytest.raises(EnvironmentFailure, match="get_state\\(\\) of Own failed: "):
+class Exiting(Own):
+    def get_state(self) -> Any:
+        raise SystemExit(3)
+
+
+@pytest.mark.parametrize(
+    ("make", "error"),
+    [(lambda: own(object()), "_NotPlainError: object"), (Own, "AttributeError"), (Exiting, "SystemExit: 3")],
+)
+def test_its_own_state_that_can_not_be_had_is_its_failure(make: Callable[[], Own], error: str) -> None:
+    with pytest.raises(EnvironmentFailure, match=f"get_state\\(\\) of (Own|Exiting) failed: {error}"):
         envstate.capture(make())
 
 
-def test_its_own_state_that_it_does_not_take_is_refused() -> None:
-    state = envstate.capture(own("bad"))
-    with pytest.raises(ResumeError, match="does not fit .*set_state\\(\\) failed: RuntimeError: no such state"):
-        envstate.restore(own("fresh"), state)
+@pytest.mark.parametrize(("state", "error"), [("bad", "RuntimeError: bad"), ("exit", "SystemExit: exit")])
+def test_its_own_state_that_it_does_not_take_is_refused(state: str, error: str) -> None:
+    with pytest.raises(ResumeError, match=f"does not fit .*set_state\\(\\) failed: {error}"):
+        envstate.restore(own(None), envstate.capture(own(state)))
+
+
+def test_a_state_of_its_own_is_only_for_what_has_one() -> None:
     with pytest.raises(ResumeError, match="environment state is not of Own"):
-        envstate.restore(own("fresh"), state | {"own": None})
+        envstate.restore(own(None), envstate.capture(own(1)) | {"own": None})
     with pytest.raises(ResumeError, match="environment state is not of Plain"):
         envstate.restore(Plain(), envstate.capture(Plain()) | {"own": {"state": 1}})
 
