@@ -173,6 +173,23 @@ def test_an_object_is_restored_in_place() -> None:
     assert found is fresh and vars(found) == {"position": 3.0, "inner": [4]}
 
 
+def test_what_only_a_reset_makes_is_there_to_be_filled_in() -> None:
+    """By a reset that is always the same, or what could not be captured would differ from one restore to the next."""
+    seeds = []
+
+    class Late(Plain):
+        def reset(self, **options: Any) -> Any:
+            seeds.append(options.get("seed"))
+            self.thing = SimpleNamespace(a=0)
+            return super().reset(**options)
+
+    env, other = Late(), Late()
+    env.reset()
+    env.thing.a = 3
+    envstate.restore(other, envstate.capture(env))
+    assert other.thing.a == 3 and seeds == [None, 0]
+
+
 def test_the_generator_of_a_space_goes_on() -> None:
     env, other = Plain(), Plain()
     env.action_space.seed(1)
