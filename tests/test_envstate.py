@@ -276,7 +276,9 @@ def test_a_forged_tree_is_refused(tree: Any, fresh: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    "state", [{}, {"layers": None}, {"layers": [], "own": None}, {"layers": [{"class": "Plain"}], "own": None}]
+    "state",
+    [{}, *[{"layers": value, "own": None} for value in (None, [], [{"class": "Plain"}], [np.zeros(1)])]],
+    ids=repr,
 )
 def test_a_state_without_its_parts_is_refused(state: Any) -> None:
     with pytest.raises(ResumeError):
@@ -331,6 +333,11 @@ def test_its_own_state_that_it_does_not_take_is_refused(state: str, error: str) 
 
 
 def test_a_state_of_its_own_is_only_for_what_has_one() -> None:
+    class Half(Plain):
+        def get_state(self) -> int:
+            return 1
+
+    assert envstate.capture(Half())["own"] is None
     with pytest.raises(ResumeError, match="environment state is not of Own"):
         envstate.restore(own(None), envstate.capture(own(1)) | {"own": None})
     with pytest.raises(ResumeError, match="environment state is not of Plain"):
@@ -394,6 +401,46 @@ def test_a_generator_that_only_a_reset_asks_is_found(seed: int, exactness_of: An
 
 def test_a_generator_that_only_a_reset_asks_is_found_at_the_end_of_an_episode(exactness_of: Any) -> None:
     assert exactness_of(lambda: Hidden(length=30)) == "a restored environment differs after 6 steps"
+
+
+def test_a_count_of_resets_that_can_not_be_captured_is_found(exactness_of: Any) -> None:
+    """A restored environment was reset once more than the first one: when it was made, and before it was filled in."""
+
+    class Resets(Plain):
+        def reset(self, **options: Any) -> tuple[np.ndarray, dict[str, Any]]:
+            super().reset(**options)
+            return np.array([next(self.counter)]), {}  # type: ignore[attr-defined]
+
+    assert exactness_of(lambda: Resets(counter=itertools.count())) == "a restored environment differs after a reset"
+
+
+def test_no_episode_is_broken_off_where_episodes_end(exactness_of: Any) -> None:
+    """As in training: what a reset in the middle of an episode does is of no account."""
+
+    class Broken(Plain):
+        def reset(self, **options: Any) -> tuple[np.ndarray, dict[str, Any]]:
+            early = self.count not in (0, self.length)
+            observation, info = super().reset(**options)
+            return observation + (next(self.counter) if early else 0), info  # type: ignore[attr-defined]
+
+    first, second = itertools.count(0), itertools.count(10)
+    counters = iter((first, second))
+    assert exactness_of(lambda: Broken(length=25, counter=next(counters))) is None
+
+
+def test_the_same_actions_are_tried_each_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    tried: list[int] = []
+
+    class Recording(Plain):
+        def step(self, action: int) -> Any:
+            tried.append(int(action))
+            return super().step(action)
+
+    monkeypatch.setattr(envstate, "make", lambda config: Recording())
+    for seed in (1, 1, 2):
+        assert envstate.exactness(ANY, seed) is None
+    first, again, other = np.reshape(tried, (3, 24 + 2 * 64)).tolist()
+    assert first == again != other and first[24::2] == first[25::2]
 
 
 @pytest.mark.parametrize("error", [RuntimeError("on fire"), SystemExit(3)])
