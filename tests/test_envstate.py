@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from gymnasium.spaces import Box, Discrete
 
-from rlrun import envstate
+from rlrun import envs, envstate
 from rlrun.config import EnvConfig
 from rlrun.errors import EnvironmentFailure, ResumeError
 
@@ -139,12 +139,13 @@ def test_a_capture_shares_no_memory() -> None:
         *[np.longdouble(1), np.zeros(2, np.longdouble), np.zeros(2, complex), np.array(["x"]), np.array([None])],
         *[[object()], (object(),), {1: object()}, deque([object()]), SimpleNamespace(), SimpleNamespace(a=object())],
         *[type("Float", (float,), {})(1), type("Array", (np.ndarray,), {})(1), type("List", (list,), {})()],
+        type("Class", (), {"__slots__": ()}),
     ],
     ids=lambda value: type(value).__name__,
 )
 def test_what_is_not_plain_is_not_captured(value: Any) -> None:
-    env = Plain(before=1, attribute=value, after=2)
-    assert {"before", "after"} < envstate.capture(env)["layers"][0]["attributes"].keys() ^ {"attribute"}
+    captured = envstate.capture(Plain(before=1, attribute=value, after=2))["layers"][0]["attributes"]
+    assert "attribute" not in captured and (captured["before"], captured["after"]) == (1, 2)
     assert restored(value, value) is value
 
 
@@ -202,8 +203,8 @@ def test_the_generator_of_a_space_goes_on() -> None:
 
 # --- what a state may be put into ------------------------------------------------------------------------------------
 
-NUMBER, TEXT, SEQUENCE = 1.0, "text", [1.0]
-OBJECT, SPACE, GENERATOR = SimpleNamespace(a=1), Discrete(3), np.random.default_rng(0)
+KINDS = {"number": 1.0, "text": "text", "sequence": [1.0], "dict": {1: 2}, "nothing": None}
+IN_PLACE = {"object": SimpleNamespace(a=1), "space": Discrete(3), "generator": np.random.default_rng(0)}
 
 
 @pytest.mark.parametrize(
@@ -211,8 +212,9 @@ OBJECT, SPACE, GENERATOR = SimpleNamespace(a=1), Discrete(3), np.random.default_
     [
         *itertools.permutations([1, True, 1.0, np.float32(1), np.array(1)], 2),
         *itertools.permutations([[1], (1,), deque([1]), np.ones(1)], 2),
-        *[pair for value in (NUMBER, TEXT, SEQUENCE, {1: 2}) for pair in ((value, None), (None, value))],
+        *[pair for value in KINDS.values() for pair in ((value, None), (None, value))],
         *[(math.nan, math.nan), ([[math.nan]], np.array([1, math.nan])), (math.nan, None), (math.inf, 1.0)],
+        (SimpleNamespace(a=math.nan), SimpleNamespace(a=None)),
     ],
     ids=repr,
 )
@@ -224,14 +226,14 @@ def test_kinds_are_wide(saved: Any, fresh: Any) -> None:
 @pytest.mark.parametrize(
     ("saved", "fresh"),
     [
-        *itertools.permutations([NUMBER, TEXT, SEQUENCE, {1: 2}, OBJECT, SPACE, GENERATOR], 2),
-        *[pair for value in (OBJECT, SPACE, GENERATOR) for pair in ((value, None), (None, value))],
+        (saved, fresh)
+        for saved, fresh in itertools.permutations(KINDS | IN_PLACE, 2)
+        if "nothing" not in (saved, fresh) or {saved, fresh} & IN_PLACE.keys()
     ],
-    ids=lambda value: type(value).__name__,
 )
-def test_another_kind_is_refused(saved: Any, fresh: Any) -> None:
-    with pytest.raises(ResumeError, match="attribute 'attribute' of Plain: expected .*, found "):
-        restored(saved, fresh)
+def test_another_kind_is_refused(saved: str, fresh: str) -> None:
+    with pytest.raises(ResumeError, match=f"attribute 'attribute' of Plain: expected {fresh}, found {saved}"):
+        restored((KINDS | IN_PLACE)[saved], (KINDS | IN_PLACE)[fresh])
 
 
 @pytest.mark.parametrize(
@@ -273,6 +275,42 @@ def deep(levels: int) -> list[Any]:
 def test_a_forged_tree_is_refused(tree: Any, fresh: Any) -> None:
     with pytest.raises(ResumeError, match="attribute|does not fit"):
         restore_tree(tree, fresh)
+
+
+def test_what_a_fresh_one_does_not_have_yet_is_of_the_kind_that_its_class_has() -> None:
+    class Lives(Plain):
+        lives = 3
+
+    env, other = Lives(), Lives()
+    env.lives, env.late = 2, [1]  # type: ignore[attr-defined]
+    state = envstate.capture(env)
+    envstate.restore(other, state)
+    assert (other.lives, other.late) == (2, [1])  # type: ignore[attr-defined]
+    for name, tree, message in (
+        ("lives", "x", "expected number, found text"),
+        ("step", 5, "function is not plain data"),
+    ):
+        state["layers"][0]["attributes"][name] = tree
+        with pytest.raises(ResumeError, match=f"attribute '{name}' of Lives: .*{message}"):
+            envstate.restore(Lives(), state)
+        del state["layers"][0]["attributes"][name]
+
+
+def test_a_tree_of_no_sense_is_refused_with_the_name_of_its_attribute() -> None:
+    with pytest.raises(ResumeError, match="attribute 'attribute' of Plain: 'int' object is not iterable"):
+        restore_tree({"type": "tuple", "items": 1}, ())
+
+
+def test_a_simulation_is_neither_taken_away_nor_made() -> None:
+    env = envs.make(EnvConfig(id="Hopper-v5"))
+    env.reset(seed=1)
+    state = envstate.capture(env)
+    attributes = state["layers"][-1]["attributes"]
+    simulation, attributes["data"] = attributes["data"], None
+    with pytest.raises(ResumeError, match="expected simulation, found nothing"):
+        envstate.restore(env, state)
+    with pytest.raises(ResumeError, match="expected nothing, found simulation"):
+        restore_tree(simulation, None)
 
 
 @pytest.mark.parametrize(
