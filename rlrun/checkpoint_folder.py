@@ -33,14 +33,13 @@ class CheckpointFolder:
         self._tidied = False
         self._pieces = Pieces(directory)
 
-    def save(self, frames: int, header: Tree, state: Tree) -> Path:
+    def save(self, frames: int, header: Tree, state: Tree) -> None:
         """Save the state reached after ``frames`` frames, then delete older ones beyond the newest ``keep``.
 
         Raises:
             TypeError, StorageError: as the function ``save``; the checkpoints that were there still are.
         """
-        path = self.directory / step_file(frames)
-        self._write(path, header, state)
+        self._write(self.directory / step_file(frames), header, state)
         older: list[str] = []
         with contextlib.suppress(ResumeError):  # one file too many is no reason to end a run
             older = [name for number, name in self._steps() if number <= frames]
@@ -49,7 +48,6 @@ class CheckpointFolder:
                 (self.directory / name).unlink()
         if self._pieces.names:
             self._prune_pieces()
-        return path
 
     def _prune_pieces(self) -> None:
         """Delete pieces that no checkpoint refers to any more; none if that can't be known."""
@@ -59,11 +57,9 @@ class CheckpointFolder:
                 used |= names_of(read_header(self.directory / name).get("pieces", []))
             self._pieces.prune(used)
 
-    def save_best(self, header: Tree, state: Tree) -> Path:
+    def save_best(self, header: Tree, state: Tree) -> None:
         """Replace ``best.ckpt``; raises as ``save``."""
-        path = self.directory / BEST_FILE
-        self._write(path, header, state)
-        return path
+        self._write(self.directory / BEST_FILE, header, state)
 
     def best_evaluation(self) -> dict[str, Any] | None:
         """The evaluation that ``best.ckpt`` won by, from its header; None if there is no such file or it is damaged."""
@@ -111,7 +107,7 @@ class CheckpointFolder:
         header, state = read(path)
         try:
             return path, header, {key: self._with_rings(value) for key, value in state.items()}
-        except (KeyError, TypeError, ValueError, OSError) as error:
+        except (ValueError, OSError) as error:
             raise ResumeError(f"{printable(path)} is malformed: not written by rlrun ({error})") from error
 
     def _with_rings(self, tree: Any) -> Any:

@@ -52,7 +52,7 @@ def capture(env: Environment) -> Tree:
     if _has_own_state(env):
         try:
             own = {"state": _encode(env.unwrapped.get_state())}  # type: ignore[attr-defined]
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise EnvironmentFailure(
                 f"get_state() of {type(env.unwrapped).__name__} failed: {one_line(error)}"
             ) from error
@@ -87,7 +87,7 @@ def _restore_own(env: Environment, state: Any) -> None:
     """Hand the environment its own state. Whatever it raises is about the state: what it makes of it is its own business."""
     try:
         env.unwrapped.set_state(state)  # type: ignore[attr-defined]
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise ValueError(f"set_state() failed: {one_line(error)}") from error
 
 
@@ -197,7 +197,7 @@ def _restore_attributes(layer: Any, captured: Tree) -> None:
 
 def _restore_attribute(tree: Any, current: Any) -> Any:
     match tree:
-        case {"type": "space", "generator": generator}:
+        case {"type": "space", "generator": None | {"type": "generator"} as generator}:
             current._np_random = _restore_attribute(generator, current._np_random)
         case {"type": "simulation"}:
             _restore_simulation(current, tree)
@@ -285,7 +285,7 @@ def _decode(tree: Any) -> Any:
             return tree.copy()
         case list():
             return [_decode(item) for item in tree]
-        case {"type": "scalar", "value": np.ndarray() as value}:
+        case {"type": "scalar", "value": np.ndarray(shape=(1,)) as value}:
             return value[0]
         case {"type": "tuple", "items": items}:
             return tuple(_decode(item) for item in items)

@@ -79,8 +79,7 @@ class Pieces:
         written, capacity = whole(tree["written"], 1), whole(tree["capacity"], 1)
         references = _checked(tree["pieces"])
         size = min(written, capacity)
-        ends = [last for _, last, _ in references]
-        if [first for first, *_ in references[1:]] != ends[:-1] or ends[-1:] != [written]:
+        if [last for _, last, _ in references] != [*(first for first, *_ in references[1:]), written]:
             raise ValueError("pieces that do not fit together")
         if references[0][0] > written - size:
             raise ValueError("pieces that are not all there")

@@ -18,8 +18,8 @@ from rlrun.arrays import Ring
 from rlrun.checkpoint import load, packed, save
 from rlrun.checkpoint_folder import CheckpointFolder
 from rlrun.errors import ResumeError, StorageError
-from rlrun.pieces import MOST
-from rlrun.plain import open_regular
+from rlrun.pieces import MOST, Pieces, is_piece, names_of
+from rlrun.plain import open_regular, write_atomically
 
 CAPACITY = 10
 X = "0" * 64
@@ -66,7 +66,11 @@ def piece(folder: CheckpointFolder, first: int, last: int) -> Path:
 
 
 @pytest.mark.parametrize(
-    "written", [(0,), (3,), (3, 7), (3, 10), (4, 9, 13), (4, 9, 13, 13, 21), (4, 40), (10, 20, 30), (2, 25, 27)]
+    "written",
+    [
+        *[(0,), (3,), (3, 7), (3, 10), (4, 9, 13), (4, 9, 13, 13, 21), (4, 40), (10, 20, 30), (2, 25, 27)],
+        *[(1,), (4, 4, 4), (1, 2, 3, 4, 5, 6, 7)],
+    ],
 )
 def test_what_comes_back_is_the_whole_ring(written: tuple[int, ...], folder: CheckpointFolder) -> None:
     save_rings(folder, *written)
@@ -91,11 +95,66 @@ def test_only_what_is_new_is_written_and_what_nobody_needs_is_deleted(folder: Ch
     assert folder.at(13)[2]["training"]["replay"]["written"] == 13
 
 
+def test_a_piece_of_which_all_rows_were_overwritten_is_needed_no_more(folder: CheckpointFolder) -> None:
+    save_rings(folder, 4, 5, 14)
+    assert spans(folder) == [(0, 5), (4, 14)]
+
+
 def test_the_best_is_no_turn(folder: CheckpointFolder) -> None:
     for rows in (4, 6, 8):
         save_rings(folder, rows)
         folder.save_best({}, {})
     assert spans(folder) == [(0, 4), (0, 6), (4, 8)]
+
+
+def test_the_header_that_was_given_stays_as_it_is(folder: CheckpointFolder) -> None:
+    header = {"frames": 4}
+    folder.save(4, header, {"replay": ring(4)})
+    assert header == {"frames": 4} and len(folder.newest(pytest.fail)[1]["pieces"]) == 1
+
+
+def test_a_small_ring_is_saved_whole(folder: CheckpointFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(checkpoint_folder, "SMALLEST", ring(4).nbytes + 1)
+    save_rings(folder, 4)
+    assert spans(folder) == [] and newest(folder)[1]["written"] == 4
+    monkeypatch.setattr(checkpoint_folder, "SMALLEST", ring(4).nbytes)
+    save_rings(folder, 6)
+    assert spans(folder) == [(0, 6)]
+
+
+def test_pieces_of_the_process_before_stay_as_long_as_a_checkpoint_needs_them(tmp_path: Path) -> None:
+    save_rings(CheckpointFolder(tmp_path, keep=3), 4, 6)
+    folder = CheckpointFolder(tmp_path, keep=3)
+    save_rings(folder, 8)
+    assert spans(folder) == [(0, 4), (0, 6), (0, 8)]
+    save_rings(folder, 9, 10)
+    assert spans(folder) == [(0, 8), (0, 9), (8, 10)]
+
+
+@pytest.mark.parametrize("content", [None, [["x"]]])
+def test_no_piece_is_deleted_while_a_checkpoint_does_not_say_which_it_needs(
+    content: Any, folder: CheckpointFolder
+) -> None:
+    path = folder.directory / "step_000000000099.ckpt"
+    path.write_text("x") if content is None else save(path, {"pieces": content}, {})
+    unused = folder.directory / f"{0:012d}-{1:012d}-{X[:16]}.piece"
+    link = unused.with_name(unused.name.replace("-", "1-", 1))
+    unused.touch()
+    link.symlink_to(path)
+    save_rings(folder, 4)
+    assert unused.exists()
+    path.unlink()
+    save_rings(folder, 6)
+    assert not unused.exists() and link.is_symlink()
+
+
+def test_a_header_with_forged_references_is_no_damage(folder: CheckpointFolder) -> None:
+    """It is only for whoever looks after the files; what is read stands in the state."""
+    save_rings(folder, 4)
+    path = folder.directory / "step_000000000004.ckpt"
+    header, tree = load(path)
+    save(path, {**header, "pieces": [["x"]]}, tree)
+    assert newest(folder)[0] == 4
 
 
 def test_many_small_pieces_become_one(folder: CheckpointFolder) -> None:
@@ -106,22 +165,23 @@ def test_many_small_pieces_become_one(folder: CheckpointFolder) -> None:
     np.testing.assert_array_equal(folder.newest(pytest.fail)[2]["replay"]["rows"], array[: 2 * MOST + 3])
 
 
+@pytest.mark.parametrize("call", [1, 2, 3])
 def test_a_folder_that_can_not_be_listed_costs_no_piece(
-    folder: CheckpointFolder, monkeypatch: pytest.MonkeyPatch
+    call: int, folder: CheckpointFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     save_rings(folder, 4, 6)
     scandir, calls = os.scandir, [0]
 
     def failing(place: Any) -> Any:
         calls[0] += 1
-        if calls[0] == 2:
+        if calls[0] == call:
             raise OSError(errno.EMFILE, "Too many open files")
         return scandir(place)
 
     with monkeypatch.context() as patch:
         patch.setattr(os, "scandir", failing)
         save_rings(folder, 8)
-    assert calls[0] >= 2 and newest(folder)[0] == 8
+    assert calls[0] >= call and newest(folder)[0] == 8
 
 
 def test_a_piece_that_can_not_be_read_for_a_moment_is_not_missing(
@@ -229,6 +289,104 @@ def test_a_forged_piece_is_refused(rows: dict[str, Any], folder: CheckpointFolde
     save(path, header | {"pieces": tree["training"]["replay"]["pieces"]}, tree)
     with pytest.raises(ResumeError, match="malformed: not written by rlrun"):
         newest(folder)
+
+
+def forge(folder: CheckpointFolder, frames: int, **changes: Any) -> None:
+    """Write what a checkpoint says of its ring anew."""
+    path = folder.directory / f"step_{frames:012d}.ckpt"
+    header, tree = load(path)
+    tree["training"]["replay"].update(changes)
+    save(path, {**header, "pieces": tree["training"]["replay"]["pieces"]}, tree)
+
+
+@pytest.mark.parametrize(
+    ("written", "capacity"),
+    [*[(value, CAPACITY) for value in (0, 3, 4.0)], *[(4, value) for value in (0, True, 10.0)], (0, 0), (3, 0)],
+)
+def test_forged_counts_reach_no_row(written: Any, capacity: Any, folder: CheckpointFolder) -> None:
+    save_rings(folder, 4)
+    forge(folder, 4, written=written, capacity=capacity)
+    with pytest.raises(ResumeError, match="malformed"):
+        newest(folder)
+
+
+def test_rows_that_no_piece_has_are_not_made_up(folder: CheckpointFolder) -> None:
+    save_rings(folder, 4, 6, 9)
+    pieces = folder.at(9)[1]["pieces"]
+    forge(folder, 9, pieces=pieces[1:])
+    with pytest.raises(ResumeError, match="pieces that are not all there"):
+        newest(folder)
+    for wrong in ([], pieces[:1], pieces[::-1], [pieces[0], pieces[0], pieces[1]]):
+        forge(folder, 9, pieces=wrong)
+        with pytest.raises(ResumeError, match="pieces that do not fit together"):
+            newest(folder)
+
+
+def test_no_more_memory_is_taken_than_pieces_are_large(folder: CheckpointFolder) -> None:
+    save_rings(folder, 4)
+    small = folder.at(4)[1]["pieces"][0]
+    large = [4, 9 * 10**15, small[2]]
+    piece(folder, 0, 4).with_name(names_of([large]).pop()).write_bytes(piece(folder, 0, 4).read_bytes())
+    forge(folder, 4, pieces=[small, large], written=9 * 10**15, capacity=9 * 10**15)
+    with pytest.raises(ResumeError, match="a ring larger than its pieces"):
+        newest(folder)
+
+
+@pytest.mark.parametrize("rows", [5, None, "0123", [0, 1, 2, 3], dict.fromkeys("abcd"), np.array(4), np.zeros(3)])
+def test_a_piece_of_another_length_is_refused(rows: Any, folder: CheckpointFolder) -> None:
+    pieces = Pieces(folder.directory)
+    reference = pieces.save(ring(4))
+    content = packed({}, {"rows": rows})
+    reference["pieces"][0][2] = content[-1].hex()
+    write_atomically(folder.directory / names_of(reference["pieces"]).pop(), *content)
+    save(folder.directory / "step_000000000004.ckpt", {"pieces": reference["pieces"]}, {"replay": reference})
+    with pytest.raises(ResumeError, match="a piece of another length than its name says"):
+        folder.newest(pytest.fail)
+
+
+@pytest.mark.parametrize(
+    "references",
+    [
+        *[None, "x", {}, [5], ["012"], [[0, 4]], [[0, 4, X, 1]], [[0.0, 4, X]], [[False, 4, X]], [[0, 4, None]]],
+        *[
+            [[-1, 4, X]],
+            [[4, 4, X]],
+            [[4, 2, X]],
+            [[0, 10**18, X]],
+            [[0, 4, "x"]],
+            [[0, 4, X + "0"]],
+            [[0, 4, f"{X}\n"]],
+        ],
+        [[0, 4, X]] * (MOST + 1),
+    ],
+)
+def test_references_that_no_save_wrote(references: Any) -> None:
+    with pytest.raises(ValueError):
+        names_of(references)
+
+
+def test_names_of_pieces() -> None:
+    names = names_of([[0, 1, "a" * 64], [7, 10**18 - 1, "1f" * 32], *[[0, 4, X]] * (MOST - 2)])
+    assert names == {
+        f"000000000000-000000000001-{'a' * 16}.piece",
+        f"000000000007-{10**18 - 1}-{'1f' * 8}.piece",
+        f"000000000000-000000000004-{'0' * 16}.piece",
+    }
+    assert all(map(is_piece, names)) and not any(
+        map(is_piece, ("x.piece", f"{min(names)}.bad", "step_000000000000.ckpt"))
+    )
+
+
+def test_a_piece_that_can_not_be_deleted_is_no_reason_to_end(
+    folder: CheckpointFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def failing(path: Any) -> None:
+        raise PermissionError(errno.EACCES, "no")
+
+    monkeypatch.setattr("rlrun.pieces.os.unlink", failing)
+    (folder.directory / f"{0:012d}-{1:012d}-{X[:16]}.piece").touch()
+    save_rings(folder, 4)
+    assert spans(folder) == [(0, 1), (0, 4)]
 
 
 def test_a_failed_save_does_not_count_on_its_piece(folder: CheckpointFolder, monkeypatch: pytest.MonkeyPatch) -> None:

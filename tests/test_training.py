@@ -264,10 +264,10 @@ def test_files_of_a_member_that_cannot_be_written_fail_it_alone(folder: Folder) 
     runs = [folder.run(CARTPOLE, {"seed": seed}) for seed in (1, 2, 3)]
     save = CheckpointFolder.save
 
-    def saving(self: CheckpointFolder, frames: int, *arguments: Any) -> Path:
+    def saving(self: CheckpointFolder, frames: int, *arguments: Any) -> None:
         if self.directory == runs[1].checkpoints and frames == 260:
             raise StorageError("no space")
-        return save(self, frames, *arguments)
+        save(self, frames, *arguments)
 
     with mock.patch.object(CheckpointFolder, "save", saving):
         outcomes = train(runs, Silent())

@@ -271,6 +271,19 @@ def test_counts_of_another_form_are_refused(value: Any, folder: Folder) -> None:
         resumed(run)
 
 
+def test_an_environment_that_exits_while_it_is_restored_ends_in_one_line(
+    folder: Folder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = folder.trained(CARTPOLE)
+
+    def exiting(*_: Any) -> None:
+        raise SystemExit(0)
+
+    monkeypatch.setattr("rlrun.envstate.restore", exiting)
+    with pytest.raises(ResumeError, match="does not fit this config .*SystemExit: 0"):
+        resumed(run, total_frames=500)
+
+
 def test_an_extended_run_keeps_the_best_of_its_first_end(folder: Folder) -> None:
     """The evaluation at the first end is off cadence: cut from the metrics, but its weights are kept if they are the best."""
     run = folder.trained(CARTPOLE, {"total_frames": 235})
