@@ -15,7 +15,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from rlrun import envs
+from rlrun import env_ids
 from rlrun.cli.arguments import take_imports
 from rlrun.cli.playing import blamed_on_config, checkpoint_of, open_to_play
 from rlrun.config import RunConfig
@@ -145,11 +145,11 @@ def _words(overrides: Sequence[str] | str) -> list[str]:
 @contextlib.contextmanager
 def _adding_imports() -> Iterator[None]:
     """Modules that may be imported stay so: the policies of earlier calls make environments, too."""
-    before = envs.allowed_imports()
+    before = env_ids.allowed_imports()
     try:
         yield
     finally:
-        envs.allow_imports({*before, *envs.allowed_imports()})
+        env_ids.allow_imports({*before, *env_ids.allowed_imports()})
 
 
 def _mapping(value: Any) -> dict[str, Any] | None:

@@ -26,8 +26,8 @@ from numpy.typing import NDArray
 
 from rlrun.arrays import finite, fitting
 from rlrun.config import EnvConfig
-from rlrun.envs import Environment, make, one_line
-from rlrun.errors import EnvironmentFailure, ResumeError
+from rlrun.envs import Environment, make
+from rlrun.errors import EnvironmentFailure, ResumeError, one_line
 from rlrun.provenance import mentions, secrets
 from rlrun.seeding import set_state
 

@@ -83,6 +83,12 @@ def as_storage_error(error: BaseException) -> StorageError | None:
     )
 
 
+def one_line(error: BaseException) -> str:
+    """An exception as ``Type: message``, on one line of bounded length."""
+    message = " ".join(str(error).split())
+    return f"{type(error).__name__}: {message}"[:300].removesuffix(": ")
+
+
 def internal_error(error: BaseException, advice: str) -> RlrunError:
     """One line for an error that is no user's fault; ``advice`` says where its traceback is."""
     return RlrunError(" ".join(f"internal error: {type(error).__name__}: {error} ({advice})".split()))

@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 from rlrun import envstate
 from rlrun.arrays import finite, fitting, real, whole
 from rlrun.config import EnvConfig
-from rlrun.envs import make, one_line, step_limit
-from rlrun.errors import EnvironmentFailure, ResumeError
+from rlrun.envs import make, step_limit
+from rlrun.errors import EnvironmentFailure, ResumeError, one_line
 from rlrun.seeding import Stream
 
 Step = Callable[[Any], tuple[Any, Any, Any, Any, Any]]

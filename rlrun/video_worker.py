@@ -14,7 +14,7 @@ import time
 import traceback
 from typing import Any, NoReturn, TextIO
 
-from rlrun.envs import allow_imports
+from rlrun.env_ids import allow_imports
 from rlrun.errors import RlrunError, in_users_terms
 from rlrun.filming import film
 from rlrun.interrupts import ignore_wishes

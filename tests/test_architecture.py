@@ -17,6 +17,7 @@ LAYERS = (
         "networks",
         "kernels",
         "optim",
+        "env_ids",
         "envs",
         "envstate",
         "normalization",
@@ -53,7 +54,7 @@ ONLY = {  # who may import what
     "wandb": {"tracking"},
     "mlflow": {"tracking"},
 }
-NO_TORCH = {"errors", "config", "plain", "seeding", "provenance", "envs", "envstate"} | {
+NO_TORCH = {"errors", "config", "plain", "seeding", "provenance", "env_ids", "envs", "envstate"} | {
     *("run", "manifest", "finding", "deletion", "garbage", "checkpoint", "checkpoint_folder", "pieces", "metrics"),
     *("rendering", "movie", "video", "reports"),
 }

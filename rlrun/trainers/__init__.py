@@ -10,8 +10,8 @@ from collections.abc import Iterator, Sequence
 
 from rlrun import envstate
 from rlrun.config import DQNConfig, PPOConfig, RunConfig
-from rlrun.envs import Spaces, one_line
-from rlrun.errors import UnavailableError
+from rlrun.envs import Spaces
+from rlrun.errors import UnavailableError, one_line
 from rlrun.hardware import Hardware, choose_device
 from rlrun.lazy import torch
 from rlrun.trainers import dqn, dqn_policy, ppo, ppo_policy
