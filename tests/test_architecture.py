@@ -20,6 +20,7 @@ LAYERS = (
         "env_ids",
         "envs",
         "envstate",
+        "simulation",
         "normalization",
         "distributions",
         "advantages",
@@ -54,7 +55,7 @@ ONLY = {  # who may import what
     "wandb": {"tracking"},
     "mlflow": {"tracking"},
 }
-NO_TORCH = {"errors", "config", "plain", "seeding", "provenance", "env_ids", "envs", "envstate"} | {
+NO_TORCH = {"errors", "config", "plain", "seeding", "provenance", "env_ids", "envs", "envstate", "simulation"} | {
     *("run", "manifest", "finding", "deletion", "garbage", "checkpoint", "checkpoint_folder", "pieces", "metrics"),
     *("rendering", "movie", "video", "reports"),
 }
