@@ -7,6 +7,7 @@ import logging
 import math
 import os
 import sys
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,6 +22,9 @@ from rlrun.env_ids import missing_package, quiet, registered
 from rlrun.errors import EnvironmentFailure, UnavailableError, UsageError, one_line
 
 Environment = gymnasium.Env[Any, Any]
+Step = Callable[[Any], tuple[Any, Any, Any, Any, Any]]
+NUMBERS = "biuf"
+"""Kinds of dtype that become float32 as they are."""
 
 
 @dataclass(frozen=True)
@@ -128,6 +132,39 @@ def step_limit(config: EnvConfig) -> int | None:
     return None if steps is None else math.ceil(steps / config.frame_skip)
 
 
+def repeated(step: Step, times: int) -> Step:
+    """``step`` taken ``times`` times with one action: rewards summed, cut short by the end of the episode."""
+    if times == 1:
+        return step
+
+    def repeated(action: Any) -> tuple[Any, Any, Any, Any, Any]:
+        total = 0.0
+        for _ in range(times):
+            observation, reward, terminated, truncated, info = step(action)
+            total += float(reward)
+            if terminated or truncated:
+                break
+        return observation, total, terminated, truncated, info
+
+    return repeated
+
+
+def action_converter(space: Space[Any], count: int) -> Callable[[NDArray[Any]], Sequence[Any] | NDArray[Any]]:
+    """A function from the action array of all environments to a sequence of what each one's ``step`` takes."""
+    if isinstance(space, Discrete):
+        start = int(space.start)
+        if start == 0:
+            return lambda action: action.ravel().tolist()
+        return lambda action: (action.ravel() + start).tolist()
+    assert isinstance(space, (Box, MultiDiscrete))
+    shape, dtype = (count, *space.shape), space.dtype
+    if isinstance(space, MultiDiscrete):
+        first = space.start
+        return lambda action: (action.reshape(shape) + first).astype(dtype)
+    # np.array copies: an environment may keep its action, and the caller's array is reused.
+    return lambda action: np.array(action, dtype).reshape(shape)
+
+
 def probe(config: EnvConfig, seed: int) -> None:
     """Take ten random steps and hold what comes back against the environment's own spaces.
 
@@ -162,7 +199,7 @@ def _log_mujoco_warnings() -> None:
 
 
 def _observation_size(identifier: str, space: Space[Any]) -> int:
-    if not isinstance(space, Box) or space.dtype.kind not in "biuf":
+    if not isinstance(space, Box) or space.dtype.kind not in NUMBERS:
         raise UsageError(
             f"env.id={identifier}: observation space {space} is not supported; rlrun needs a Box of numbers"
         )
