@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
 
 from rlrun.cli.output import counted, from_here, say, shown_evaluation, shown_number, shown_path
 from rlrun.cli.plot import draw_at_end
@@ -77,9 +76,7 @@ def finish_sweep(sweep: Sweep, signal: int | None, quiet: bool) -> int:
         )
         say(f"interrupted: {state}; continue with: rlrun resume {shown_path(sweep.directory)}")
         return _SIGNAL_BASE + signal
-    failed = [
-        f"#{row.job} {_words(row.settings)}: {row.error or row.status}" for row in rows if row.status != "finished"
-    ]
+    failed = [f"{row.label}: {row.error or row.status}" for row in rows if row.status != "finished"]
     failed += [f"{printable(name)}: {reason}" for name, reason in sweep.unreadable.items()]
     if sweep.unsaved is not None:
         failed.insert(0, sweep.unsaved)
@@ -93,7 +90,3 @@ def finish_sweep(sweep: Sweep, signal: int | None, quiet: bool) -> int:
         lines = [f"{count['finished']} of {len(rows) + len(sweep.unreadable)} jobs ok; {again}"]
         raise SweepError("\n".join([*lines, *(" ".join(line.split()) for line in most), *rest]))
     return 0
-
-
-def _words(settings: Mapping[str, str]) -> str:
-    return " ".join(f"{key}={value}" for key, value in settings.items())

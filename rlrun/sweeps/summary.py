@@ -39,6 +39,11 @@ class Row:
     seconds: float | None
     error: str | None
 
+    @property
+    def label(self) -> str:
+        """``#3 algo.gamma=0.9 seed=1``."""
+        return f"#{self.job} " + " ".join(f"{key}={value}" for key, value in self.settings.items())
+
 
 @dataclass(frozen=True)
 class Group:
