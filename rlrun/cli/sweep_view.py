@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console, Group, RenderableType
-from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from rlrun.cli.output import counted, say, shown_number, terminal, unless_closed, warn
+from rlrun.cli.output import counted, say, shown_number, terminal, warn
+from rlrun.cli.picture import Picture
 from rlrun.cli.sweep_tally import Tally
 from rlrun.plain import printable
 from rlrun.provenance import clean
@@ -98,63 +98,41 @@ class TerminalSweepView(QuietSweepView):
     """A bar for the whole sweep and a line for each running batch, drawn over themselves; evaluations scroll by above."""
 
     def __init__(self, console: Console) -> None:
-        self._console = console
-        self._live = Live(
-            console=console, auto_refresh=False
-        )  # drawn from here: a thread would compete with the workers
-        self._last_drawn = 0.0
+        self._picture = Picture(console, self._rendered, _SECONDS_BETWEEN_FRAMES)
         self._title = ""
 
     def start(self, directory: Path, runs: Sequence[Run], batches: Sequence[Batch], workers: int) -> None:
         super().start(directory, runs, batches, workers)
         self._title = self.title(directory, workers)
-        with unless_closed():  # Live must not meet a dead terminal in its start, which would leave it half done
-            self._console.show_cursor(False)
-        with unless_closed():
-            self._live.start()
-            self._draw(force=True)
+        self._picture.start()
 
     def header(self, batch: int, header: Mapping[str, str]) -> None:
         line = self.news(header)
         if line is not None:
-            self._print(line, "dim")
+            self._picture.print(line, "dim")
 
     def evaluated(self, batch: int, member: int, frames: int, result: Mapping[str, Any], best: bool) -> None:
         line = self.line_of(batch, member, frames, result)
         super().evaluated(batch, member, frames, result, best)
         if line is not None:
-            self._print(line)
+            self._picture.print(line)
 
     def note(self, line: str) -> None:
-        self._print(printable(clean(line)), "yellow")
+        self._picture.print(printable(clean(line)), "yellow")
 
     def ended(self, batch: int, member: int, status: str, error: str | None) -> None:
         super().ended(batch, member, status, error)
         if error is not None:
-            self._print(f"{self.names[self.members[batch][member]]} failed: {printable(clean(error))}", "red")
+            self._picture.print(f"{self.names[self.members[batch][member]]} failed: {printable(clean(error))}", "red")
 
     def tick(self) -> None:
-        with unless_closed():
-            self._draw()
+        self._picture.draw()
 
     def finish(self) -> None:
-        if self._live.is_started:
-            with unless_closed():
-                self._draw(force=True)
-            with unless_closed():  # though the last picture failed: it gives stdout back
-                self._live.stop()
+        self._picture.finish()
 
-    def _print(self, line: str, style: str = "") -> None:
-        with unless_closed():
-            self._console.print(Text(line, style=style))
-
-    def _draw(self, force: bool = False) -> None:
+    def _rendered(self) -> RenderableType:
         now = time.monotonic()
-        if force or now - self._last_drawn >= _SECONDS_BETWEEN_FRAMES:
-            self._last_drawn = now
-            self._live.update(self._rendered(now), refresh=True)
-
-    def _rendered(self, now: float) -> RenderableType:
         done, total, speed = self.totals()
         left = f"{_clock((total - done) / speed)} left" if speed else ""
         bar = Table.grid(padding=(0, 2))
