@@ -15,8 +15,8 @@ from rlrun.locks import is_locked
 from rlrun.plain import printable, write_atomically
 from rlrun.provenance import clean, versions
 from rlrun.reports import statistics
-from rlrun.reports.records import read_settings
 from rlrun.reports.scores import final_return, ranked_measure
+from rlrun.reports.stored_settings import read_settings
 from rlrun.reports.tables import csv_of
 from rlrun.run import Run
 
@@ -65,7 +65,7 @@ def opened(directory: Path) -> tuple[list[Run], dict[str, str]]:
     runs, unreadable = [], {}
     for place in sorted(runs_in(directory)):
         try:
-            runs.append(Run.open(place, from_mapping(read_settings(place / "config.yaml"))))
+            runs.append(Run.open(place, from_mapping(read_settings(place))))
         except (ResumeError, UsageError) as error:
             unreadable[place.name] = "; ".join(str(error).splitlines())
     if not runs:
