@@ -19,13 +19,11 @@ from rlrun import env_ids
 from rlrun.cli.arguments import take_imports
 from rlrun.cli.playing import blamed_on_config, checkpoint_of, open_to_play
 from rlrun.config import RunConfig
-from rlrun.errors import UsageError
+from rlrun.errors import SIGNAL_BASE, UsageError
 from rlrun.hardware import threads_put_back
 from rlrun.metrics import METRICS, read_episodes, read_rows
 from rlrun.policy import TrainedPolicy as TrainedPolicy
 from rlrun.run import Run
-
-_SIGNAL_BASE = 128  # the exit code of a process that a signal ended, as shells have it
 
 
 class TrainedRun:
@@ -94,7 +92,7 @@ def train(overrides: Sequence[str] | str = (), *, quiet: bool = False) -> Traine
 
     with _adding_imports(), threads_put_back():
         runs, is_sweep, code = train_from_python(_words(overrides), quiet)
-    if code == _SIGNAL_BASE + signal.SIGINT:
+    if code == SIGNAL_BASE + signal.SIGINT:
         raise KeyboardInterrupt
     if code:
         raise SystemExit(code)

@@ -64,6 +64,9 @@ class SweepError(RlrunError):
 DIFFERENT = 10
 """The exit code of a command that has done its work and found that two runs are not the same."""
 
+SIGNAL_BASE = 128
+"""The exit code of a process that a signal ended is this and the signal's number, as shells have it."""
+
 
 def as_storage_error(error: BaseException) -> StorageError | None:
     """What the user reads if ``error`` says that memory ran out, in Python, NumPy or PyTorch; else None."""
