@@ -15,17 +15,15 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from rlrun import envs
+from rlrun import env_ids
 from rlrun.cli.arguments import take_imports
 from rlrun.cli.playing import blamed_on_config, checkpoint_of, open_to_play
 from rlrun.config import RunConfig
-from rlrun.errors import UsageError
+from rlrun.errors import SIGNAL_BASE, UsageError
 from rlrun.hardware import threads_put_back
 from rlrun.metrics import METRICS, read_episodes, read_rows
 from rlrun.policy import TrainedPolicy as TrainedPolicy
 from rlrun.run import Run
-
-_SIGNAL_BASE = 128  # the exit code of a process that a signal ended, as shells have it
 
 
 class TrainedRun:
@@ -94,7 +92,7 @@ def train(overrides: Sequence[str] | str = (), *, quiet: bool = False) -> Traine
 
     with _adding_imports(), threads_put_back():
         runs, is_sweep, code = train_from_python(_words(overrides), quiet)
-    if code == _SIGNAL_BASE + signal.SIGINT:
+    if code == SIGNAL_BASE + signal.SIGINT:
         raise KeyboardInterrupt
     if code:
         raise SystemExit(code)
@@ -145,11 +143,11 @@ def _words(overrides: Sequence[str] | str) -> list[str]:
 @contextlib.contextmanager
 def _adding_imports() -> Iterator[None]:
     """Modules that may be imported stay so: the policies of earlier calls make environments, too."""
-    before = envs.allowed_imports()
+    before = env_ids.allowed_imports()
     try:
         yield
     finally:
-        envs.allow_imports({*before, *envs.allowed_imports()})
+        env_ids.allow_imports({*before, *env_ids.allowed_imports()})
 
 
 def _mapping(value: Any) -> dict[str, Any] | None:

@@ -32,6 +32,7 @@ class Distribution(Protocol):
     outputs: int  # X
     stored: int  # numbers in a kept action
     free_std: bool
+    entropy_needs_noise: bool  # it is estimated from one sample
 
     def noise(self, shape: tuple[int, ...], random: np.random.Generator) -> Array:
         """Random numbers for ``sample``, all of a rollout at once."""
@@ -69,7 +70,7 @@ class Distribution(Protocol):
 class Categorical:
     """Independent choices among ``choices[k]`` options each."""
 
-    free_std = False
+    free_std = entropy_needs_noise = False
 
     def __init__(self, choices: Sequence[int], multiple: bool) -> None:
         self.outputs = self.stored = sum(choices)
@@ -133,7 +134,7 @@ class Normal:
 
     def __init__(self, low: Array, high: Array, squash: bool, state_dependent_std: bool) -> None:
         self.low, self.high, self.squash, self.size = low, high, squash, len(low)
-        self.free_std = not state_dependent_std
+        self.free_std, self.entropy_needs_noise = not state_dependent_std, squash
         self.outputs, self.stored = self.size * (2 if state_dependent_std else 1), self.size
 
     def noise(self, shape: tuple[int, ...], random: np.random.Generator) -> Array:

@@ -1,40 +1,30 @@
-"""Making Gymnasium environments, and what their spaces mean for an agent. Wrong ids and spaces end here, in one line."""
+"""Making Gymnasium environments, and what their spaces mean for an agent. Wrong spaces end here, in one line."""
 
 from __future__ import annotations
 
 import copy
-import difflib
-import importlib
 import logging
 import math
 import os
-import re
 import sys
-import warnings
-from collections.abc import Collection, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from importlib.metadata import entry_points
 from typing import Any
 
 import gymnasium
 import numpy as np
-from gymnasium.envs.registration import EnvSpec, load_env_creator, registry
+from gymnasium.envs.registration import load_env_creator
 from gymnasium.spaces import Box, Discrete, MultiDiscrete, Space
 from numpy.typing import NDArray
 
 from rlrun.config import EnvConfig
-from rlrun.errors import EnvironmentFailure, UnavailableError, UsageError
-from rlrun.plain import printable
+from rlrun.env_ids import missing_package, quiet, registered
+from rlrun.errors import EnvironmentFailure, UnavailableError, UsageError, one_line
 
 Environment = gymnasium.Env[Any, Any]
-
-_ID = re.compile(r"[A-Za-z0-9_.\-]+(/[A-Za-z0-9_.\-]+)?-v\d+")
-_PACKAGES = {"ALE": "ale-py", "phys2d": "jax", "tabular": "jax"}
-"""Namespaces of well-known environments and the package each needs."""
-
-_importable: set[str] = set()
-"""Modules that an id may name. To import is to execute, so only the command line can allow it, for this process."""
+Step = Callable[[Any], tuple[Any, Any, Any, Any, Any]]
+NUMBERS = "biuf"
+"""Kinds of dtype that become float32 as they are."""
 
 
 @dataclass(frozen=True)
@@ -71,17 +61,6 @@ class Spaces:
     action: Actions
 
 
-def allow_imports(modules: Collection[str]) -> None:
-    """Let ids of the form ``module:Name-v0`` import these modules, and no others any more."""
-    _importable.clear()
-    _importable.update(modules)
-
-
-def allowed_imports() -> list[str]:
-    """What ``allow_imports`` was given, for a process that is to do the same."""
-    return sorted(_importable)
-
-
 def make(config: EnvConfig) -> Environment:
     """Make the environment with its registered wrappers, but without Gymnasium's checker, order and time-limit wrappers.
 
@@ -93,8 +72,8 @@ def make(config: EnvConfig) -> Environment:
         raise UnavailableError(
             "env.kwargs.render_mode=human needs a display, and there is none here; leave it out, or use rgb_array"
         )
-    with _quiet():
-        spec = copy.copy(_registered(config.id))
+    with quiet():
+        spec = copy.copy(registered(config.id))
         spec.order_enforce, spec.disable_env_checker, spec.max_episode_steps = False, True, None
         # Through the spec and not as arguments of gymnasium.make, which has parameters of its own.
         spec.kwargs = {**spec.kwargs, **config.kwargs}
@@ -104,7 +83,7 @@ def make(config: EnvConfig) -> Environment:
             _log_mujoco_warnings()
             env = gymnasium.make(spec)
         except (ImportError, gymnasium.error.DependencyNotInstalled) as error:
-            raise UnavailableError(_missing_package(spec, error)) from error
+            raise UnavailableError(missing_package(spec, error)) from error
         except Exception as error:
             reason = one_line(error.__cause__ or error)
             if config.kwargs:
@@ -149,8 +128,41 @@ def step_limit(config: EnvConfig) -> int | None:
     """Steps of the agent after which an episode is truncated: ``time_limit``, or the registered one over ``frame_skip``."""
     if config.time_limit is not None:
         return config.time_limit
-    registered = _registered(config.id).max_episode_steps
-    return None if registered is None else math.ceil(registered / config.frame_skip)
+    steps = registered(config.id).max_episode_steps
+    return None if steps is None else math.ceil(steps / config.frame_skip)
+
+
+def repeated(step: Step, times: int) -> Step:
+    """``step`` taken ``times`` times with one action: rewards summed, cut short by the end of the episode."""
+    if times == 1:
+        return step
+
+    def repeated(action: Any) -> tuple[Any, Any, Any, Any, Any]:
+        total = 0.0
+        for _ in range(times):
+            observation, reward, terminated, truncated, info = step(action)
+            total += float(reward)
+            if terminated or truncated:
+                break
+        return observation, total, terminated, truncated, info
+
+    return repeated
+
+
+def action_converter(space: Space[Any], count: int) -> Callable[[NDArray[Any]], Sequence[Any] | NDArray[Any]]:
+    """A function from the action array of all environments to a sequence of what each one's ``step`` takes."""
+    if isinstance(space, Discrete):
+        start = int(space.start)
+        if start == 0:
+            return lambda action: action.ravel().tolist()
+        return lambda action: (action.ravel() + start).tolist()
+    assert isinstance(space, (Box, MultiDiscrete))
+    shape, dtype = (count, *space.shape), space.dtype
+    if isinstance(space, MultiDiscrete):
+        first = space.start
+        return lambda action: (action.reshape(shape) + first).astype(dtype)
+    # np.array copies: an environment may keep its action, and the caller's array is reused.
+    return lambda action: np.array(action, dtype).reshape(shape)
 
 
 def probe(config: EnvConfig, seed: int) -> None:
@@ -179,20 +191,6 @@ def probe(config: EnvConfig, seed: int) -> None:
         env.close()
 
 
-def one_line(error: BaseException) -> str:
-    """An exception as ``Type: message``, on one line of bounded length."""
-    message = " ".join(str(error).split())
-    return f"{type(error).__name__}: {message}"[:300].removesuffix(": ")
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Gymnasium warns in colour about old versions and float precision; our own checks say what matters."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield
-
-
 def _log_mujoco_warnings() -> None:
     """MuJoCo would print its warnings on the terminal and append them to a file in the working directory."""
     mujoco = sys.modules.get("mujoco")
@@ -200,91 +198,8 @@ def _log_mujoco_warnings() -> None:
         mujoco.set_mju_user_warning(logging.getLogger("rlrun.mujoco").info)
 
 
-def _registered(identifier: str) -> EnvSpec:
-    """The registered spec of an id, with packages that advertise environments to rlrun imported if it takes them."""
-    shown = printable(identifier)
-    module, colon, rest = identifier.partition(":")
-    if colon:
-        _import(identifier, module)
-        return _registered(rest)
-    if not _ID.fullmatch(identifier):
-        raise UsageError(f"env.id={shown}: {_malformed(identifier)}")
-    broken = [] if identifier in registry else _load_plugins()
-    if identifier in registry:
-        return registry[identifier]
-    if broken and not _versions(identifier.rpartition("-v")[0]):
-        raise UnavailableError(
-            f"env.id={identifier}: not registered, and what may register it fails on import: {'; '.join(broken)}"
-        )
-    prefix = identifier.rpartition("/")[0]
-    if prefix and prefix not in {spec.namespace for spec in registry.values()}:
-        package = _PACKAGES.get(prefix, f"the package that has {prefix}")
-        raise UnavailableError(f"env.id={identifier}: no installed package registers it with rlrun; install {package}")
-    raise UsageError(f"env.id={identifier}: no such environment; {_nearest(identifier)}")
-
-
-def _import(identifier: str, module: str) -> None:
-    if module not in _importable:
-        raise UsageError(
-            f"env.id={printable(identifier)} imports the module {module!r:.60}, which executes it; "
-            f"if you trust it, type env.allow_import={printable(module):.60} on the command line"
-        )
-    try:
-        with _quiet():
-            importlib.import_module(module)
-    except (Exception, SystemExit) as error:
-        raise UnavailableError(
-            f"env.id={identifier}: can't import {module}: {one_line(error)}; install it, or put its folder on PYTHONPATH"
-        ) from error
-
-
-def _load_plugins() -> list[str]:
-    """Import the installed packages that advertise environments; returns a few words on each that can't be.
-
-    ``rlrun.envs`` is our group; ``gymnasium.envs`` is Gymnasium's, which Gymnasium itself stopped to read. Ids are as
-    the package writes them, as after importing it.
-    """
-    broken = []
-    for plugin in [plugin for group in ("rlrun.envs", "gymnasium.envs") for plugin in entry_points(group=group)]:
-        try:
-            with _quiet():
-                register = plugin.load()
-                if callable(register):
-                    register()
-        except (Exception, SystemExit) as error:
-            package = plugin.dist.name if plugin.dist else plugin.value
-            broken.append(f"package {package} ({one_line(error)})")
-    return broken
-
-
-def _malformed(identifier: str) -> str:
-    versions = _versions(identifier.strip())
-    return f"write the version: {versions[-1]}" if versions else "expected a Gymnasium id such as CartPole-v1"
-
-
-def _nearest(identifier: str) -> str:
-    versions = _versions(identifier.rpartition("-v")[0])
-    if versions:
-        return f"its versions are {', '.join(versions)}"
-    close = difflib.get_close_matches(identifier, registry, n=1)
-    return f"did you mean {close[0]}?" if close else "see gymnasium.pprint_registry() for what is installed"
-
-
-def _versions(name: str) -> list[str]:
-    """The registered ids of a name without its version, oldest first."""
-    same = [spec for spec in registry.values() if spec.id.rpartition("-v")[0] == name]
-    return [spec.id for spec in sorted(same, key=lambda spec: spec.version or 0)]
-
-
-def _missing_package(spec: EnvSpec, error: BaseException) -> str:
-    newest = _versions(spec.id.rpartition("-v")[0])[-1]
-    remedy = f"use {newest}" if newest != spec.id else " ".join(str(error).split())
-    package = f" ({_PACKAGES[spec.namespace]})" if spec.namespace in _PACKAGES else ""
-    return f"env.id={spec.id} needs a package that is not installed{package}; {remedy}"
-
-
 def _observation_size(identifier: str, space: Space[Any]) -> int:
-    if not isinstance(space, Box) or space.dtype.kind not in "biuf":
+    if not isinstance(space, Box) or space.dtype.kind not in NUMBERS:
         raise UsageError(
             f"env.id={identifier}: observation space {space} is not supported; rlrun needs a Box of numbers"
         )

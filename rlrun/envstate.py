@@ -14,22 +14,19 @@ other plain type is a dict with its name under ``"type"``.
 from __future__ import annotations
 
 import copy
-import hashlib
-import sys
 from collections import deque
 from typing import Any
 
 import numpy as np
 from gymnasium.spaces import Space
 from numpy.random import MT19937, PCG64, PCG64DXSM, SFC64, Generator, Philox
-from numpy.typing import NDArray
 
-from rlrun.arrays import finite, fitting
 from rlrun.config import EnvConfig
-from rlrun.envs import Environment, make, one_line
-from rlrun.errors import EnvironmentFailure, ResumeError
+from rlrun.envs import Environment, make
+from rlrun.errors import EnvironmentFailure, ResumeError, one_line
 from rlrun.provenance import mentions, secrets
 from rlrun.seeding import set_state
+from rlrun.simulation import capture_simulation, is_simulation, restore_simulation
 
 Tree = dict[str, Any]
 
@@ -165,8 +162,8 @@ def _capture_attribute(value: Any) -> Any:
     """Encode plain data, or an object that is restored in place: a space's generator, a simulation, a plain object."""
     if isinstance(value, Space):
         return {"type": "space", "generator": _encode(value._np_random)}
-    if _is_simulation(value):
-        return _capture_simulation(value)
+    if is_simulation(value):
+        return capture_simulation(value)
     try:
         return _encode(value)
     except _NotPlainError:
@@ -200,7 +197,7 @@ def _restore_attribute(tree: Any, current: Any) -> Any:
         case {"type": "space", "generator": None | {"type": "generator"} as generator}:
             current._np_random = _restore_attribute(generator, current._np_random)
         case {"type": "simulation"}:
-            _restore_simulation(current, tree)
+            restore_simulation(current, tree)
         case {"type": "object", "attributes": attributes}:
             _restore_attributes(current, attributes)
         case {"type": "generator", "state": state} if isinstance(current, Generator):
@@ -299,48 +296,3 @@ def _decode(tree: Any) -> Any:
             set_state(generator, decoded)
             return generator
     raise ValueError(f"unknown kind of value: {type(tree).__name__}")
-
-
-def _is_simulation(value: Any) -> bool:
-    """Whether it is MuJoCo's mjData. Never imports mujoco: an environment that has an mjData has imported it."""
-    return "mujoco" in sys.modules and isinstance(value, sys.modules["mujoco"].MjData)
-
-
-def _capture_simulation(data: Any) -> Tree:
-    """The integration state, and the derived arrays too: after a step they are stale by design, and rewards read them."""
-    mujoco = sys.modules["mujoco"]
-    integration = mujoco.mjtState.mjSTATE_INTEGRATION
-    state = np.empty(mujoco.mj_stateSize(data.model, integration))
-    mujoco.mj_getState(data.model, data, state, integration)
-    # In a simulation that never moved there are no contacts and constraints: what is not empty there has a fixed size.
-    # Whole numbers are left out: MuJoCo computes them anew in each step, and follows many as indices into its memory.
-    named = _arrays(mujoco.MjData(data.model))
-    fixed = {name for name, array in named.items() if array.size and array.dtype.kind == "f"}
-    arrays = {name: array.copy() for name, array in _arrays(data).items() if name in fixed}
-    return {"type": "simulation", "model": _model_hash(data.model), "state": state, "arrays": arrays}
-
-
-def _restore_simulation(data: Any, tree: Tree) -> None:
-    mujoco = sys.modules["mujoco"]
-    if _model_hash(data.model) != tree["model"]:
-        raise ResumeError("the MuJoCo model differs from the checkpoint's; use the gymnasium and mujoco of the run")
-    integration = mujoco.mjtState.mjSTATE_INTEGRATION
-    state = fitting(tree["state"], np.empty(mujoco.mj_stateSize(data.model, integration)))
-    mujoco.mj_setState(data.model, data, finite(state), integration)
-    # No mj_forward afterwards: it would bring the stale arrays up to date, and the next reward would differ.
-    for name, target in _arrays(data).items():
-        if name in tree["arrays"] and target.dtype.kind == "f":
-            target[...] = fitting(tree["arrays"][name], target)
-
-
-def _arrays(data: Any) -> dict[str, NDArray[Any]]:
-    """Every array of an mjData, as views of its memory."""
-    named = {name: getattr(data, name) for name in dir(data) if not name.startswith("_")}
-    return {name: value for name, value in named.items() if isinstance(value, np.ndarray)}
-
-
-def _model_hash(model: Any) -> str:
-    mujoco = sys.modules["mujoco"]
-    buffer = np.empty(mujoco.mj_sizeModel(model), np.uint8)
-    mujoco.mj_saveModel(model, None, buffer)
-    return hashlib.sha256(mujoco.mj_versionString().encode() + buffer.tobytes()).hexdigest()

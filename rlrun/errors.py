@@ -64,6 +64,9 @@ class SweepError(RlrunError):
 DIFFERENT = 10
 """The exit code of a command that has done its work and found that two runs are not the same."""
 
+SIGNAL_BASE = 128
+"""The exit code of a process that a signal ended is this and the signal's number, as shells have it."""
+
 
 def as_storage_error(error: BaseException) -> StorageError | None:
     """What the user reads if ``error`` says that memory ran out, in Python, NumPy or PyTorch; else None."""
@@ -81,6 +84,12 @@ def as_storage_error(error: BaseException) -> StorageError | None:
         f"out of memory: {reason}. Make smaller what is largest: algo.buffer_size (dqn), "
         "algo.rollout_steps (ppo), algo.num_envs, algo.batch_size or network.hidden"
     )
+
+
+def one_line(error: BaseException) -> str:
+    """An exception as ``Type: message``, on one line of bounded length."""
+    message = " ".join(str(error).split())
+    return f"{type(error).__name__}: {message}"[:300].removesuffix(": ")
 
 
 def internal_error(error: BaseException, advice: str) -> RlrunError:

@@ -6,6 +6,7 @@ import difflib
 import glob
 import itertools
 import os
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,8 @@ from rlrun.manifest import MANIFEST, identity, read_manifest
 from rlrun.plain import printable
 
 SWEEPS, SWEEP_LIST = "sweeps", "sweep.json"
+DAY = re.compile(r"\d{4}-\d\d-\d\d")
+"""The name of a folder with the runs of one day."""
 REMOVED = ".removed-"
 """How the name of a directory begins that is being deleted: it is no run any more."""
 

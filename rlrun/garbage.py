@@ -18,7 +18,7 @@ from rlrun.checkpoint_folder import CheckpointFolder
 from rlrun.checkpoint_names import BEST_FILE, CHECKPOINTS, is_damaged, steps_in, tells_of_steps
 from rlrun.deletion import delete, remains_in, size_of, was_made
 from rlrun.errors import ResumeError, StorageError
-from rlrun.finding import is_sweep, listed, parents
+from rlrun.finding import DAY, is_sweep, listed, parents
 from rlrun.locks import is_locked, lock
 from rlrun.manifest import MANIFEST
 from rlrun.pieces import is_piece, names_of
@@ -30,7 +30,6 @@ TEMPORARY, UNBEGUN, BEST = "temporary files", "runs that ended before their firs
 EMPTY, REMAINS = "empty directories", "directories whose deletion was cut short"
 CATEGORIES = (OLDER, DAMAGED, PIECES, TEMPORARY, UNBEGUN, EMPTY, REMAINS, BEST)
 
-_DATE = re.compile(r"\d{4}-\d\d-\d\d")
 _BEGINNING = re.compile(r"checkpoints|config\.yaml|run\.lock|\.tmp-.*")
 _SETTLED = 3600.0
 """Seconds after which a run that no process holds is not one that is just being made."""
@@ -228,7 +227,7 @@ def _files(folder: Path) -> dict[str, int]:
 def _is_empty(path: Path) -> bool:
     """Whether nothing is in a directory of rlrun but what a run begins with, and nobody is just making one there."""
     made = was_made(path)
-    if not (made or _DATE.fullmatch(path.name)) or seconds_since(path) < _SETTLED:
+    if not (made or DAY.fullmatch(path.name)) or seconds_since(path) < _SETTLED:
         return False
     try:
         names = os.listdir(path)

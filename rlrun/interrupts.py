@@ -11,6 +11,8 @@ from collections.abc import Callable
 from types import FrameType
 from typing import Self
 
+from rlrun.errors import SIGNAL_BASE
+
 SHOW_CURSOR = b"\x1b[?25h"
 
 
@@ -100,4 +102,4 @@ class Interrupts(_Caught):
             with contextlib.suppress(OSError):
                 if os.isatty(1):
                     os.write(1, SHOW_CURSOR)  # a live view hides it
-            os._exit(128 + number)
+            os._exit(SIGNAL_BASE + number)

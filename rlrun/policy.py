@@ -14,10 +14,10 @@ from numpy.typing import ArrayLike
 
 from rlrun.checkpoint import frames_of, read_header
 from rlrun.config import RunConfig
+from rlrun.envs import NUMBERS, action_converter
 from rlrun.errors import UnavailableError, UsageError
 from rlrun.evaluation import evaluate_policy, load_policy
 from rlrun.hardware import configure, threads_put_back
-from rlrun.rollout import action_converter
 from rlrun.run import Run
 from rlrun.trainers.base import Policy
 from rlrun.watchdog import watching
@@ -27,8 +27,6 @@ if TYPE_CHECKING:
     from tensordict.nn import TensorDictModule
 
     from rlrun.torch_policy import GreedyPolicy
-
-_NUMBERS = "fiub"  # kinds of dtype that become float32 as they are
 
 
 class TrainedPolicy:
@@ -75,7 +73,7 @@ class TrainedPolicy:
                 f"a batch of them (B, {', '.join(map(str, self._shape))})"
             )
         with np.errstate(over="ignore"):  # what is too large becomes inf
-            batch = array.astype(np.float32) if array.dtype.kind in _NUMBERS else None
+            batch = array.astype(np.float32) if array.dtype.kind in NUMBERS else None
         if batch is None or not np.isfinite(batch).all():
             raise UsageError(
                 f"an observation of {self.config.env.id} has to be finite numbers of float32, below 3.4e38"

@@ -1,4 +1,4 @@
-"""Stepping environments: the only file that knows about autoreset, final observations, frame skip and frame stack.
+"""Stepping environments: the only file that knows about autoreset, final observations and frame stack.
 
 Shape legend: A agents, N environments of each, O numbers of an observation (all stacked frames, oldest first).
 """
@@ -12,18 +12,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from gymnasium.spaces import Box, Discrete, MultiDiscrete, Space
 from numpy.typing import NDArray
 
 from rlrun import envstate
 from rlrun.arrays import finite, fitting, real, whole
 from rlrun.config import EnvConfig
-from rlrun.envs import make, one_line, step_limit
-from rlrun.errors import EnvironmentFailure, ResumeError
+from rlrun.envs import NUMBERS, Step, action_converter, make, repeated, step_limit
+from rlrun.errors import EnvironmentFailure, ResumeError, one_line
 from rlrun.seeding import Stream
-
-Step = Callable[[Any], tuple[Any, Any, Any, Any, Any]]
-_NUMBERS = "fiub"  # kinds of dtype that become float32 as they are
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +135,7 @@ class Environments:
         for index in self._live:
             try:
                 observation, reward, terminated, truncated, _ = steps[index](actions[index])
-                if observation.shape != shape or observation.dtype.kind not in _NUMBERS:
+                if observation.shape != shape or observation.dtype.kind not in NUMBERS:
                     raise EnvironmentFailure(_unlike(observation, shape))
                 newest[index][...] = observation
                 rewards[index] = reward = float(reward)
@@ -294,36 +290,3 @@ def _unlike(observation: Any, shape: tuple[int, ...]) -> str:
     if observation.shape != shape:
         return f"observation of shape {observation.shape}, its space says {shape}"
     return f"observation of dtype {observation.dtype}, which is no number"
-
-
-def repeated(step: Step, times: int) -> Step:
-    """``step`` taken ``times`` times with one action: rewards summed, cut short by the end of the episode."""
-    if times == 1:
-        return step
-
-    def repeated(action: Any) -> tuple[Any, Any, Any, Any, Any]:
-        total = 0.0
-        for _ in range(times):
-            observation, reward, terminated, truncated, info = step(action)
-            total += float(reward)
-            if terminated or truncated:
-                break
-        return observation, total, terminated, truncated, info
-
-    return repeated
-
-
-def action_converter(space: Space[Any], count: int) -> Callable[[NDArray[Any]], Sequence[Any] | NDArray[Any]]:
-    """A function from the action array of all environments to a sequence of what each one's ``step`` takes."""
-    if isinstance(space, Discrete):
-        start = int(space.start)
-        if start == 0:
-            return lambda action: action.ravel().tolist()
-        return lambda action: (action.ravel() + start).tolist()
-    assert isinstance(space, (Box, MultiDiscrete))
-    shape, dtype = (count, *space.shape), space.dtype
-    if isinstance(space, MultiDiscrete):
-        first = space.start
-        return lambda action: (action.reshape(shape) + first).astype(dtype)
-    # np.array copies: an environment may keep its action, and the caller's array is reused.
-    return lambda action: np.array(action, dtype).reshape(shape)

@@ -17,8 +17,8 @@ from rlrun import hardware
 from rlrun.bookkeeping import Books
 from rlrun.checkpoint_folder import CheckpointFolder
 from rlrun.config import RunConfig, signature
-from rlrun.envs import one_line, spaces
-from rlrun.errors import ResumeError, RlrunError, StorageError, as_storage_error, in_users_terms
+from rlrun.envs import spaces
+from rlrun.errors import ResumeError, RlrunError, StorageError, as_storage_error, in_users_terms, one_line
 from rlrun.interrupts import Interrupts
 from rlrun.manifest import SAME_BITS
 from rlrun.member import Member, population_note, take

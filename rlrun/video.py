@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rlrun import envs, rendering
+from rlrun import env_ids, rendering
 from rlrun.checkpoint import Tree, save
 from rlrun.config import EnvConfig, RunConfig, to_mapping
 from rlrun.errors import (
@@ -121,7 +121,7 @@ def _work_folder() -> Iterator[Path]:
 def _request(order: Order, weights: Path, work: Path) -> dict[str, Any]:
     return {
         "parent": os.getpid(),
-        "imports": envs.allowed_imports(),
+        "imports": env_ids.allowed_imports(),
         "secrets": secrets(),
         "config": to_mapping(order.config),
         "weights": str(weights.absolute()),

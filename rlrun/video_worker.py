@@ -13,7 +13,7 @@ import time
 from typing import Any
 
 from rlrun.child import claim_output, log_traceback, run_and_exit
-from rlrun.envs import allow_imports
+from rlrun.env_ids import allow_imports
 from rlrun.errors import RlrunError, in_users_terms
 from rlrun.filming import film
 from rlrun.interrupts import ignore_wishes

@@ -14,8 +14,7 @@ from gymnasium.utils import RecordConstructorArgs
 from gymnasium.wrappers import FrameStackObservation, TimeLimit
 
 from rlrun.config import EnvConfig
-from rlrun.envs import Environment, make, step_limit
-from rlrun.rollout import repeated
+from rlrun.envs import Environment, make, repeated, step_limit
 
 
 class FrameSkip(gymnasium.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):

@@ -17,8 +17,10 @@ LAYERS = (
         "networks",
         "kernels",
         "optim",
+        "env_ids",
         "envs",
         "envstate",
+        "simulation",
         "normalization",
         "distributions",
         "advantages",
@@ -55,7 +57,7 @@ ONLY = {  # who may import what
     "wandb": {"tracking"},
     "mlflow": {"tracking"},
 }
-NO_TORCH = {"errors", "config", "plain", "seeding", "provenance", "envs", "envstate"} | {
+NO_TORCH = {"errors", "config", "plain", "seeding", "provenance", "env_ids", "envs", "envstate", "simulation"} | {
     *("run", "manifest", "finding", "deletion", "garbage", "checkpoint", "checkpoint_folder", "pieces", "metrics"),
     *("rendering", "movie", "video", "reports"),
 }

@@ -21,6 +21,7 @@ from rlrun.envs import spaces
 from rlrun.trainers import dqn
 from rlrun.trainers.base import restore
 from rlrun.trainers.dqn import td_loss, td_loss_and_gradient
+from rlrun.trainers.dqn_policy import layout
 from rlrun.trainers.exploration import BLOCK, Exploration, epsilon
 
 probes.register()
@@ -130,7 +131,7 @@ def test_loss_and_gradient_equal_torchrl(double: bool, dueling: bool, loss: str,
     gradients = {
         name.rpartition(".")[2]: value.grad for name, value in oracle.value_network_params.flatten_keys(".").items()
     }
-    places = dqn.layout(trainer.config, spaces(trainer.config.env))
+    places = layout(trainer.config, spaces(trainer.config.env))
     for name, gradient in places.views("q", as_tensor(trainer.gradients_AP)).items():
         torch.testing.assert_close(gradient[0], gradients[name.replace(".", "_")], rtol=1e-4, atol=1e-6)
 

@@ -17,7 +17,7 @@ import probes
 import pytest
 from gymnasium.spaces import Box, Dict, Discrete, MultiDiscrete, Space
 
-from rlrun import checkpoint, envs, envstate
+from rlrun import checkpoint, env_ids, envs, envstate
 from rlrun.config import EnvConfig
 from rlrun.envs import BoxActions, DiscreteActions, Environment, MultiDiscreteActions
 from rlrun.errors import EnvironmentFailure, ResumeError, RlrunError, UnavailableError, UsageError
@@ -172,7 +172,7 @@ def test_installed_packages_register_their_environments(
         def load(self) -> None:
             register(Walk, "plugged/Walk-v0")
 
-    monkeypatch.setattr(envs, "entry_points", lambda group: [Plugin()] if group == "rlrun.envs" else [])
+    monkeypatch.setattr(env_ids, "entry_points", lambda group: [Plugin()] if group == "rlrun.envs" else [])
     assert envs.spaces(EnvConfig(id="plugged/Walk-v0")).observation_size == 2
 
 

@@ -9,8 +9,9 @@ import pytest
 from rich.console import Console
 from support import DQN, config_of
 
-from rlrun.cli import sweep_view
-from rlrun.cli.sweep_view import PlainSweepView, QuietSweepView, TerminalSweepView, choose_sweep_view
+from rlrun.cli import sweep_tally, sweep_view
+from rlrun.cli.sweep_tally import Tally
+from rlrun.cli.sweep_view import PlainSweepView, TerminalSweepView, choose_sweep_view
 from rlrun.run import Run
 from rlrun.sweeps.batches import Batch
 
@@ -100,7 +101,7 @@ def test_quiet(runs: list[Run], clock: list[float], capsys: pytest.CaptureFixtur
 def test_many_runs_do_not_flood_the_screen(
     runs: list[Run], clock: list[float], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sweep_view, "_MANY_RUNS", 3)
+    monkeypatch.setattr(sweep_tally, "_MANY_RUNS", 3)
     monkeypatch.setattr(sweep_view, "_MOST_BATCHES", 2)
     console = Console(force_terminal=True, width=120, record=True)
     view = TerminalSweepView(console)
@@ -117,14 +118,14 @@ def test_many_runs_do_not_flood_the_screen(
 
 
 def test_runs_that_were_done_before_count_as_done(runs: list[Run], clock: list[float]) -> None:
-    view = QuietSweepView()
-    view.start(Path("x"), runs, [Batch((runs[3],), 500)], 1)
-    assert view.totals()[:2] == (3500, 4000) and view.counts() == "3 done, 0 failed, 0 running, 1 waiting"
+    tally = Tally()
+    tally.start(Path("x"), runs, [Batch((runs[3],), 500)], 1)
+    assert tally.totals()[:2] == (3500, 4000) and tally.counts() == "3 done, 0 failed, 0 running, 1 waiting"
 
 
 def test_a_directory_cannot_steer_the_terminal(runs: list[Run], clock: list[float]) -> None:
     runs[3].directory = runs[3].directory.with_name("x\x1b[2J")
-    view = QuietSweepView()
-    view.start(Path("x"), runs, [Batch((runs[3],), None)], 1)
-    view.evaluated(0, 0, 1, {"return_mean": 1.0}, True)
-    assert view.best == (1.0, "1.0 at 1  #4 algo.learning_rate=0.2 seed=1  x[2J")
+    tally = Tally()
+    tally.start(Path("x"), runs, [Batch((runs[3],), None)], 1)
+    tally.evaluated(0, 0, 1, {"return_mean": 1.0}, True)
+    assert tally.best == (1.0, "1.0 at 1  #4 algo.learning_rate=0.2 seed=1  x[2J")

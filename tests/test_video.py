@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 from support import CARTPOLE, HALFCHEETAH, HOPPER, Folder, Silent, assert_same_run, merged, recorded, resumed
 
-from rlrun import envs, rendering, video
+from rlrun import env_ids, rendering, video
 from rlrun.checkpoint_folder import CheckpointFolder
 from rlrun.config import EnvConfig
 from rlrun.errors import EnvironmentFailure, RlrunError, StorageError, UnavailableError
@@ -119,14 +119,14 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Any:
 @pytest.fixture
 def odd(site: Path) -> Any:
     """The settings of that environment, and leave to import it."""
-    envs.allow_imports(["odd"])
+    env_ids.allow_imports(["odd"])
     yield merged(CARTPOLE, {"env": {"id": "odd:Odd-v0", "step_timeout": None}})
-    envs.allow_imports([])
+    env_ids.allow_imports([])
 
 
 @pytest.fixture(scope="module")
 def trained_on_odd(site: Path) -> Run:
-    envs.allow_imports(["odd"])
+    env_ids.allow_imports(["odd"])
     return Folder(site).trained(CARTPOLE, {"env": {"id": "odd:Odd-v0", "step_timeout": None}})
 
 

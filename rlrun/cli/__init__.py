@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 
 from rlrun import __version__
 from rlrun.cli.output import deliver, silence
-from rlrun.errors import StorageError, UsageError, in_users_terms
+from rlrun.errors import SIGNAL_BASE, StorageError, UsageError, in_users_terms
 from rlrun.interrupts import Unwinding, ignore_wishes
 
 COMMANDS = {
@@ -78,7 +78,7 @@ def _say_why(error: Exception | KeyboardInterrupt, number: int | None) -> int:
         silence(sys.stdout)
     if number is not None or isinstance(error, KeyboardInterrupt):
         _say_error("interrupted", prefix="rlrun: ")
-        return 128 + (number or signal.SIGINT)
+        return SIGNAL_BASE + (number or signal.SIGINT)
     if isinstance(error, BrokenPipeError):
         return 0
     if os.environ.get("RLRUN_DEBUG") == "1":

@@ -113,10 +113,10 @@ def take_imports(arguments: Sequence[str]) -> list[str]:
     wrong = [module for module in modules if not re.fullmatch(r"[^\W\d]\w*(\.[^\W\d]\w*)*", module)]
     if wrong:
         raise UsageError(f"{typed[0]}: {wrong[0]!r:.60} is not the name of a module; write {ALLOW_IMPORT}=MODULE")
-    if modules or "rlrun.envs" in sys.modules:  # what was allowed before is allowed no more
-        from rlrun import envs  # imports Gymnasium, which a shell that waits for a completion has no time for
+    if modules or "rlrun.env_ids" in sys.modules:  # what was allowed before is allowed no more
+        from rlrun import env_ids  # imports Gymnasium, which a shell that waits for a completion has no time for
 
-        envs.allow_imports(modules)
+        env_ids.allow_imports(modules)
     return [text for text in arguments if text not in typed]
 
 

@@ -10,12 +10,12 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console, Group, RenderableType
-from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
 
-from rlrun.cli.output import counted, say, shown_evaluation, shown_number, terminal, unless_closed, warn
+from rlrun.cli.output import counted, say, shown_evaluation, shown_number, terminal, warn
+from rlrun.cli.picture import Picture
 from rlrun.plain import printable
 from rlrun.provenance import clean
 from rlrun.sweeps.jobs import NOT_TUNED
@@ -91,7 +91,6 @@ class TerminalView(QuietView):
     """A header, a progress bar and the newest numbers, drawn over themselves; evaluations scroll by above."""
 
     def __init__(self, console: Console) -> None:
-        self._console = console
         self._progress = Progress(
             BarColumn(),
             MofNCompleteColumn(),
@@ -102,14 +101,12 @@ class TerminalView(QuietView):
             auto_refresh=False,
         )
         self._task = self._progress.add_task("", total=None, speed="")
-        # Drawn from the training thread: a drawing thread would compete with it.
-        self._live = Live(console=console, auto_refresh=False)
+        self._picture = Picture(console, self._rendered, _SECONDS_BETWEEN_FRAMES)
         self._header = Text()
         self._latest: Sequence[Mapping[str, Any]] = ()
         self._returns: deque[float] = deque(maxlen=_SPARKLINE_WIDTH)
         self._best: dict[int, str] = {}
         self._members = 1
-        self._last_drawn = 0.0
 
     def start(self, runs: Sequence[Run], header: Mapping[str, str]) -> None:
         self._members = len(runs)
@@ -117,11 +114,7 @@ class TerminalView(QuietView):
             Text.assemble((f"{printable(key)} ", "dim"), (printable(value), "bold"))
             for key, value in _header(runs, header).items()
         )
-        with unless_closed():  # Live must not meet a dead terminal in its start, which would leave it half done
-            self._console.show_cursor(False)
-        with unless_closed():
-            self._live.start()
-            self._draw(force=True)
+        self._picture.start()
 
     def progress(
         self, frames: int, total_frames: int, frames_per_second: float, latest: Sequence[Mapping[str, Any]]
@@ -131,32 +124,19 @@ class TerminalView(QuietView):
         value = mean_return(latest)
         if value is not None:
             self._returns.append(value)
-        with unless_closed():
-            self._draw()
+        self._picture.draw()
 
     def evaluated(self, member: int, frames: int, result: Mapping[str, Any], best: bool) -> None:
         if best:
             self._best[member] = f"{shown_evaluation(dict(result))} at {frames:,}"
-        with unless_closed():
-            self._console.print(Text(_evaluation_line(self._members, member, frames, result, best)))
-            self._draw(force=True)
+        self._picture.print(_evaluation_line(self._members, member, frames, result, best))
+        self._picture.draw(force=True)
 
     def note(self, line: str) -> None:
-        with unless_closed():
-            self._console.print(Text(printable(clean(line)), style="yellow"))
+        self._picture.print(printable(clean(line)), "yellow")
 
     def finish(self) -> None:
-        if self._live.is_started:
-            with unless_closed():
-                self._draw(force=True)
-            with unless_closed():  # though the last picture failed: it gives stdout back
-                self._live.stop()
-
-    def _draw(self, force: bool = False) -> None:
-        now = time.monotonic()
-        if force or now - self._last_drawn >= _SECONDS_BETWEEN_FRAMES:
-            self._last_drawn = now
-            self._live.update(self._rendered(), refresh=True)
+        self._picture.finish()
 
     def _rendered(self) -> RenderableType:
         numbers = Table.grid(padding=(0, 2))

@@ -30,9 +30,9 @@ from rlrun.deletion import size_of
 from rlrun.errors import ResumeError
 from rlrun.finding import find_all, is_run, is_sweep, list_runs, listed, runs_in
 from rlrun.plain import printable
-from rlrun.reports.records import settings_of
 from rlrun.reports.scores import TRAINING, final_return, number_in, ranked_measure
 from rlrun.reports.statistics import iqm
+from rlrun.reports.stored_settings import settings_of
 
 _COLUMNS = ("run", "status", "algo", "env", "seed", "frames", "return", "best", "speed", "exact", "age", "size")
 _LEAST = ("exact", "speed", "size", "best", "algo", "seed", "env", "frames")

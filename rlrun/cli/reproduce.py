@@ -14,7 +14,7 @@ from rlrun.cli.history import Phase, phases_of
 from rlrun.cli.output import counted, deliver_json, deliver_line, say, shown_path, silence
 from rlrun.cli.secrets import typed_again
 from rlrun.config import RunConfig, from_mapping, to_mapping
-from rlrun.errors import DIFFERENT, LockedError, ResumeError, UnavailableError, UsageError
+from rlrun.errors import DIFFERENT, SIGNAL_BASE, LockedError, ResumeError, UnavailableError, UsageError
 from rlrun.finding import find_one
 from rlrun.interrupts import Interrupts
 from rlrun.locks import is_locked
@@ -25,8 +25,6 @@ from rlrun.run import Run
 from rlrun.sweeps.jobs import Job, check_device, check_jobs
 from rlrun.sweeps.runner import create_run, train_runs
 from rlrun.view import Outcome
-
-_SIGNAL_BASE = 128  # the exit code of a process that a signal ended, as shells have it
 
 _EPILOG = f"""examples:
   rlrun reproduce latest
@@ -50,7 +48,7 @@ def main(arguments: list[str]) -> int:
     outcome = _train(run, phases, options.quiet or options.json)
     if outcome.signal is not None:
         say(f"stopped before the end: nothing is compared; what there is: {shown_path(outcome.run.directory)}")
-        return _SIGNAL_BASE + outcome.signal
+        return SIGNAL_BASE + outcome.signal
     comparison = compare(run.directory, outcome.run.directory, whole)
     failure = _unexpected(run, outcome)
     equal = not comparison.differences and failure is None

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
 
 from rlrun.cli.output import counted, from_here, say, shown_evaluation, shown_number, shown_path
 from rlrun.cli.plot import draw_at_end
 from rlrun.cli.sweep_table import print_sweep
-from rlrun.errors import RlrunError, SweepError
+from rlrun.errors import SIGNAL_BASE, RlrunError, SweepError
 from rlrun.finding import SWEEP_LIST
 from rlrun.plain import printable
 from rlrun.run import Run
@@ -17,7 +16,6 @@ from rlrun.sweeps.sweep import Sweep
 
 _STOPPED = ("stopped", "interrupted")
 _MOST_FAILURES = 20
-_SIGNAL_BASE = 128  # the exit code of a process that a signal ended, as shells have it
 
 
 def finish_run(run: Run, status: str, error: RlrunError | None, signal: int | None, quiet: bool) -> int:
@@ -31,7 +29,7 @@ def finish_run(run: Run, status: str, error: RlrunError | None, signal: int | No
         raise error
     if signal is not None:
         say(f"stopped at frame {run.manifest['frames']:,}, checkpoint saved; continue with: rlrun resume {where}")
-        return _SIGNAL_BASE + signal
+        return SIGNAL_BASE + signal
     if not quiet:
         _summarise(run, status, where)
     figures = draw_at_end([run], run.directory)
@@ -76,10 +74,8 @@ def finish_sweep(sweep: Sweep, signal: int | None, quiet: bool) -> int:
             f"{count['finished']} done, {count['failed']} failed, {stopped} resumable, {count['waiting']} not started"
         )
         say(f"interrupted: {state}; continue with: rlrun resume {shown_path(sweep.directory)}")
-        return _SIGNAL_BASE + signal
-    failed = [
-        f"#{row.job} {_words(row.settings)}: {row.error or row.status}" for row in rows if row.status != "finished"
-    ]
+        return SIGNAL_BASE + signal
+    failed = [f"{row.label}: {row.error or row.status}" for row in rows if row.status != "finished"]
     failed += [f"{printable(name)}: {reason}" for name, reason in sweep.unreadable.items()]
     if sweep.unsaved is not None:
         failed.insert(0, sweep.unsaved)
@@ -93,7 +89,3 @@ def finish_sweep(sweep: Sweep, signal: int | None, quiet: bool) -> int:
         lines = [f"{count['finished']} of {len(rows) + len(sweep.unreadable)} jobs ok; {again}"]
         raise SweepError("\n".join([*lines, *(" ".join(line.split()) for line in most), *rest]))
     return 0
-
-
-def _words(settings: Mapping[str, str]) -> str:
-    return " ".join(f"{key}={value}" for key, value in settings.items())

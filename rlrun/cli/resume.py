@@ -91,7 +91,11 @@ def resume_run(
         _refuse_reached(run, config, overrides)
     if exact:
         require_exact(run, config)
+    return _go_on(run, config, quiet, choose_loggers)
 
+
+def _go_on(run: Run, config: RunConfig, quiet: bool, choose_loggers: Callable[[Sequence[str]], tuple[str, ...]]) -> int:
+    """Train the run by its new config. Returns the exit code."""
     from rlrun.cli.live import choose_view
     from rlrun.cli.results import finish_run
     from rlrun.sweeps.jobs import check_device

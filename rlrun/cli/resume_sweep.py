@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -16,9 +17,10 @@ from rlrun.errors import RlrunError
 from rlrun.interrupts import Interrupts
 from rlrun.run import Run, require_own, why_not_own
 from rlrun.sweeps.jobs import check_device
+from rlrun.sweeps.launcher import SweepView
 from rlrun.sweeps.resources import check_batches, spaces_of
 from rlrun.sweeps.summary import save_summary
-from rlrun.sweeps.sweep import opened_sweep, places_of, plan_sweep, train_sweep, without_checkpoint
+from rlrun.sweeps.sweep import Sweep, opened_sweep, places_of, plan_sweep, train_sweep, without_checkpoint
 
 
 def resume_sweep(
@@ -51,28 +53,41 @@ def resume_sweep(
         pairs = [(run, config) for run, config in pairs if run.directory not in sweep.errors]
         if not pairs:
             save_summary(directory, sweep.runs, sweep.errors, None)  # a run may have been extended alone
-        if not pairs and not sweep.unreadable and not sweep.errors:
-            runs = counted(len(sweep.runs), "run")
-            say(f"already complete ({runs}); extend with: rlrun resume {shown_path(directory)} total_frames=N")
-            return 0
-        for config in {(config.device, config.network.hidden): config for _, config in pairs}.values():
-            check_device(config)
+            if not sweep.unreadable and not sweep.errors:
+                runs = counted(len(sweep.runs), "run")
+                say(f"already complete ({runs}); extend with: rlrun resume {shown_path(directory)} total_frames=N")
+                return 0
         is_own = all(why_not_own(place) is None for place in places)
-        loggers = {names: loggers_to_use(names, send, is_own) for names in {config.logger for _, config in pairs}}
-        if pairs:
-            wanted = [config for _, config in pairs]
-            check_batches(wanted, spaces_of(wanted))
-        if exact and pairs:
-            _require_exact(pairs)
-        if pairs and not quiet:
-            say_moving(*pairs[0])
-        _extend(pairs)
-        for run, config in pairs:  # for now: the runs keep them all
-            run.config = replace(config, logger=loggers[config.logger])
-        with Interrupts() as interrupts:
-            if pairs:
-                train_sweep(sweep, places_of([run for run, _ in pairs], view.note), view, interrupts, held)
-    return finish_sweep(sweep, interrupts.signal, quiet)
+        choose_loggers = functools.partial(loggers_to_use, typed=send, is_own=is_own)
+        signal = _go_on(sweep, held, pairs, exact, choose_loggers, view, quiet) if pairs else None
+    return finish_sweep(sweep, signal, quiet)
+
+
+def _go_on(
+    sweep: Sweep,
+    held: int,
+    pairs: Sequence[tuple[Run, RunConfig]],
+    exact: bool,
+    choose_loggers: Callable[[Sequence[str]], tuple[str, ...]],
+    view: SweepView,
+    quiet: bool,
+) -> int | None:
+    """Train runs by their new configs. Returns the signal that has stopped it."""
+    wanted = [config for _, config in pairs]
+    for config in {(config.device, config.network.hidden): config for config in wanted}.values():
+        check_device(config)
+    loggers = {names: choose_loggers(names) for names in {config.logger for config in wanted}}
+    check_batches(wanted, spaces_of(wanted))
+    if exact:
+        _require_exact(pairs)
+    if not quiet:
+        say_moving(*pairs[0])
+    _extend(pairs)
+    for run, config in pairs:  # for now: the runs keep them all
+        run.config = replace(config, logger=loggers[config.logger])
+    with Interrupts() as interrupts:
+        train_sweep(sweep, places_of([run for run, _ in pairs], view.note), view, interrupts, held)
+    return interrupts.signal
 
 
 def _send_finished(pairs: Iterable[tuple[Run, RunConfig]]) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
 from collections.abc import Callable, Collection
 from pathlib import Path
 
@@ -14,11 +13,9 @@ from rlrun.cli.asking import confirmed, require_someone, teller
 from rlrun.cli.output import counted, deliver_line, shown_path, shown_size, warn
 from rlrun.deletion import delete, foreign_entry, size_of
 from rlrun.errors import LockedError, LostFileError, ResumeError, RlrunError, StorageError, UsageError
-from rlrun.finding import find_all, is_run, is_sweep, listed, runs_in
+from rlrun.finding import DAY, find_all, is_run, is_sweep, listed, runs_in
 from rlrun.locks import is_locked, lock
 from rlrun.plain import printable
-
-_DATE = re.compile(r"\d{4}-\d\d-\d\d")
 
 _EPILOG = """examples:
   rlrun rm 2026-11-24/0930
@@ -143,6 +140,6 @@ def remove(path: Path) -> None:
     with contextlib.suppress(LostFileError), lock(path, "run" if is_run(path) else "sweep"):
         _require_idle(*runs_in(path))
         delete(path)
-    if _DATE.fullmatch(path.parent.name):
+    if DAY.fullmatch(path.parent.name):
         with contextlib.suppress(OSError):  # not empty
             path.parent.rmdir()

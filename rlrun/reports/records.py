@@ -16,15 +16,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rlrun.config.resuming import ADDED, leaves
 from rlrun.errors import ResumeError
 from rlrun.finding import find, find_sweep, globbed, is_glob, is_run, runs_in
 from rlrun.locks import is_locked
 from rlrun.manifest import read_manifest
 from rlrun.metrics import METRICS, TIMING, read_episodes, read_rows
-from rlrun.plain import parse_yaml, printable, read_small, read_yaml
+from rlrun.plain import printable
+from rlrun.reports.stored_settings import settings_of
 
-_CONFIG = "config.yaml"
 SAME = (
     *("seed", "outputs", "logger", "checkpoint.", "logging.", "plot.", "sweep."),
     *("env.step_timeout", "hardware.threads", "hardware.device", "evaluation.video"),
@@ -150,11 +149,6 @@ def read_record(directory: Path, sweep: Path | None = None) -> Record:
     return Record(directory, read_manifest(directory), settings_of(directory), sweep)
 
 
-def settings_of(directory: Path) -> dict[str, Any]:
-    """The config of the run in ``directory`` as ``{"algo.gamma": 0.99, ...}``, unchecked, with what older ones lack. Raises ResumeError."""
-    return ADDED | leaves(read_settings(directory / _CONFIG))
-
-
 def group(records: Sequence[Record]) -> list[Group]:
     """Runs of the same settings together, in the order of their first ones. Runs of different sweeps stay apart."""
     keys: list[tuple[tuple[Path | None, str], str]] = []
@@ -276,31 +270,3 @@ def _points(pairs: Iterator[tuple[Any, Any]]) -> Series:
 def _is_number(value: Any) -> bool:
     """Whether it fits into a float: what is read may be any integer."""
     return type(value) is float or (type(value) is int and abs(value) < 1e300)
-
-
-def read_settings(path: Path) -> dict[str, Any]:
-    """The mapping in a config.yaml. Its groups are parsed one by one, since many runs have the same ones. Raises ResumeError."""
-    try:
-        lines = read_small(path).decode("utf-8").splitlines(keepends=True)
-        starts = [number for number, line in enumerate(lines) if line[:1].isalpha()]
-        ends = [*starts[1:], len(lines)]
-        blocks = ["".join(lines[start:end]) for start, end in zip(starts, ends, strict=True)]
-        parts = [_parsed(block) for block in blocks]
-        keys = [key for part in parts for key in part]
-        whole = starts[:1] == [0] and all(len(part) == 1 for part in parts) and len(set(keys)) == len(keys)
-        values = {key: value for part in parts for key, value in part.items()} if whole else read_yaml(path)
-    except (
-        ValueError,
-        AttributeError,
-        TypeError,
-    ):  # not as we write it: whatever is wrong with it is said of the whole
-        values = read_yaml(path)
-    if not isinstance(values, dict):
-        raise ResumeError(f"{printable(path)}: expected a mapping of settings, got {printable(values):.60}")
-    return values
-
-
-@functools.lru_cache(maxsize=4096)
-def _parsed(block: str) -> dict[str, Any]:
-    value: dict[str, Any] = parse_yaml(block.encode())
-    return value

@@ -18,7 +18,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from rlrun import envs
+from rlrun import env_ids
 from rlrun.config import to_mapping
 from rlrun.deletion import WORKER_LOG
 from rlrun.errors import EnvironmentFailure, RlrunError
@@ -74,7 +74,7 @@ class _Worker:
         request = {
             "parent": os.getpid(),
             "frames": batch.frames,
-            "imports": envs.allowed_imports(),
+            "imports": env_ids.allowed_imports(),
             "secrets": secrets(),
             "runs": runs,
         }

@@ -16,8 +16,8 @@ from rlrun.manifest import texts
 from rlrun.plain import printable, write_atomically
 from rlrun.provenance import clean, versions
 from rlrun.reports import statistics
-from rlrun.reports.records import read_settings
 from rlrun.reports.scores import final_return, ranked_measure
+from rlrun.reports.stored_settings import read_settings
 from rlrun.reports.tables import csv_of
 from rlrun.run import Run
 
@@ -40,6 +40,11 @@ class Row:
     seconds: float | None
     error: str | None
 
+    @property
+    def label(self) -> str:
+        """``#3 algo.gamma=0.9 seed=1``."""
+        return f"#{self.job} " + " ".join(f"{key}={value}" for key, value in self.settings.items())
+
 
 @dataclass(frozen=True)
 class Group:
@@ -61,7 +66,7 @@ def opened(directory: Path) -> tuple[list[Run], dict[str, str]]:
     runs, unreadable = [], {}
     for place in sorted(runs_in(directory)):
         try:
-            runs.append(Run.open(place, from_mapping(read_settings(place / "config.yaml"))))
+            runs.append(Run.open(place, from_mapping(read_settings(place))))
         except (ResumeError, UsageError) as error:
             unreadable[place.name] = "; ".join(str(error).splitlines())
     if not runs:

@@ -105,7 +105,7 @@ def main() -> int:
         view = EventView(stream, interrupts)
         view.left = {*range(len(request["runs"]))}
         try:
-            from rlrun.envs import allow_imports
+            from rlrun.env_ids import allow_imports
 
             allow_imports(request.get("imports", ()))
             # As the parent planned with them; what has become of them since is found out when they are locked.

@@ -30,7 +30,8 @@ from rlrun.torchrl_engine.experience import Experience
 from rlrun.torchrl_engine.memory import Memory
 from rlrun.torchrl_engine.weights import Descent, Target, make_mlp
 from rlrun.trainers.base import Means, note_divergence
-from rlrun.trainers.dqn import MEASURED, QPolicy, layout
+from rlrun.trainers.dqn import MEASURED
+from rlrun.trainers.dqn_policy import QPolicy, layout
 from rlrun.trainers.exploration import epsilon
 
 LOSSES = {"huber": "smooth_l1", "mse": "l2"}

@@ -32,8 +32,8 @@ from torchrl.envs import (
 )
 
 from rlrun.config import EnvConfig, RunConfig
-from rlrun.envs import one_line, step_limit
-from rlrun.errors import EnvironmentFailure
+from rlrun.envs import step_limit
+from rlrun.errors import EnvironmentFailure, one_line
 from rlrun.normalization import Moments, ObservationNormalizer
 from rlrun.rollout import Episode
 from rlrun.seeding import Stream, derive

@@ -9,8 +9,8 @@ import numpy as np
 from gymnasium.spaces import Discrete
 
 from rlrun.config import EnvConfig
-from rlrun.envs import make, one_line
-from rlrun.errors import EnvironmentFailure
+from rlrun.envs import make
+from rlrun.errors import EnvironmentFailure, one_line
 
 
 class Guarded(gymnasium.Wrapper[Any, Any, Any, Any]):

@@ -19,6 +19,7 @@ from typing import Any
 
 from rlrun.config import to_mapping
 from rlrun.errors import StorageError
+from rlrun.finding import DAY
 from rlrun.plain import printable, reason_of
 from rlrun.provenance import clean
 from rlrun.run import Run
@@ -31,7 +32,6 @@ _SECONDS_TO_LEAVE = 10.0  # after a signal: a scheduler kills soon
 _SECONDS_IN_SILENCE = 5.0
 _SECONDS_BETWEEN_LOOKS = 0.05
 _ID = re.compile("[0-9a-f]{16}")
-_DATE = re.compile(r"\d{4}-\d\d-\d\d")
 _FACTS = ("seed", "device", "implementation", "overrides", "experiment", "tuned", "versions", "git", "machine")
 
 
@@ -195,7 +195,7 @@ def _subject(run: Run) -> dict[str, Any]:
 
 def outputs_of(directory: Path) -> Path:
     """The folder of runs that a run lies in, by where it is: its config may be anyone's, and name any folder."""
-    if _DATE.fullmatch(directory.parent.name):
+    if DAY.fullmatch(directory.parent.name):
         return directory.parents[1]
     if directory.parent.parent.name == "sweeps":
         return directory.parents[2]

@@ -10,11 +10,11 @@ from collections.abc import Iterator, Sequence
 
 from rlrun import envstate
 from rlrun.config import DQNConfig, PPOConfig, RunConfig
-from rlrun.envs import Spaces, one_line
-from rlrun.errors import UnavailableError
+from rlrun.envs import Spaces
+from rlrun.errors import UnavailableError, one_line
 from rlrun.hardware import Hardware, choose_device
 from rlrun.lazy import torch
-from rlrun.trainers import dqn, ppo, ppo_policy
+from rlrun.trainers import dqn, dqn_policy, ppo, ppo_policy
 from rlrun.trainers.base import Policy, Trainer
 
 
@@ -82,8 +82,8 @@ def make_policy(config: RunConfig, spaces: Spaces, agents: int, hardware: Hardwa
     """An untrained greedy policy of ``agents`` agents, to load weights into."""
     match config.algo:
         case DQNConfig():
-            rows = hardware.place(dqn.layout(config, spaces).initial_rows([0] * agents))
-            return dqn.QPolicy(config, spaces, rows, hardware)
+            rows = hardware.place(dqn_policy.layout(config, spaces).initial_rows([0] * agents))
+            return dqn_policy.QPolicy(config, spaces, rows, hardware)
         case PPOConfig():
             rows = hardware.place(ppo_policy.layout(config, spaces).initial_rows([0] * agents))
             return ppo_policy.PPOPolicy(config, spaces, rows, hardware)

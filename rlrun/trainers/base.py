@@ -14,8 +14,8 @@ import numpy as np
 
 from rlrun.arrays import as_array, fill, finite, real, whole
 from rlrun.config import RunConfig
-from rlrun.envs import BoxActions, DiscreteActions, MultiDiscreteActions, Spaces, one_line
-from rlrun.errors import DivergedError, ResumeError, RlrunError
+from rlrun.envs import BoxActions, DiscreteActions, MultiDiscreteActions, Spaces
+from rlrun.errors import DivergedError, ResumeError, RlrunError, one_line
 from rlrun.hardware import Graphed, Hardware
 from rlrun.kernels.mlp import MLPKernel
 from rlrun.lazy import torch

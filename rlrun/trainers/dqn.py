@@ -19,17 +19,17 @@ import numpy as np
 
 from rlrun import optim
 from rlrun.arrays import shared, zeros_like
-from rlrun.config import DQNConfig, RunConfig
+from rlrun.config import RunConfig
 from rlrun.envs import DiscreteActions, Spaces
 from rlrun.errors import RlrunError
 from rlrun.hardware import Graphed, Hardware
 from rlrun.lazy import torch
-from rlrun.networks import Layout, build, build_dueling
 from rlrun.normalization import ObservationNormalizer
 from rlrun.replay import Batch, Replay
 from rlrun.rollout import Environments, Episode
 from rlrun.seeding import Generators, Stream
 from rlrun.trainers.base import Array, Means, Stack, column, note_divergence, observe_random_steps, per_agent
+from rlrun.trainers.dqn_policy import QPolicy, algo_of, layout
 from rlrun.trainers.exploration import BLOCK, Exploration, epsilon
 
 if TYPE_CHECKING:
@@ -92,42 +92,24 @@ def greatest(values_ABU: Any) -> Any:
     return functools.reduce(np.maximum, (values_ABU[..., action] for action in range(values_ABU.shape[-1])))
 
 
-class QPolicy:
-    """The greedy policy of a Q-network."""
-
-    def __init__(
-        self, config: RunConfig, spaces: Spaces, rows_AP: Any, hardware: Hardware, gradients_AP: Any = None
-    ) -> None:
-        self.rows_AP, self.layout = rows_AP, layout(config, spaces)
-        self.dueling = _algo(config).dueling
-        self.q = Stack(self.layout, "q", rows_AP, gradients_AP, hardware)
-        self.normalizer = ObservationNormalizer(config.env, len(rows_AP), spaces.observation_size)
-
-    def act(self, observation_ANO: Array) -> Array:
-        outputs_ANU = self.q(self.normalizer(observation_ANO))
-        if self.dueling:
-            outputs_ANU = outputs_ANU[..., 1:]  # the value does not change which action is best
-        action: Array = outputs_ANU.argmax(-1)
-        return action
-
-
 class DQNTrainer:
     """Trains one agent for each config; all configs share a signature."""
 
     def __init__(self, configs: Sequence[RunConfig], spaces: Spaces, hardware: Hardware, exact: bool = True) -> None:
         config = self.config = configs[0]
-        algo = self.algo = _algo(config)
+        algo = self.algo = algo_of(config)
         assert isinstance(spaces.action, DiscreteActions)
         agents, seeds = len(configs), [config.seed for config in configs]
         self.actions, self.hardware = spaces.action.n, hardware
-        parameters_AP = hardware.place(layout(config, spaces).initial_rows(seeds))
+        places = layout(config, spaces)
+        parameters_AP = hardware.place(places.initial_rows(seeds))
         self.gradients_AP = zeros_like(parameters_AP)
         self.policy = QPolicy(config, spaces, parameters_AP, hardware, self.gradients_AP)
         self.state = State(
             steps=0,
             updates=0,
             parameters_AP=parameters_AP,
-            target_AP=hardware.place(layout(config, spaces).initial_rows(seeds)),
+            target_AP=hardware.place(places.initial_rows(seeds)),
             optimizer=optim.Adam(parameters_AP, self.gradients_AP, algo.adam_epsilon, algo.amsgrad, hardware.native),
             replay=Replay(
                 agents, algo.buffer_size, algo.num_envs, spaces.observation_size, hardware.memory, self.actions
@@ -138,7 +120,7 @@ class DQNTrainer:
             normalizer=self.policy.normalizer,
             means=Means(agents, MEASURED),
         )
-        self.target = Stack(layout(config, spaces), "q", self.state.target_AP, None, hardware)
+        self.target = Stack(places, "q", self.state.target_AP, None, hardware)
         self.observation = self.state.environments.observation.copy()
         self.agents = list(range(agents))
         self.gamma_A1: Any = column(per_agent(configs, "gamma"))
@@ -307,7 +289,7 @@ class DQNTrainer:
     def metrics(self, agent: int) -> dict[str, float | None]:
         factor = optim.schedule(self.algo.learning_rate_schedule, self.frames, self.config.total_frames)
         return self.state.means.take(agent) | {
-            "epsilon": float(epsilon(_algo(self.configs[agent]), np.array(self.frames))),
+            "epsilon": float(epsilon(algo_of(self.configs[agent]), np.array(self.frames))),
             "learning_rate": self.learning_rate[agent] * factor,
             "updates": self.state.updates,
         }
@@ -320,16 +302,3 @@ class DQNTrainer:
 
     def close(self) -> None:
         self.state.environments.close()
-
-
-def layout(config: RunConfig, spaces: Spaces) -> Layout:
-    """The Q-network's place in a row of parameters."""
-    assert isinstance(spaces.action, DiscreteActions)
-    if _algo(config).dueling:
-        return Layout({"q": build_dueling(config.network, spaces.observation_size, spaces.action.n)})
-    return Layout({"q": build(config.network, spaces.observation_size, spaces.action.n, gain=1.0)})
-
-
-def _algo(config: RunConfig) -> DQNConfig:
-    assert isinstance(config.algo, DQNConfig)
-    return config.algo

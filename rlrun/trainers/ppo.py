@@ -18,7 +18,6 @@ from rlrun import optim
 from rlrun.advantages import gae
 from rlrun.arrays import as_array, zeros_like
 from rlrun.config import RunConfig
-from rlrun.distributions import Normal
 from rlrun.envs import Spaces
 from rlrun.errors import RlrunError
 from rlrun.hardware import Graphed, Hardware
@@ -233,9 +232,10 @@ class PPOTrainer:
             active = [agent for agent in active if (limit := limits[agent]) is None or kl_A[agent] <= limit]
             if not active:
                 break
-        for name, mean_A in measures.means().items():
+        means = measures.means()
+        for name, mean_A in means.items():
             self.state.means.add(name, mean_A)
-        note_divergence(measures.means()["loss"], self.frames, self.failures, "loss")
+        note_divergence(means["loss"], self.frames, self.failures, "loss")
         # Before wild actions make the environment fail and take the blame:
         sums_A = as_array(self.state.parameters_AP.sum(1))
         note_divergence(sums_A, self.frames, self.failures, "sum of weights")
@@ -260,7 +260,7 @@ class PPOTrainer:
 
     def _noise(self, shuffled: Columns, active: Sequence[int]) -> Array:
         """The random numbers that the entropy of each transition needs [A, M, K]; K = 0 where it needs none."""
-        if not (isinstance(self.distribution, Normal) and self.distribution.squash):
+        if not self.distribution.entropy_needs_noise:
             return np.zeros((*shuffled.rows.shape[:2], 0), np.float32)
         noise_AMK = np.zeros(shuffled.action.shape, np.float32)
         for agent in active:  # who sits out must not draw: alone it would not either
