@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import sys
 from collections import deque
 from collections.abc import Callable, Iterator
 from types import SimpleNamespace
@@ -139,7 +140,8 @@ def test_a_capture_shares_no_memory() -> None:
         *[np.longdouble(1), np.zeros(2, np.longdouble), np.zeros(2, complex), np.array(["x"]), np.array([None])],
         *[[object()], (object(),), {1: object()}, deque([object()]), SimpleNamespace(), SimpleNamespace(a=object())],
         *[type("Float", (float,), {})(1), type("Array", (np.ndarray,), {})(1), type("List", (list,), {})()],
-        type("Class", (), {"__slots__": ()}),
+        *[type("Class", (), {"__slots__": ()}), np.str_("x"), np.complex64(1)],
+        np.random.Generator(type("Bits", (np.random.PCG64,), {})(1)),
     ],
     ids=lambda value: type(value).__name__,
 )
@@ -301,9 +303,38 @@ def test_a_tree_of_no_sense_is_refused_with_the_name_of_its_attribute() -> None:
         restore_tree({"type": "tuple", "items": 1}, ())
 
 
-def test_a_simulation_is_neither_taken_away_nor_made() -> None:
+def hopper() -> Any:
     env = envs.make(EnvConfig(id="Hopper-v5"))
     env.reset(seed=1)
+    env.step(np.ones(3))
+    return env
+
+
+def test_a_simulation_is_captured_with_its_time_and_shares_no_memory() -> None:
+    env, other = hopper(), hopper()
+    env.step(np.zeros(3))
+    time, position = env.unwrapped.data.time, env.unwrapped.data.xpos.copy()
+    state = envstate.capture(env)
+    env.step(np.ones(3))
+    assert not np.array_equal(env.unwrapped.data.xpos, position)
+    envstate.restore(other, state)
+    assert other.unwrapped.data.time == time > 0 and np.array_equal(other.unwrapped.data.xpos, position)
+
+
+def test_a_simulation_of_another_model_is_refused() -> None:
+    other = hopper()
+    other.unwrapped.model.body_mass[1] += 1
+    with pytest.raises(ResumeError, match="MuJoCo model differs"):
+        envstate.restore(other, envstate.capture(hopper()))
+
+
+def test_without_mujoco_nothing_is_a_simulation(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(sys.modules, "mujoco", raising=False)
+    assert restored(1, 2) == 1
+
+
+def test_a_simulation_is_neither_taken_away_nor_made() -> None:
+    env = hopper()
     state = envstate.capture(env)
     attributes = state["layers"][-1]["attributes"]
     simulation, attributes["data"] = attributes["data"], None
