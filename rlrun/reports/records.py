@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from rlrun.errors import ResumeError
 from rlrun.finding import find, find_sweep, globbed, is_glob, is_run, runs_in
 from rlrun.locks import is_locked
-from rlrun.manifest import read_manifest
+from rlrun.manifest import read_manifest, texts
 from rlrun.metrics import METRICS, TIMING, read_episodes, read_rows
 from rlrun.plain import printable
 from rlrun.reports.stored_settings import settings_of
@@ -228,11 +228,6 @@ def _labels(firsts: Sequence[Record], settings: Sequence[Mapping[str, Any]]) -> 
         own = first.manifest["name"] or f"{first.manifest['algo']} {first.manifest['env']}"
         labels.append(printable(": ".join(filter(None, (beside, label))) or own))
     return labels
-
-
-def texts(values: Any) -> list[str]:
-    """The texts in a list of run.json, which may be anything."""
-    return [text for text in values if isinstance(text, str)] if isinstance(values, list) else []
 
 
 def _distinct(settings: Sequence[Mapping[str, Any]], keys: Sequence[str]) -> int:
