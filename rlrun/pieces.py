@@ -91,6 +91,8 @@ class Pieces:
         for piece in references:
             first, last, _ = piece
             rows = read(self.directory / _name_of(piece))[1]
+            if arrays and rows.keys() != arrays.keys():
+                raise ValueError("pieces of different arrays")
             start = max(first, written - size)
             for name, array in rows.items():
                 if not isinstance(array, np.ndarray) or array.shape[:1] != (last - first,):
