@@ -139,7 +139,8 @@ def test_a_repeated_process_id_is_no_obstacle(tmp_path: Path, monkeypatch: pytes
 
 
 def test_the_newest_stay_and_nothing_else_is_touched(folder: CheckpointFolder) -> None:
-    others = ["best.ckpt", "notes.txt", "step_1.ckpt", "step_000000000000.ckpt.bad", "step_00000000000٣.ckpt"]
+    others = ["best.ckpt", "notes.txt", "step_00000000001.ckpt", "step_000000000001_ckpt"]
+    others += ["step_000000000000.ckpt.bad", "step_00000000000٣.ckpt"]
     for name in others:
         (folder.directory / name).write_text("mine")
     (folder.directory / "step_000000000005.ckpt").symlink_to(folder.directory / "notes.txt")

@@ -322,6 +322,18 @@ def test_rows_that_no_piece_has_are_not_made_up(folder: CheckpointFolder) -> Non
             newest(folder)
 
 
+@pytest.mark.parametrize("names", [("rows",), ("rows", "last", "more")])
+def test_pieces_have_the_same_arrays(names: tuple[str, ...], folder: CheckpointFolder) -> None:
+    save_rings(folder, 4, 5, 6)
+    pieces = folder.at(6)[1]["pieces"]
+    content = packed({}, {name: np.zeros(2) for name in names})
+    pieces[1][2] = content[-1].hex()
+    write_atomically(folder.directory / names_of(pieces[1:]).pop(), *content)
+    forge(folder, 6, pieces=pieces)
+    with pytest.raises(ResumeError, match="pieces of different arrays"):
+        newest(folder)
+
+
 def test_no_more_memory_is_taken_than_pieces_are_large(folder: CheckpointFolder) -> None:
     save_rings(folder, 4)
     small = folder.at(4)[1]["pieces"][0]
@@ -372,9 +384,9 @@ def test_names_of_pieces() -> None:
         f"000000000007-{10**18 - 1}-{'1f' * 8}.piece",
         f"000000000000-000000000004-{'0' * 16}.piece",
     }
-    assert all(map(is_piece, names)) and not any(
-        map(is_piece, ("x.piece", f"{min(names)}.bad", "step_000000000000.ckpt"))
-    )
+    assert all(map(is_piece, names))
+    others = ("x.piece", f"{min(names)}.bad", min(names).replace(".", "_"), "step_000000000000.ckpt")
+    assert not any(map(is_piece, others))
 
 
 def test_a_piece_that_can_not_be_deleted_is_passed_over(

@@ -229,10 +229,8 @@ def restore(state: Any, agent: int, tree: Mapping[str, Any]) -> bool:
                 value.restore(agent, tree[field.name])
         except ResumeError:
             raise
-        except (
-            Exception,
-            SystemExit,
-        ) as error:  # whatever a slice that is not ours makes NumPy or an environment raise
+        # Whatever a slice that is not ours makes NumPy or an environment raise.
+        except (Exception, SystemExit) as error:
             raise ResumeError(f"the checkpoint does not fit this config ({field.name}: {one_line(error)})") from error
     if not continued:
         for field in fields(state):
