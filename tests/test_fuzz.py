@@ -60,7 +60,7 @@ def test_it_finds_settings_that_get_lost(workplace: Path, monkeypatch: pytest.Mo
         ("# @packa\nseed: 1\n", "'# @packa' is no header of Hydra"),
         ("# @package [global_\n", "'# @package [global_' is no header of Hydra"),
         ("# @package a..b\nseed: 1\n", "is no header of Hydra"),
-        ("# @package hydra\nseed: 1\n", "raised while composing config: Key 'seed' not in 'HydraConf'"),
+        ("# @package hydra\nseed: 1\n", "# @package hydra sets Hydra itself, which can run code"),
         ("# @package a b\nseed: 1\n", "is no header of Hydra; write # @package _global_"),
         ("# @package _global_\ndefaults:\n  - nope\n", "Could not load 'experiment/nope'"),
         ("3\n", "expected a mapping of settings, got 3"),

@@ -66,6 +66,15 @@ def typed_overrides(hydra: Any) -> tuple[str, ...]:
     return tuple(str(override).lstrip("+") for override in overrides)
 
 
+def settings_of_hydra(composed: Any) -> dict[str, Any]:
+    """Hydra's own part of what it composed, as ``{"job.chdir": False, ...}``. Interpolations stay text."""
+    from omegaconf import OmegaConf
+
+    values = OmegaConf.to_container(composed.hydra, resolve=False)
+    assert isinstance(values, dict)
+    return leaves({str(key): value for key, value in values.items()})
+
+
 def to_mapping(config: Any) -> dict[str, Any]:
     """The plain values of a config dataclass, keys as users type them; ``from_mapping`` takes them back."""
     values: dict[str, Any] = {}
