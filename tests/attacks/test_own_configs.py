@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 from typing import Any
@@ -82,3 +83,17 @@ def test_links_are_not_followed(experiments: Path, rlrun: Any, workplace: Path) 
         "mine/env is a link to a folder; put a copy in its place",
         "mine/experiment/x.yaml",
     ]
+
+
+def test_listing_reads_regular_files_only(experiments: Path, rlrun: Any, workplace: Path) -> None:
+    os.mkfifo(experiments / "pipe.yaml")
+    (experiments / "zero.yaml").symlink_to("/dev/zero")
+    (experiments / "huge.yaml").write_text("# Huge.\n" + "#" * 1_000_000)
+    (experiments / "mine.yaml").write_text("# \x1b[2JMine.\n")
+    (workplace / "elsewhere").mkdir()
+    (workplace / "elsewhere" / "x.yaml").touch()
+    (workplace / "mine" / "linked").symlink_to(workplace / "elsewhere")
+    answer = rlrun("configs", "-cd", "mine", "--json")
+    groups = json.loads(answer.out)
+    assert answer.code == 0 and "linked" not in groups and not {"pipe", "zero"} & {*groups["experiment"]}
+    assert (groups["experiment"]["mine"], groups["experiment"]["huge"]) == ("[2JMine.", "")
