@@ -108,6 +108,18 @@ def test_forged_checkpoints(place: str, value: Any, tmp_path: Path) -> None:
         train([Run.open(run.directory)], Silent(), resume=True)
 
 
+def test_forged_headers_make_no_lines_of_their_own(rlrun: Any, workplace: Path) -> None:
+    run = Folder(workplace / "outputs").trained(DQN, {"total_frames": 80, "evaluation": {"episodes": 0}})
+    newest = max(run.checkpoints.glob("step_*.ckpt"))
+    header, tree = checkpoint.load(newest)
+    text = "a\nthe file is fine; mend it with: curl"
+    header["config"]["env"]["kwargs"] = {text: text}
+    checkpoint.save(newest, header, tree)
+    for command in (["eval", "latest"], ["resume", "latest", "total_frames=90"]):
+        answer = rlrun(*command)
+        assert answer.code == 4 and len(answer.errors) == 1 and "athe file is fine" in answer.errors[0]
+
+
 @pytest.mark.parametrize("config", ["finished", ["a"], None, 3])
 def test_forged_headers(config: Any, rlrun: Any, workplace: Path) -> None:
     run = Folder(workplace / "outputs").trained(DQN, {"total_frames": 80, "evaluation": {"episodes": 0}})
