@@ -29,10 +29,11 @@ def check_is_folder(option: str, place: Path | None) -> None:
 def find_groups(directories: Iterable[Path]) -> dict[str, dict[str, Path]]:
     """Group -> choice -> its file, over all config directories; earlier directories win."""
     groups: dict[str, dict[str, Path]] = {}
+    ours = configs_directory()
     for directory in directories:
         for file in sorted(directory.glob("*/*.yaml")):
             group = file.parent.name
-            if group != "hydra" and (directory == configs_directory() or _is_plain(file)):
+            if group != "hydra" and (directory == ours or _is_plain(file)):
                 groups.setdefault(group, {}).setdefault(file.stem, file)
     return groups
 

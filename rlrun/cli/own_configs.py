@@ -31,11 +31,12 @@ def check_own_configs(directory: Path) -> None:
             continue
         for entry in listed:
             path = Path(entry.path)
-            if entry.is_symlink() and entry.is_dir():
+            is_folder = os.path.isdir(path)
+            if is_folder and entry.is_symlink():
                 problems.append(f"{printable(path)} is a link to a folder; put a copy in its place")
-            elif entry.name == "hydra" and entry.is_dir():
+            elif is_folder and entry.name == "hydra":
                 problems.append(f"{printable(path)} {_OF_HYDRA}")
-            elif entry.is_dir():
+            elif is_folder:
                 folders.append(path)
             elif entry.name.endswith(".yaml"):
                 problems += [f"{printable(path)}: {problem}" for problem in _problems_of(path)]

@@ -77,11 +77,13 @@ def test_hydra_is_still_set_by_what_is_typed(experiments: Path, rlrun: Any) -> N
 def test_links_are_not_followed(experiments: Path, rlrun: Any, workplace: Path) -> None:
     (workplace / "mine" / "env").symlink_to("/dev")
     (workplace / "mine" / "experiment" / "x.yaml").symlink_to("/dev/zero")
+    (workplace / "mine" / "experiment" / "z.yaml").symlink_to("z.yaml")
     answer = rlrun("--config-dir=mine", "--cfg", "job")
     assert answer.code == 2
     assert [line.split(":")[0] for line in answer.errors] == [
         "mine/env is a link to a folder; put a copy in its place",
         "mine/experiment/x.yaml",
+        "mine/experiment/z.yaml",
     ]
 
 
