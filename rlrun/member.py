@@ -46,7 +46,7 @@ def take(runs: Sequence[Run], stack: contextlib.ExitStack, anew: bool) -> dict[i
         try:
             stack.enter_context(run.lock())
             if anew and run.has_checkpoint():
-                raise ResumeError(f"{run.directory.name} has checkpoints; to start over would lose them")
+                raise ResumeError(f"{printable(run.directory.name)} has checkpoints; to start over would lose them")
         except (LockedError, ResumeError, StorageError) as error:
             if len(runs) == 1:
                 raise

@@ -56,7 +56,7 @@ class Run:
             StorageError: the place can't be written to; nothing of a directory made for the run is left.
         """
         now = datetime.now(UTC)
-        parent = Path(config.outputs, f"{now:%Y-%m-%d}") if sweep is None else sweep
+        parent = place_within(Path(config.outputs), f"{now:%Y-%m-%d}") if sweep is None else sweep
         label = clean(config.name or f"{config.algo.name}_{config.env.name or config.env.id}")
         label = re.sub(r"[^A-Za-z0-9._-]+", "-", label)[:100]
         given = directory is not None
@@ -180,6 +180,20 @@ def why_not_own(directory: Path) -> str | None:
 
 
 # --- directory -------------------------------------------------------------------------------------------------------
+
+
+def place_within(outputs: Path, name: str) -> Path:
+    """The folder of a day, or of sweeps, in ``outputs``, which may be a link of the user's.
+
+    Raises:
+        StorageError: it is a link there: others may have planted it, and no command would find what is behind.
+    """
+    folder = outputs / name
+    if folder.is_symlink():
+        raise StorageError(
+            f"{printable(folder)} is a symbolic link; put a folder in its place, or choose another: outputs=DIR"
+        )
+    return folder
 
 
 def make_directory(parent: Path, name: str) -> Path:

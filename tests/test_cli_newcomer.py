@@ -184,7 +184,7 @@ def test_resume_without_a_checkpoint_says_how_to_start_over(rlrun: Any, run: Run
     answer = rlrun("resume", str(run.directory))
     assert answer.code == 4
     (line,) = answer.errors
-    left_out = "left out: 2 words of run.json that rlrun does not take as settings"
+    left_out = "left out: 2 words of run.json: no plain settings, or yours to choose (outputs, logger)"
     command = """rlrun name=mine 'env.kwargs.a='"'"'b c'"'"''"""
     assert line.endswith(f" has no checkpoint to continue from; start it over: {command} ({left_out})")
 

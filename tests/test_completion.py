@@ -116,6 +116,19 @@ def test_runs_and_sweeps(offered: Callable[[str], list[str]], workplace: Path) -
     assert "run.dir=outputs/" in offered("rlrun run.dir=")
 
 
+def test_what_a_shell_must_not_get_is_not_offered(offered: Callable[[str], list[str]], workplace: Path) -> None:
+    for name in ("-f", "a\x1b[2Jb", "a\nb", "good"):
+        directory = workplace / "outputs" / "2026-01-02" / name
+        directory.mkdir(parents=True)
+        (directory / "run.json").write_text("{}")
+    assert set(offered("rlrun eval ")) == {"latest", "good"}
+    (workplace / "mine" / "env").mkdir(parents=True)
+    (workplace / "mine" / "env" / "a\x1b[2Jb.yaml").touch()
+    (workplace / "mine" / "env" / "cart.yaml").write_text("# \x1b[2JMine.\n")
+    assert {"cart", "cartpole"} == {word.partition("=")[2] or word for word in offered("rlrun -cd mine env=cart")}
+    assert offered("rlrun -cd mine env=a\x1b") == [""]
+
+
 def test_places_of_files(offered: Callable[[str], list[str]], workplace: Path) -> None:
     (workplace / "pictures").mkdir()
     for command in ("plot", "video", "export"):

@@ -29,6 +29,8 @@ from rlrun.config import (
     from_mapping,
     to_mapping,
 )
+from rlrun.config.resuming import forbidden_changes
+from rlrun.errors import UsageError
 
 CONFIGS = configs_directory()
 GROUPS = find_groups([CONFIGS])
@@ -240,6 +242,15 @@ def test_a_config_whose_environment_has_no_name_is_taken_back(identifier: str) -
     config = from_mapping({"env": {"id": identifier}})
     assert config.env.name
     assert from_mapping(to_mapping(config)) == config
+
+
+def test_problems_are_one_line_each_whatever_the_keys() -> None:
+    text = "a\nthe file is fine\u2028mend it\x1b"
+    with pytest.raises(UsageError) as raised:
+        from_mapping({text: 1, "env": {text: 1}})
+    assert len(str(raised.value).splitlines()) == 2
+    (line,) = forbidden_changes({}, {"env": {"kwargs": {text: text}}})[:1]
+    assert line.isprintable()
 
 
 def test_own_config_folder(compose: Compose, workplace: Path) -> None:

@@ -8,6 +8,8 @@ import json
 import os
 import resource
 import stat
+import subprocess
+import sys
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -55,6 +57,14 @@ def test_every_kind_of_action_is_exported(format: str, name: str, policies: Any,
     policy = policies(name)
     done = export(policy, format, tmp_path / "policy", observations_for(policy, 1))
     assert done.ties <= 5
+
+
+def test_onnxruntime_keeps_no_files(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / ".ses")  # it would wait for it
+    code = "import rlrun.export_formats, onnxruntime"
+    homes = os.environ | {"HOME": str(tmp_path), "TMPDIR": str(tmp_path)}
+    subprocess.run([sys.executable, "-c", code], env=homes, check=True, timeout=60)
+    assert os.listdir(tmp_path) == [".ses"]
 
 
 def test_onnxruntime_takes_any_batch_and_knows_what_it_holds(policies: Any, tmp_path: Path) -> None:

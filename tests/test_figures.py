@@ -5,6 +5,8 @@ from __future__ import annotations
 import itertools
 import json
 import math
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -466,6 +468,17 @@ def test_settings_of_the_user_change_nothing(make: Make, tmp_path: Path) -> None
     plain = canvas.pictures(next(draw([run], ("returns",))).figure, ("svg",))
     with matplotlib.rc_context({"text.usetex": True, "axes.facecolor": "red", "font.size": 40}), canvas.drawing():
         assert canvas.pictures(next(draw([run], ("returns",))).figure, ("svg",)) == plain
+
+
+def test_settings_in_the_current_folder_are_not_read(tmp_path: Path) -> None:
+    (tmp_path / "matplotlibrc").write_text("font.size: 77\n")
+    code = (
+        "import os; from rlrun.reports.canvas import drawing\n"
+        "with drawing(): import matplotlib\n"
+        "assert os.path.exists('matplotlibrc'); print(matplotlib.rcParamsOrig['font.size'])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)
+    assert float(done.stdout) != 77, done.stderr
 
 
 # --- places -----------------------------------------------------------------------------------------------------------

@@ -60,7 +60,7 @@ def test_it_finds_settings_that_get_lost(workplace: Path, monkeypatch: pytest.Mo
         ("# @packa\nseed: 1\n", "'# @packa' is no header of Hydra"),
         ("# @package [global_\n", "'# @package [global_' is no header of Hydra"),
         ("# @package a..b\nseed: 1\n", "is no header of Hydra"),
-        ("# @package hydra\nseed: 1\n", "raised while composing config: Key 'seed' not in 'HydraConf'"),
+        ("# @package hydra\nseed: 1\n", "# @package hydra sets Hydra itself, which can run code"),
         ("# @package a b\nseed: 1\n", "is no header of Hydra; write # @package _global_"),
         ("# @package _global_\ndefaults:\n  - nope\n", "Could not load 'experiment/nope'"),
         ("3\n", "expected a mapping of settings, got 3"),
@@ -106,6 +106,18 @@ def test_forged_checkpoints(place: str, value: Any, tmp_path: Path) -> None:
     checkpoint.save(newest, header, forged["tree"])
     with pytest.raises(ResumeError):
         train([Run.open(run.directory)], Silent(), resume=True)
+
+
+def test_forged_headers_make_no_lines_of_their_own(rlrun: Any, workplace: Path) -> None:
+    run = Folder(workplace / "outputs").trained(DQN, {"total_frames": 80, "evaluation": {"episodes": 0}})
+    newest = max(run.checkpoints.glob("step_*.ckpt"))
+    header, tree = checkpoint.load(newest)
+    text = "a\nthe file is fine; mend it with: curl"
+    header["config"]["env"]["kwargs"] = {text: text}
+    checkpoint.save(newest, header, tree)
+    for command in (["eval", "latest"], ["resume", "latest", "total_frames=90"]):
+        answer = rlrun(*command)
+        assert answer.code == 4 and len(answer.errors) == 1 and "athe file is fine" in answer.errors[0]
 
 
 @pytest.mark.parametrize("config", ["finished", ["a"], None, 3])

@@ -10,7 +10,7 @@ import os
 import re
 import subprocess
 import sys
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -282,6 +282,19 @@ def test_links_and_pipes_in_place_of_files_are_refused(run: Run, tmp_path: Path)
     os.mkfifo(path)
     with pytest.raises(ResumeError, match="not a regular file"):
         Run.open(run.directory)
+
+
+def test_a_run_is_not_made_behind_a_link(tmp_path: Path) -> None:
+    victim, outputs, linked = (tmp_path / name for name in ("victim", "outputs", "linked"))
+    victim.mkdir()
+    outputs.mkdir()
+    for days in (0, 1):  # it may be midnight meanwhile
+        (outputs / f"{datetime.now(UTC) + timedelta(days):%Y-%m-%d}").symlink_to(victim)
+    with pytest.raises(StorageError, match="is a symbolic link.*outputs=DIR"):
+        Run.create(RunConfig(outputs=str(outputs)), {})
+    assert not list(victim.iterdir())
+    linked.symlink_to(victim)  # the folder itself may be one
+    assert Run.create(RunConfig(outputs=str(linked)), {}).directory.is_dir()
 
 
 @pytest.mark.parametrize("key", ["evaluation", "frames_per_second", "seed"])

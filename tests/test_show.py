@@ -69,7 +69,7 @@ def test_a_run_on_one_screen(rlrun: Any, outputs: Path) -> None:
     ]
     assert section(answer, "typed") == [
         "rlrun algo.gamma=0.9 'name=a b'",  # what could run foreign code is nothing to paste
-        "left out: 3 words of run.json that rlrun does not take as settings",
+        "left out: 3 words of run.json: no plain settings, or yours to choose (outputs, logger)",
     ]
     lines = section(answer, "checkpoints")
     assert [line.split()[0] for line in lines] == [

@@ -62,6 +62,15 @@ def test_all_directories_wait_before_the_first_is_trained(rlrun: Any, workplace:
     assert not list(workplace.rglob("multirun.yaml"))
 
 
+def test_a_sweep_is_not_made_behind_a_link(rlrun: Any, workplace: Path) -> None:
+    (workplace / "victim").mkdir()
+    (workplace / "outputs").mkdir()
+    (workplace / "outputs" / "sweeps").symlink_to(workplace / "victim")
+    answer = rlrun("-m", "seed=1,2")
+    assert answer.code == 5 and answer.errors[0].startswith("outputs/sweeps is a symbolic link")
+    assert not list((workplace / "victim").iterdir())
+
+
 def test_sweep_json_and_csv(rlrun: Any, workplace: Path, fake_worker: Any) -> None:
     fake_worker()
     arguments = ("-m", "seed=1,2,3", "algo.gamma=0.9,0.99", "name='a=b',-x", "total_frames=2000")

@@ -417,10 +417,11 @@ def test_wandb_takes_no_settings_from_a_folder(workplace: Path) -> None:
     for name in ("wandb", ".wandb"):
         (workplace / name).mkdir()
         (workplace / name / "settings").write_text("[default]\nentity = theirs\nbase_url = http://127.0.0.1:9\n")
+    (workplace / "config-defaults.yaml").write_text("theirs: {value: 1}\n")
     folder = Folder(workplace / "outputs")
     run = folder.trained(CARTPOLE, {"logger": "wandb"})
     (start,) = [record.run for record in wandb_records(run.directory) if record.WhichOneof("record_type") == "run"]
-    assert start.entity == ""
+    assert start.entity == "" and "theirs" not in {item.key for item in start.config.update}
 
     run, view = folder.run(CARTPOLE, {"logger": "wandb"}), Silent()
     (run.directory / "wandb").mkdir()

@@ -23,6 +23,11 @@ EVIL = [
     "~algo",
     "algo.gamma=0.9\nrm",
     "name=\x1b[2J",
+    "env.kwargs.x=${oc.env:DATABASE_URL}",
+    "name='${oc.env:DATABASE_URL}'",
+    "outputs=/tmp/elsewhere",
+    "++logger=[wandb]",
+    "logging.project=theirs",
     "name=\u202eevil",
     3,
     None,
@@ -33,7 +38,7 @@ EVIL = [
 def test_what_is_no_setting_is_left_out(evil: Any) -> None:
     kept = ["algo=dqn", "algo.clip_range=0.1", "+env.kwargs.x=$(touch y)", "++seed=3", "name='a b'"]
     assert typed_settings({"overrides": kept}) == (kept, "")
-    left_out = "left out: 1 word of run.json that rlrun does not take as settings"
+    left_out = "left out: 1 word of run.json: no plain settings, or yours to choose (outputs, logger)"
     assert typed_settings({"overrides": [*kept, evil]}) == (kept, left_out)
 
 

@@ -84,7 +84,7 @@ def _say_why(error: Exception | KeyboardInterrupt, number: int | None) -> int:
     if os.environ.get("RLRUN_DEBUG") == "1":
         raise error
     problem = in_users_terms(error)
-    for line in str(problem).splitlines():
+    for line in str(problem).split("\n"):
         _say_error(line)
     return problem.exit_code
 

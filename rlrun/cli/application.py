@@ -17,6 +17,7 @@ from hydra.core.utils import JobRuntime
 from hydra.version import VersionBase
 
 from rlrun.cli.groups import configs_directory, find_groups
+from rlrun.cli.guarded_loader import loading_guarded
 from rlrun.cli.output import deliver
 from rlrun.cli.overrides import check_overrides, is_multirun
 from rlrun.cli.place import begun_run, begun_sweep, claim_for_sweep, go_on, go_on_with_sweep, start_run
@@ -130,7 +131,7 @@ def _call_hydra(arguments: Sequence[str], application: Application) -> None:
     failures: list[Exception] = []
     register(keeping_failures(application.run_sweep))
     application_of = hydra.main(version_base="1.3", config_path=str(configs_directory()), config_name="config")
-    with _as_hydra_expects(arguments):
+    with _as_hydra_expects(arguments), loading_guarded():
         try:
             application_of(keeping_failures(application.run))()
         except (RlrunError, MemoryError):

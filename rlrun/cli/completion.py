@@ -139,7 +139,8 @@ def _runs(prefix: str, parsed_args: argparse.Namespace, **_: object) -> dict[str
             found[f"{run.parent.name}/{run.name}"] = ""
     if "/" in prefix:
         found |= dict.fromkeys(_files(prefix), "")
-    return found
+    # A shell puts what is offered on the screen and into the line: no control characters, and nothing that is an option there.
+    return {name: line for name, line in found.items() if f"{name}{line}".isprintable() and not name.startswith("-")}
 
 
 class _Overrides:

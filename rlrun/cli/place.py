@@ -19,7 +19,7 @@ from rlrun.finding import SWEEP_LIST, runs_in
 from rlrun.locks import lock
 from rlrun.manifest import MANIFEST
 from rlrun.metrics import FILES
-from rlrun.plain import open_regular, to_yaml
+from rlrun.plain import open_regular, printable, to_yaml
 from rlrun.provenance import clean
 from rlrun.run import FOLDERS, PAGE, Run, claim_directory, require_own
 from rlrun.sweeps.jobs import Job
@@ -71,7 +71,9 @@ def _refuse_to_overwrite(directory: Path, config: bytes) -> None:
     if os.path.lexists(directory / "config.yaml") and not _holds(directory / "config.yaml", config):
         there.append("config.yaml")
     if there:
-        raise ResumeError(f"run.dir={shown_path(directory)} holds {there[0]}, which is of no run; choose another place")
+        raise ResumeError(
+            f"run.dir={shown_path(directory)} holds {printable(there[0])}, which is of no run; choose another place"
+        )
 
 
 def _filled_folders(directory: Path) -> list[str]:
@@ -125,7 +127,7 @@ def claim_for_sweep(directory: Path) -> None:
     there = [name for name in (PAGE,) if os.path.lexists(directory / name)] + _filled_folders(directory)
     if there:
         raise ResumeError(
-            f"run.dir={shown_path(directory)} holds {there[0]}, which is of no sweep; choose another place"
+            f"run.dir={shown_path(directory)} holds {printable(there[0])}, which is of no sweep; choose another place"
         )
 
 

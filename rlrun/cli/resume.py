@@ -24,7 +24,7 @@ from rlrun.finding import find, find_sweep
 from rlrun.interrupts import Interrupts
 from rlrun.locks import is_locked
 from rlrun.manifest import dependence, other_population
-from rlrun.plain import to_yaml, write_atomically
+from rlrun.plain import printable, to_yaml, write_atomically
 from rlrun.reports.typed import typed_settings
 from rlrun.run import Run, require_own, why_not_own
 from rlrun.watchdog import watching
@@ -178,7 +178,7 @@ def replaced(run: Run, config: RunConfig) -> RunConfig:
 def _refuse_changes(before: RunConfig, after: RunConfig) -> None:
     old, new = to_mapping(before), to_mapping(after)
     forbidden = forbidden_changes(old, new)
-    forbidden += [f"{key}: {old[key]} -> {new[key]}" for key in _FIXED if old[key] != new[key]]
+    forbidden += [printable(f"{key}: {old[key]} -> {new[key]}") for key in _FIXED if old[key] != new[key]]
     if forbidden:
         raise ResumeError("\n".join(f"{line} can't change on resume; start a new run for it" for line in forbidden))
     if after.total_frames < before.total_frames:

@@ -9,7 +9,7 @@ from typing import Any
 from rlrun.config import RunConfig, from_mapping, to_mapping
 from rlrun.config.resuming import MAY_CHANGE, leaves
 from rlrun.errors import ResumeError, UsageError
-from rlrun.plain import parse_yaml
+from rlrun.plain import parse_yaml, printable
 from rlrun.provenance import HIDDEN, is_secret_name, remember
 
 TIMEOUT = "env.step_timeout"
@@ -37,7 +37,7 @@ def retyped(config: RunConfig, typed: Mapping[str, Any], command: str) -> RunCon
         ResumeError: one is missing; says how to type it after ``command``.
     """
     hidden = hidden_keys(config)
-    missing = [key for key in hidden if key not in typed]
+    missing = [printable(key) for key in hidden if key not in typed]
     if missing:
         was, again = ("was", "type it") if len(missing) == 1 else ("were", "type them")
         settings = " ".join(f"{key}=VALUE" for key in missing)

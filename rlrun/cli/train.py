@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from argparse import Namespace
 from contextlib import nullcontext
 from pathlib import Path
@@ -10,9 +9,9 @@ from pathlib import Path
 from rlrun.cli.arguments import Parser, take_imports, take_place
 from rlrun.cli.groups import check_is_folder
 from rlrun.cli.output import muted
+from rlrun.cli.own_configs import check_own_configs
 from rlrun.cli.secrets import remember_typed
-from rlrun.errors import ResumeError, UsageError
-from rlrun.plain import printable, read_yaml
+from rlrun.errors import UsageError
 from rlrun.run import Run
 
 _EXAMPLES = """examples:
@@ -98,39 +97,7 @@ def _check_options(options: Namespace) -> None:
         raise UsageError("--package names what --cfg job is to print; type --cfg job as well")
     check_is_folder("--config-dir", options.config_dir)
     if options.config_dir is not None:
-        _check_own_configs(options.config_dir)
-
-
-def _check_own_configs(directory: Path) -> None:
-    """Raises UsageError for configs of a run, and with one line for each file that is not plain YAML."""
-    resolved = directory.resolve()
-    if any((folder / "run.json").exists() for folder in (resolved, *resolved.parents)):
-        raise UsageError(f"--config-dir={directory} is inside a run, whose configs are data; use rlrun resume")
-    problems = []
-    for file in sorted(directory.rglob("*.yaml")):
-        try:
-            values = read_yaml(file)
-        except ResumeError as error:
-            problems.append(str(error))
-            continue
-        if not isinstance(values, dict | None):
-            problems.append(f"{printable(file)}: expected a mapping of settings, got {printable(values):.60}")
-        elif wrong := _wrong_header(file):
-            problems.append(
-                f"{printable(file)}: {printable(wrong):.60} is no header of Hydra; write # @package _global_"
-            )
-    if problems:
-        raise UsageError("\n".join(problems))
-
-
-def _wrong_header(file: Path) -> str | None:
-    """A line among the first that Hydra takes for a header but can't read."""
-    for line in filter(None, map(str.strip, file.read_text(encoding="utf-8").splitlines())):
-        if not re.match(r"#\s*@", line):
-            return None
-        if not re.fullmatch(r"#\s*@\s*\w+ +[\w-]+(\.[\w-]+)*", line):
-            return line
-    return None
+        check_own_configs(options.config_dir)
 
 
 def _hydra_flags(options: Namespace) -> list[str]:

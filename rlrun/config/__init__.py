@@ -3,6 +3,7 @@
 from rlrun.config.conversion import (
     from_dictconfig,
     from_mapping,
+    settings_of_hydra,
     signature,
     to_mapping,
     typed_overrides,
@@ -41,6 +42,7 @@ __all__ = [
     "SweepConfig",
     "from_dictconfig",
     "from_mapping",
+    "settings_of_hydra",
     "signature",
     "to_mapping",
     "typed_overrides",

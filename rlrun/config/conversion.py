@@ -13,6 +13,7 @@ from rlrun.config.resuming import leaves
 from rlrun.config.schema import ALGORITHMS, DQNConfig, RunConfig
 from rlrun.config.settings import convert, key_of, meaning_of, nearest
 from rlrun.errors import UsageError
+from rlrun.plain import printable
 
 
 def from_mapping(values: Mapping[str, Any]) -> RunConfig:
@@ -26,7 +27,7 @@ def from_mapping(values: Mapping[str, Any]) -> RunConfig:
     if not problems:
         problems = check(config)
     if problems:
-        raise UsageError("\n".join(problems))
+        raise UsageError("\n".join(map(printable, problems)))
     assert isinstance(config, RunConfig)
     if not config.env.name:
         config = dataclasses.replace(config, env=dataclasses.replace(config.env, name=name_of_id(config.env.id)))
@@ -64,6 +65,15 @@ def typed_overrides(hydra: Any) -> tuple[str, ...]:
     overrides = OmegaConf.to_container(hydra.overrides.task, resolve=False)
     assert isinstance(overrides, list)
     return tuple(str(override).lstrip("+") for override in overrides)
+
+
+def settings_of_hydra(composed: Any) -> dict[str, Any]:
+    """Hydra's own part of what it composed, as ``{"job.chdir": False, ...}``. Interpolations stay text."""
+    from omegaconf import OmegaConf
+
+    values = OmegaConf.to_container(composed.hydra, resolve=False)
+    assert isinstance(values, dict)
+    return leaves({str(key): value for key, value in values.items()})
 
 
 def to_mapping(config: Any) -> dict[str, Any]:

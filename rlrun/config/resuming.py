@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from rlrun.plain import printable
+
 MAY_CHANGE = (
     *("total_frames", "stop.", "evaluation.", "checkpoint.", "logging.", "plot.", "sweep."),
     *("env.step_timeout", "name", "outputs", "logger"),
@@ -57,10 +59,10 @@ def _changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, s
     old, new = ADDED | leaves(before), ADDED | leaves(after)
     keys = dict.fromkeys([*old, *new])
     different = [key for key in keys if old.get(key) != new.get(key)]
-    return {key: f"{key:.80}: {_shown(old.get(key))} -> {_shown(new.get(key))}" for key in different}
+    return {key: f"{printable(key):.80}: {_shown(old.get(key))} -> {_shown(new.get(key))}" for key in different}
 
 
 def _shown(value: Any) -> str:
-    """As it is typed, shortened: one of the two sides may be anyone's."""
-    text = str(value)
+    """As it is typed, shortened, in one line: one of the two sides may be anyone's."""
+    text = printable(value)
     return text if len(text) <= 80 else f"{text[:80]}..."

@@ -7,6 +7,7 @@ import io
 import itertools
 import logging
 import math
+import os
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -80,7 +81,8 @@ def drawing() -> Iterator[None]:
     before = logger.level
     logger.setLevel(logging.ERROR)  # where its caches are, which it says while it is imported, is no news
     try:
-        import matplotlib
+        with _ignoring_settings_of_folders():
+            import matplotlib
 
         with matplotlib.rc_context(), warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="Glyph .* missing from font")  # of a name: a box stands for it
@@ -89,6 +91,17 @@ def drawing() -> Iterator[None]:
             yield
     finally:
         logger.setLevel(before)
+
+
+@contextlib.contextmanager
+def _ignoring_settings_of_folders() -> Iterator[None]:
+    """matplotlib reads ``matplotlibrc`` in the current folder, which may be anyone's, of any size, before all others."""
+    exists = os.path.exists
+    os.path.exists = lambda path: path != "matplotlibrc" and exists(path)
+    try:
+        yield
+    finally:
+        os.path.exists = exists
 
 
 def new_figure(title: str, notes: Sequence[str], legend: Sequence[Entry], panels: int) -> tuple[Figure, list[Axes]]:

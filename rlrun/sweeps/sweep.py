@@ -19,8 +19,9 @@ from rlrun.errors import ResumeError, StorageError
 from rlrun.finding import SWEEP_LIST, SWEEPS, runs_in
 from rlrun.interrupts import Interrupts
 from rlrun.locks import lock
+from rlrun.plain import printable
 from rlrun.provenance import clean
-from rlrun.run import Run, make_directory
+from rlrun.run import Run, make_directory, place_within
 from rlrun.sweeps.batches import Batch, Place, common_frames, plan
 from rlrun.sweeps.jobs import Job
 from rlrun.sweeps.launcher import Launcher, SweepView
@@ -57,11 +58,13 @@ def new_sweep(jobs: Sequence[Job], directory: Path | None = None) -> Iterator[tu
     """
     given = directory is not None
     if directory is None:
-        directory = make_directory(Path(jobs[0].config.outputs, SWEEPS), _name([job.config for job in jobs]))
+        directory = make_directory(
+            place_within(Path(jobs[0].config.outputs), SWEEPS), _name([job.config for job in jobs])
+        )
     with lock(directory, "sweep") as held:
         try:
             if (directory / SWEEP_LIST).exists():
-                raise ResumeError(f"another process has made a sweep in {directory} meanwhile; try again")
+                raise ResumeError(f"another process has made a sweep in {printable(directory)} meanwhile; try again")
             save_summary(directory, [], {}, None)  # first: now it is a sweep, though its runs are still to come
             sweep = Sweep(directory, _create_runs(directory, jobs, {}))
             save_summary(directory, sweep.runs, sweep.errors, None)
@@ -96,7 +99,7 @@ def complete_sweep(directory: Path, jobs: Sequence[Job]) -> None:
         existing = {job_number(run): run for run in runs}
         counts = {run.manifest.get("jobs") for run in runs} | {len(jobs)}
         if len(counts) > 1 or len(existing) < len(runs) or not existing.keys() <= set(range(1, len(jobs) + 1)):
-            raise ResumeError(f"the sweep in {directory} has other jobs than the {len(jobs)} typed")
+            raise ResumeError(f"the sweep in {printable(directory)} has other jobs than the {len(jobs)} typed")
         if len(runs) < len(jobs):
             _create_runs(directory, jobs, existing)
 
@@ -119,7 +122,7 @@ def opened_sweep(directory: Path) -> Iterator[tuple[Sweep, int]]:
             except ResumeError as error:
                 sweep.unreadable[place.name] = str(error)
         if not sweep.runs:
-            raise ResumeError("\n".join(sweep.unreadable.values()) or f"{directory} has no run any more")
+            raise ResumeError("\n".join(sweep.unreadable.values()) or f"{printable(directory)} has no run any more")
         sweep.runs.sort(key=lambda run: (job_number(run), run.directory.name))
         sweep.unreadable |= _missing(sweep)
         yield sweep, held

@@ -53,10 +53,15 @@ def open_run(subject: Subject, say: Callable[[str], None]) -> WandB:
 
 
 def _ignore_settings_of_folders() -> None:
-    """W&B would read ``wandb/settings`` in the current folder, which may be anyone's, and send the key of the user where it says."""
-    if not isinstance(getattr(wandb.Settings, "settings_workspace", None), property):
+    """W&B would read files in the current folder, which may be anyone's: ``wandb/settings``, and send the key of the user where it
+    says, and ``config-defaults.yaml``, of any size."""
+    config: Any = getattr(wandb, "Config", None)
+    if not (
+        isinstance(getattr(wandb.Settings, "settings_workspace", None), property) and hasattr(config, "_load_defaults")
+    ):
         raise OSError(f"where wandb {wandb.__version__} reads settings is not known; install another version")
     wandb.Settings.settings_workspace = property(lambda settings: os.devnull)  # type: ignore[assignment, method-assign]
+    config._load_defaults = lambda config: None
 
 
 def _init_where_possible(subject: Subject, folder: Path) -> tuple[Any, str, str]:

@@ -39,7 +39,9 @@ def commands_section(material: Material, shown: Callable[[Path], str]) -> Html:
     if any(HIDDEN in text for member in material.members for text in overrides_of(member)):
         blocks.append(tag("p", {"class": "note"}, f"{HIDDEN} stands for a secret that was not stored: type it again."))
     if any(typed_settings(member.manifest)[1] for member in material.members):
-        left_out = "What else run.json says was typed is no setting of rlrun's, and left out of the commands."
+        left_out = (
+            "What else run.json says was typed is no plain setting, or yours to choose (outputs, logger), and left out."
+        )
         blocks.append(tag("p", {"class": "note"}, left_out))
     return join(*blocks)
 
