@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 import re
+import shlex
 import stat
 from collections.abc import Iterator
 from pathlib import Path
@@ -82,7 +83,7 @@ def delete(directory: Path) -> None:
         if os.path.lexists(hidden):  # else another process has found it, and deleted what we had left
             raise StorageError(
                 f"can't delete all of {printable(directory)}: {reason_of(error)}; "
-                f"what is left of it is in {printable(hidden)}; mend the cause, then delete that with rm -r"
+                f"what is left of it is in {shlex.quote(printable(hidden))}; mend the cause, then delete that with rm -r"
             ) from error
 
 

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import shlex
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+from planted import checkpoint, plant, plant_sweep
 from test_cli import only_run
 from test_cli_newcomer import install
 
+from rlrun.env_ids import registered
+from rlrun.errors import UsageError
 from rlrun.run import Run
 
 VARIABLES = (
@@ -135,3 +139,33 @@ def test_a_crash_says_no_secret(vault: Path) -> None:
 
 def test_what_only_looks_a_little_like_a_secret_stays(rlrun: Any) -> None:
     assert "num_keys: 3" in rlrun("--cfg", "job", "env.kwargs.num_keys=3").out
+
+
+@pytest.mark.parametrize("command", ["resume", "eval", "video", "export", "reproduce"])
+def test_what_is_offered_for_typing_again_runs_nothing(command: str, rlrun: Any, workplace: Path) -> None:
+    key = "x;touch canary;\n$(touch canary) 'echo "
+    run = plant(workplace, "a run", settings={"env": {"kwargs": {key: "***"}}}, status="stopped")
+    checkpoint(run, "step_000000000100.ckpt", 100)
+    (run / "metrics.jsonl").write_text('{"frames": 100}\n')
+    answer = rlrun(command, str(run))
+    assert answer.code == 4 and len(answer.errors) == 1
+    offered = answer.errors[0].partition("type it again: ")[2]
+    typed = "env.kwargs." + key.replace("\n", "") + "=VALUE"
+    assert shlex.split(offered) == ["rlrun", command, "a run", typed]
+
+
+def test_other_lines_to_type_run_nothing(rlrun: Any, workplace: Path) -> None:
+    sweep = plant_sweep(workplace, "x;touch canary", {"120000_a_s1": 1.0})
+    offered = rlrun("eval", str(sweep.relative_to(workplace))).errors[0].partition("name one of its runs: ")[2]
+    assert shlex.split(offered) == ["rlrun", "ls", "sweeps/x;touch canary"]
+    module = "x;touch canary;" + 60 * "y"
+    with pytest.raises(UsageError) as caught:
+        registered(f"{module}:Any-v0")
+    offered = str(caught.value).partition("if you trust it, type ")[2]
+    assert shlex.split(offered)[0] == f"env.allow_import={module}"
+
+
+def test_a_key_with_a_dot_can_be_typed_again(rlrun: Any, workplace: Path) -> None:
+    plant(workplace, "run", settings={"env": {"kwargs": {"a.b": "***"}}})
+    answer = rlrun("eval", "run", "env.kwargs.a.b=3")
+    assert answer.code == 4 and "run has no checkpoint" in answer.errors[0]
