@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import json
 import math
 import os
 import platform
@@ -46,9 +47,17 @@ def remember(texts: Iterable[str]) -> None:
 
 
 def secrets() -> list[str]:
-    """What must not be written: values of the environment's secret variables, and what was typed. The longest come first."""
+    """What must not be written: values of the environment's secret variables, and what was typed, in all forms. The longest come first."""
     found = {text for name, text in os.environ.items() if is_secret_name(name) and len(text) >= _SHORTEST_SECRET}
-    return sorted(found | _typed_secrets, key=lambda text: (-len(text), text))
+    forms = {form for text in found | _typed_secrets for form in _forms(text)}
+    return sorted(forms, key=lambda form: (-len(form), form))
+
+
+def _forms(text: str) -> set[str]:
+    """A secret as it may stand in a message: as it is, quoted by Python or JSON, on one line, and each line of several."""
+    lines = [line.strip() for line in text.splitlines()]
+    quoted = [repr(text)[1:-1], json.dumps(text)[1:-1]]
+    return {text, *quoted, *(form for form in (" ".join(text.split()), *lines) if len(form) >= _SHORTEST_SECRET)}
 
 
 def mentions(value: Any, texts: Iterable[str]) -> bool:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import json
 import shlex
 import subprocess
 import sys
@@ -14,8 +16,12 @@ from test_cli import only_run
 from test_cli_newcomer import install
 
 from rlrun.env_ids import registered
-from rlrun.errors import UsageError
+from rlrun.errors import RlrunError, UsageError, internal_error, one_line
+from rlrun.plain import printable
+from rlrun.provenance import clean
 from rlrun.run import Run
+from rlrun.sweeps import launcher
+from rlrun.tracking.sender import Output
 
 VARIABLES = (
     "WANDB_API_KEY", "WANDB_ENTITY", "AWS_ACCESS_KEY_ID", "AWS_SESSION", "GITHUB_TOKEN", "github_token", "HF_TOKEN", "MY_SECRET",
@@ -169,3 +175,27 @@ def test_a_key_with_a_dot_can_be_typed_again(rlrun: Any, workplace: Path) -> Non
     plant(workplace, "run", settings={"env": {"kwargs": {"a.b": "***"}}})
     answer = rlrun("eval", "run", "env.kwargs.a.b=3")
     assert answer.code == 4 and "run has no checkpoint" in answer.errors[0]
+
+
+SHAPES = {
+    "of several lines": "-----BEGIN KEY-----\nMIIEpAIBAAKC\n  AQEA7\t0qWxyz\r\n-----END KEY-----\n",
+    "long": "-".join(f"part{number}" for number in range(200)),
+    "with backslashes and quotes": 'C:\\Users\\me\'s "canary"',
+}
+
+
+@pytest.mark.parametrize("secret", SHAPES.values(), ids=SHAPES)
+def test_a_secret_is_known_however_it_was_changed_before_it_is_said(
+    secret: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DB_PASSWORD", secret)
+    log, stream = tmp_path / "worker-1.log", io.StringIO()
+    for error in (RuntimeError("login failed with " + secret), KeyError(secret), RlrunError(json.dumps({"a": secret}))):
+        log.write_text(f"first\n{error}\n\n")
+        output = Output(stream)
+        output.failed("wandb", error)
+        said = [one_line(error), launcher._last_line(log), str(internal_error(error, "")), *str(error).splitlines()]
+        said += [printable(" ".join(str(error).split())), stream.getvalue()]
+        for text in map(clean, said):
+            assert not any(part in text for part in ("MIIE", "7\t0q", "7 0q", "END", "part", "Users", "canary")), text
+        assert "***" in one_line(error) and "***" in stream.getvalue()
