@@ -11,7 +11,7 @@ from rlrun.config import RunConfig, from_mapping, to_mapping
 from rlrun.config.resuming import MAY_CHANGE, leaves
 from rlrun.errors import ResumeError, UsageError
 from rlrun.plain import parse_yaml, printable
-from rlrun.provenance import HIDDEN, is_secret_name, remember
+from rlrun.provenance import HIDDEN, is_secret_name, remember, texts_of
 
 TIMEOUT = "env.step_timeout"
 """What may be typed besides: how long an environment may take depends on the machine, and changes nothing."""
@@ -22,6 +22,9 @@ def remember_typed(overrides: Iterable[str]) -> str:
     pairs = [override.partition("=") for override in overrides]
     secret = {key: value.strip("'\"") for key, _, value in pairs if is_secret_name(key)}
     remember(secret.values())
+    for value in secret.values():
+        with contextlib.suppress(ValueError):  # what can't be parsed is said as it is, if at all
+            remember(texts_of(parse_yaml(value.encode())))
     return ", ".join(secret)
 
 

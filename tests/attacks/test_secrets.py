@@ -111,6 +111,54 @@ def test_what_was_not_stored_is_typed_again(vault: Path, rlrun: Any) -> None:
     assert answer.code == 2 and "env.kwargs.fail: eval plays with the run's own settings" in answer.errors[0]
 
 
+NESTED = (
+    "env.kwargs.tokens=[typed-canary-1,typed-canary-2]",
+    "env.kwargs.auth_keys={first: typed-canary-3, others: [typed-canary-4, 98765432]}",
+    "env.kwargs.key_count=[1,2]",
+)
+SAFE = """
+from gymnasium.envs.classic_control import CartPoleEnv
+from gymnasium.envs.registration import register
+
+class Safe(CartPoleEnv):
+    def __init__(self, tokens, auth_keys, key_count, render_mode=None):
+        super().__init__()
+        assert tokens == ["typed-canary-1", "typed-canary-2"] and key_count == [1, 2]
+        assert auth_keys == {"first": "typed-canary-3", "others": ["typed-canary-4", 98765432]}
+        self.tokens, self.others = tokens, auth_keys["others"]
+
+register("Safe-v0", entry_point=Safe, max_episode_steps=200)
+"""
+
+
+def test_lists_and_mappings_of_secrets_are_hidden_and_typed_again(
+    rlrun: Any, workplace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (workplace / "safe.py").write_text(SAFE)
+    monkeypatch.syspath_prepend(workplace)
+    allowed = "env.allow_import=safe"
+    answer = rlrun("env.id=safe:Safe-v0", allowed, *SETTINGS[1:-1], *NESTED)
+    assert answer.code == 0, answer.err
+    assert "exact resume: yes" in answer.out
+    run = only_run(workplace)
+    assert run.config.env.kwargs == {
+        "tokens": "***",
+        "auth_keys": {"first": "***", "others": "***"},
+        "key_count": [1, 2],
+    }
+    assert_no_secret(workplace, answer.out, answer.err)
+    settings = ["env.kwargs.tokens", "env.kwargs.auth_keys.first", "env.kwargs.auth_keys.others"]
+    answer = rlrun("resume", "latest", allowed, "total_frames=400")
+    assert answer.code == 4 and f"{', '.join(settings)} were not stored" in answer.errors[0]
+    values = ["[typed-canary-1,typed-canary-2]", "typed-canary-3", "[typed-canary-4,98765432]"]
+    typed = [f"{key}={value}" for key, value in zip(settings, values, strict=True)]
+    for arguments in (["resume", "latest", "total_frames=400"], ["eval", "latest", "--episodes=1"]):
+        answer = rlrun(*arguments, allowed, *typed)
+        assert answer.code == 0, answer.err
+        assert_no_secret(workplace, answer.out, answer.err)
+    assert Run.open(run.directory).manifest["exact"] is True
+
+
 def test_a_sweep_and_its_workers_keep_no_secret(vault: Path, rlrun: Any) -> None:
     """Its environments fail with the secrets in what they raise."""
     answer = rlrun("-m", *SETTINGS[:-1], *TYPED, "env.kwargs.fail=true", "seed=1,2", "checkpoint.every_frames=20")
