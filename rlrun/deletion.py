@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import os
 import re
+import shlex
 import stat
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,6 +24,9 @@ _FILES = re.compile(
     + "|".join([WORKER_LOG.pattern, *map(re.escape, (*FOLDERS, PAGE))])
 )
 """What rlrun writes into the directory of a run or a sweep."""
+Inode = tuple[int, int]
+"""Device and number of a directory: by these it is known again, wherever its path leads by then."""
+_MOVED = "it was moved meanwhile, or something else was put in its place"
 _REAL_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
@@ -61,38 +66,98 @@ def size_of(directory: Path) -> int:
     return size
 
 
-def delete(directory: Path) -> None:
+def inode_of(path: Path) -> Inode | None:
+    """Of a real directory, or of the folder that anything else is in; None if there is none. Links on the way there are followed."""
+    with contextlib.suppress(OSError):
+        status = os.lstat(path)
+        return _inode(status if stat.S_ISDIR(status.st_mode) else os.stat(path.parent))
+    return None
+
+
+def require_unmoved(path: Path, known: Inode | None) -> None:
+    """Raises StorageError if what is at ``path`` is in another folder than ``inode_of`` it told; what has gone is no error."""
+    if inode_of(path) not in (None, known):
+        raise StorageError(f"can't delete {printable(path)}: {_MOVED}")
+
+
+def delete(directory: Path, known: Inode | None) -> None:
     """Delete a real directory and all in it: first its name, in one step, then what it held. One that has gone is no error.
+
+    ``known``: what ``inode_of`` it told when it was listed. Another one stays: a link may have been put on the way since.
 
     Raises:
         StorageError: it, or something in it, can't be deleted.
     """
+    with contextlib.ExitStack() as stack:
+        try:
+            parent = stack.enter_context(_opened(directory.parent))
+            status = os.lstat(directory.name, dir_fd=parent)
+            if not stat.S_ISDIR(status.st_mode):  # a link: what is behind it was not named
+                raise NotADirectoryError(0, "not a folder of its own")
+            if _inode(status) != known:
+                raise NotADirectoryError(0, _MOVED)
+            hidden = _hide(directory.name, parent)
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            raise StorageError(f"can't delete {printable(directory)}: {reason_of(error)}") from error
+        try:
+            _empty(hidden, parent, status)
+            os.rmdir(hidden, dir_fd=parent)
+        except OSError as error:
+            if _is_in(parent, hidden):  # else another process has found it, and deleted what we had left
+                left = shlex.quote(printable(directory.with_name(hidden)))
+                raise StorageError(
+                    f"can't delete all of {printable(directory)}: {reason_of(error)}; "
+                    f"what is left of it is in {left}; mend the cause, then delete that with rm -r"
+                ) from error
+
+
+def delete_file(path: Path, known: Inode | None) -> None:
+    """Delete what is no directory, if the folder that it is in is the ``known`` one. What has gone is no error. Raises StorageError."""
     try:
-        if not stat.S_ISDIR(os.lstat(directory).st_mode):  # a link: what is behind it was not named
-            raise NotADirectoryError(0, "not a folder of its own")
-        hidden = _hide(directory)
+        with _opened(path.parent) as parent:
+            if _inode(os.fstat(parent)) != known:
+                raise NotADirectoryError(0, _MOVED)
+            os.unlink(path.name, dir_fd=parent)
     except FileNotFoundError:
         return
     except OSError as error:
-        raise StorageError(f"can't delete {printable(directory)}: {reason_of(error)}") from error
+        raise StorageError(f"can't delete {printable(path)}: {reason_of(error)}") from error
+
+
+@contextlib.contextmanager
+def _opened(folder: Path) -> Iterator[int]:
+    """A descriptor of a folder, which may be behind a link. Raises OSError."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        _empty(hidden)
-        os.rmdir(hidden)
-    except OSError as error:
-        if os.path.lexists(hidden):  # else another process has found it, and deleted what we had left
-            raise StorageError(
-                f"can't delete all of {printable(directory)}: {reason_of(error)}; "
-                f"what is left of it is in {printable(hidden)}; mend the cause, then delete that with rm -r"
-            ) from error
+        yield descriptor
+    finally:
+        os.close(descriptor)
 
 
-def _empty(directory: Path) -> None:
-    """Delete all in a real directory, however deep it is. Raises OSError.
+def _inode(status: os.stat_result) -> Inode:
+    return status.st_dev, status.st_ino
+
+
+def _is_in(parent: int, name: str) -> bool:
+    """Whether there is something of this name in an open folder."""
+    try:
+        os.lstat(name, dir_fd=parent)
+    except OSError:
+        return False
+    return True
+
+
+def _empty(name: str, parent: int, expected: os.stat_result) -> None:
+    """Delete all in the ``expected`` directory, which has this name in an open one, however deep it is. Raises OSError.
 
     It goes down and up by descriptors, one at a time: names can get too long, and whoever swaps a folder for a link is not followed.
     """
-    here = os.open(directory, _REAL_FOLDER)
+    here = os.open(name, _REAL_FOLDER, dir_fd=parent)
     try:
+        if not os.path.samestat(expected, os.fstat(here)):
+            raise NotADirectoryError(0, _MOVED)
         folders = _unlink_files(here)
         above: list[tuple[str, list[str], os.stat_result]] = []
         while folders or above:
@@ -139,12 +204,13 @@ def remains_in(parent: Path) -> Iterator[Path]:
     yield from map(Path, sorted(found))
 
 
-def _hide(directory: Path) -> Path:
-    """Rename to a name that no command looks at. Raises OSError."""
+def _hide(name: str, parent: int) -> str:
+    """Rename something in an open folder to a name that no command looks at. Returns that. Raises OSError."""
     for number in itertools.count():
-        hidden = directory.with_name(f"{REMOVED}{os.getpid()}-{number}")
-        if not os.path.lexists(hidden):  # only an earlier process of our number can have left one
-            os.utime(directory, follow_symlinks=False)  # else gc takes it for what a deletion long ago has left
-            os.rename(directory, hidden)
+        hidden = f"{REMOVED}{os.getpid()}-{number}"
+        if not _is_in(parent, hidden):  # only an earlier process of our number can have left one
+            # Else gc takes it for what a deletion long ago has left.
+            os.utime(name, dir_fd=parent, follow_symlinks=False)
+            os.rename(name, hidden, src_dir_fd=parent, dst_dir_fd=parent)
             return hidden
     raise AssertionError("unreachable")

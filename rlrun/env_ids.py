@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import importlib
 import re
+import shlex
 import warnings
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
@@ -59,9 +60,10 @@ def registered(identifier: str) -> EnvSpec:
 
 def _import(identifier: str, module: str) -> None:
     if module not in _importable:
+        allowed = shlex.quote(f"env.allow_import={printable(module)}")
         raise UsageError(
             f"env.id={printable(identifier)} imports the module {module!r:.60}, which executes it; "
-            f"if you trust it, type env.allow_import={printable(module):.60} on the command line"
+            f"if you trust it, type {allowed} on the command line"
         )
     try:
         with quiet():

@@ -87,8 +87,10 @@ def as_storage_error(error: BaseException) -> StorageError | None:
 
 
 def one_line(error: BaseException) -> str:
-    """An exception as ``Type: message``, on one line of bounded length."""
-    message = " ".join(str(error).split())
+    """An exception as ``Type: message``, on one line of bounded length, without secrets: one that is cut is known no more."""
+    from rlrun.provenance import clean  # now: most processes never need it
+
+    message = " ".join(clean(str(error)).split())
     return f"{type(error).__name__}: {message}"[:300].removesuffix(": ")
 
 

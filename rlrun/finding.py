@@ -7,6 +7,7 @@ import glob
 import itertools
 import os
 import re
+import shlex
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -64,7 +65,7 @@ def find_one(selector: str, outputs: Path) -> Path:
         if find_sweep(selector, outputs) is None:
             raise
         shown = printable(selector)
-        raise UsageError(f"{shown} is a sweep; name one of its runs: rlrun ls {shown}") from None
+        raise UsageError(f"{shown} is a sweep; name one of its runs: rlrun ls {shlex.quote(shown)}") from None
 
 
 def find_sweep(selector: str, outputs: Path) -> Path | None:

@@ -10,19 +10,19 @@ import os
 import re
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from rlrun.checkpoint import read_header
 from rlrun.checkpoint_folder import CheckpointFolder
 from rlrun.checkpoint_names import BEST_FILE, CHECKPOINTS, is_damaged, steps_in, tells_of_steps
-from rlrun.deletion import delete, remains_in, size_of, was_made
-from rlrun.errors import ResumeError, StorageError
+from rlrun.deletion import Inode, delete, delete_file, inode_of, remains_in, require_unmoved, size_of, was_made
+from rlrun.errors import ResumeError
 from rlrun.finding import DAY, is_sweep, listed, parents
 from rlrun.locks import is_locked, lock
 from rlrun.manifest import MANIFEST
 from rlrun.pieces import is_piece, names_of
-from rlrun.plain import is_stale, is_temporary, printable, reason_of
+from rlrun.plain import is_stale, is_temporary
 from rlrun.run import FOLDERS
 
 OLDER, DAMAGED, PIECES = "older checkpoints of finished runs", "damaged checkpoints", "replay memory of no checkpoint"
@@ -45,6 +45,11 @@ class Item:
     path: Path
     size: int
     run: Path | None = None
+    inode: Inode | None = field(init=False, compare=False)
+    """What ``inode_of`` it told when it was found."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "inode", inode_of(self.path))
 
 
 @dataclass(frozen=True)
@@ -71,17 +76,16 @@ def dispose(directory: Path, items: Sequence[Item], wish: Wish) -> Iterator[int]
         LockedError: it, or its sweep, is being trained by now.
         StorageError: something can't be deleted.
     """
+    for item in items:  # before a lock is taken there, which would be a new file in it
+        require_unmoved(item.path, item.inode)
     with contextlib.ExitStack() as stack:
         if is_sweep(directory.parent):  # whoever resumes it plans by the checkpoints that there are
             stack.enter_context(lock(directory.parent, "sweep"))
         stack.enter_context(lock(directory))
         still = {(item.category, item.path) for item in _of_idle(directory, wish)}
         for item in items:
-            wanted = (item.category, item.path) in still
-            if wanted and item.path.is_dir():
-                delete(item.path)
-            elif wanted:
-                _unlink(item.path)
+            if (item.category, item.path) in still:
+                _delete(item)
             elif item.category != TEMPORARY or os.path.lexists(item.path):  # whoever takes the lock deletes those
                 continue
             yield item.size
@@ -108,10 +112,7 @@ def dispose_around(item: Item) -> Iterator[int]:
     """Delete an ``item`` that belongs to no run, if it still can go. Yields the bytes that it has freed. Raises StorageError."""
     if not os.path.lexists(item.path) or (item.category == EMPTY and not _is_empty(item.path)):
         return
-    if item.path.is_dir():
-        delete(item.path)
-    else:
-        _unlink(item.path)
+    _delete(item)
     yield item.size
 
 
@@ -237,10 +238,8 @@ def _is_empty(path: Path) -> bool:
         return False
 
 
-def _unlink(path: Path) -> None:
-    try:
-        path.unlink()
-    except FileNotFoundError:
-        return
-    except OSError as error:
-        raise StorageError(f"can't delete {printable(path)}: {reason_of(error)}") from error
+def _delete(item: Item) -> None:
+    if item.path.is_dir():
+        delete(item.path, item.inode)
+    else:
+        delete_file(item.path, item.inode)

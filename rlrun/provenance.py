@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import json
 import math
 import os
 import platform
 import re
 import subprocess
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -36,8 +37,8 @@ _typed_secrets: set[str] = set()
 
 
 def is_secret_name(name: str) -> bool:
-    """Whether an environment variable or a setting of this name, or key, holds a secret."""
-    return _SECRET_NAME.search(name.rpartition(".")[2]) is not None
+    """Whether an environment variable or a setting of this name, or key, holds a secret; so do all parts of such a setting."""
+    return any(_SECRET_NAME.search(part) for part in name.split("."))
 
 
 def remember(texts: Iterable[str]) -> None:
@@ -46,9 +47,26 @@ def remember(texts: Iterable[str]) -> None:
 
 
 def secrets() -> list[str]:
-    """What must not be written: values of the environment's secret variables, and what was typed. The longest come first."""
+    """What must not be written: values of the environment's secret variables, and what was typed, in all forms. The longest come first."""
     found = {text for name, text in os.environ.items() if is_secret_name(name) and len(text) >= _SHORTEST_SECRET}
-    return sorted(found | _typed_secrets, key=lambda text: (-len(text), text))
+    forms = {form for text in found | _typed_secrets for form in _forms(text)}
+    return sorted(forms, key=lambda form: (-len(form), form))
+
+
+def _forms(text: str) -> set[str]:
+    """A secret as it may stand in a message: as it is, quoted by Python or JSON, on one line, and each line of several."""
+    lines = [line.strip() for line in text.splitlines()]
+    quoted = [repr(text)[1:-1], json.dumps(text)[1:-1]]
+    return {text, *quoted, *(form for form in (" ".join(text.split()), *lines) if len(form) >= _SHORTEST_SECRET)}
+
+
+def texts_of(value: Any) -> Iterator[str]:
+    """All texts and numbers in a tree of plain data."""
+    if isinstance(value, dict | list | tuple):
+        for item in value.values() if isinstance(value, dict) else value:
+            yield from texts_of(item)
+    else:
+        yield str(value)
 
 
 def mentions(value: Any, texts: Iterable[str]) -> bool:
@@ -62,12 +80,14 @@ def clean(value: Any) -> Any:
     """``value`` fit to be written where others read: no secrets of the environment or typed ones, no nan, no infinity."""
     hidden = secrets()
 
-    def cleaned(item: Any, free: bool = False) -> Any:
+    def cleaned(item: Any, free: bool = False, secret: bool = False) -> Any:
         if isinstance(item, dict):
             return {
-                key: HIDDEN if free and _holds_secret(key, entry) else cleaned(entry, free or key == _FREE_KEYS)
+                key: cleaned(entry, free or key == _FREE_KEYS, secret or (free and is_secret_name(str(key))))
                 for key, entry in item.items()
             }
+        if secret and _is_secret(item):
+            return HIDDEN
         if isinstance(item, list | tuple):
             return [cleaned(entry, free) for entry in item]
         if isinstance(item, float) and not math.isfinite(item):
@@ -79,11 +99,13 @@ def clean(value: Any) -> Any:
     return cleaned(value)
 
 
-def _holds_secret(key: Any, value: Any) -> bool:
-    """A text, or a number as long as a secret, under a name that says so; ``num_keys=3`` is none."""
-    if not isinstance(key, str) or not is_secret_name(key) or type(value) not in (str, int):
-        return False
-    return bool(value) if isinstance(value, str) else len(str(value)) >= _SHORTEST_SECRET
+def _is_secret(value: Any) -> bool:
+    """A text, a number as long as a secret, or a list with one, under a name that says so; ``num_keys=3`` is none."""
+    if isinstance(value, dict | list | tuple):
+        return any(map(_is_secret, value.values() if isinstance(value, dict) else value))
+    if type(value) is int:
+        return len(str(value)) >= _SHORTEST_SECRET
+    return isinstance(value, str) and bool(value)
 
 
 @functools.cache

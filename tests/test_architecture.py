@@ -11,8 +11,8 @@ import pytest
 PACKAGE = Path(__file__).parent.parent / "rlrun"
 CONFIGS = PACKAGE.parent / "configs"
 LAYERS = (
-    {"errors", "lazy"},
-    {"config", "plain", "seeding", "arrays", "provenance"},
+    {"errors", "lazy", "provenance"},
+    {"config", "plain", "seeding", "arrays"},
     {
         "networks",
         "kernels",

@@ -50,6 +50,11 @@ def old(*paths: Path) -> None:
         os.utime(path, (0, 0))
 
 
+def is_open(folder: Path, descriptor: int | None) -> bool:
+    """Whether a descriptor is of this folder."""
+    return descriptor is not None and os.path.samestat(os.fstat(descriptor), folder.stat())
+
+
 def test_older_checkpoints_of_finished_runs(rlrun: Any, outputs: Path) -> None:
     run = plant(outputs / "d", "done")
     for frames in (10, 20, 30):
@@ -176,18 +181,18 @@ def test_one_that_can_not_be_freed_stops_no_other(rlrun: Any, outputs: Path, mon
     left = outputs / "d" / f"{REMOVED}1-0"
     left.mkdir()
     old(left)
-    unlink = Path.unlink
+    unlink = os.unlink
 
-    def refusing(path: Path, missing_ok: bool = False) -> None:
-        if path.absolute() == stuck[1]:
+    def refusing(name: Any, dir_fd: int | None = None) -> None:
+        if name == stuck[1].name and is_open(stuck[1].parent, dir_fd):
             raise PermissionError(1, "Operation not permitted")
-        unlink(path, missing_ok)
+        unlink(name, dir_fd=dir_fd)
 
     def others(question: str, yes: bool) -> bool:
         shutil.rmtree(runs[0])
         return True
 
-    monkeypatch.setattr(Path, "unlink", refusing)
+    monkeypatch.setattr(os, "unlink", refusing)
     monkeypatch.setattr("rlrun.cli.gc.confirmed", others)
     size = fine[0].stat().st_size
     answer = rlrun("gc", "-y")
@@ -204,6 +209,34 @@ def test_one_that_can_not_be_freed_stops_no_other(rlrun: Any, outputs: Path, mon
         True,
     ]
     assert not left.exists()
+
+
+def test_what_is_swapped_while_it_asks_leads_nowhere(
+    rlrun: Any, outputs: Path, workplace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever may write in outputs moves folders out of it, and puts links to the like in their places."""
+    for place in (outputs / "2026-01-01", workplace / "home"):
+        done = plant(place, "done")
+        for frames in (10, 20):
+            checkpoint(done, step(frames), frames)
+        plant(place, "120000_failed_s0", status="failed")
+        (place / f"{REMOVED}1-0").mkdir()
+        (place / "2026-01-02_120000_a").mkdir()
+        (place / ".tmp-1-2").touch()
+        old(place / f"{REMOVED}1-0", place / "2026-01-02_120000_a", place / ".tmp-1-2")
+    home = sorted((workplace / "home").rglob("*"))
+
+    def swapping(question: str, yes: bool) -> bool:
+        (outputs / "2026-01-01").rename(workplace / "moved")
+        (outputs / "2026-01-01").symlink_to(workplace / "home")
+        return True
+
+    found = sum(map(len, going(rlrun).values()))
+    monkeypatch.setattr("rlrun.cli.gc.confirmed", swapping)
+    answer = rlrun("gc", "-y")
+    assert answer.code == 5 and answer.out.endswith("freed 0B\n")
+    assert found == 4 and answer.err.count("was moved meanwhile") == 4
+    assert sorted((workplace / "home").rglob("*")) == home and len(list((workplace / "moved").rglob("*.ckpt"))) == 2
 
 
 def test_it_follows_no_links(rlrun: Any, outputs: Path, workplace: Path) -> None:
@@ -247,17 +280,17 @@ def test_a_kill_at_any_file_leaves_runs_that_go_on(
     keep = random.Random(seed).randint(1, 3)
     names = set(usable(run))
     assert len(names) == 6
-    unlink, left = Path.unlink, 0
+    unlink, left = os.unlink, 0
 
-    def unlink_few(path: Path, missing_ok: bool = False) -> None:
+    def unlink_few(name: Any, dir_fd: int | None = None) -> None:
         nonlocal left
-        if path.parent == run.checkpoints:
+        if is_open(run.checkpoints, dir_fd):
             if not left:
                 raise KeyboardInterrupt
             left -= 1
-        unlink(path, missing_ok)
+        unlink(name, dir_fd=dir_fd)
 
-    monkeypatch.setattr(Path, "unlink", unlink_few)
+    monkeypatch.setattr(os, "unlink", unlink_few)
     for killed in range(20):
         left = killed
         code = rlrun("gc", "-y", "--keep", str(keep), str(run.directory)).code
@@ -266,7 +299,7 @@ def test_a_kill_at_any_file_leaves_runs_that_go_on(
         if code == 0:
             break
         assert code == 130
-    monkeypatch.setattr(Path, "unlink", unlink)
+    monkeypatch.setattr(os, "unlink", unlink)
     assert code == 0 and len(names) == keep + 1 and killed > 2
     assert rlrun("eval", str(run.directory), "--episodes", "1").code == 0
     assert rlrun("eval", str(run.directory), "--episodes", "1", "--checkpoint", "last").code == 0

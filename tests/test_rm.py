@@ -15,6 +15,7 @@ from planted import checkpoint, plant, plant_sweep
 
 from rlrun import deletion
 from rlrun.cli import main
+from rlrun.deletion import inode_of
 from rlrun.errors import LostFileError, StorageError
 from rlrun.garbage import garbage_around
 from rlrun.locks import lock
@@ -134,7 +135,7 @@ def test_what_is_no_runs_stays(rlrun: Any, workplace: Path) -> None:
 def test_a_kill_leaves_no_half_of_a_run(rlrun: Any, outputs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     plant(outputs / "2026-01-01", "120000_mine_s0")
     with monkeypatch.context() as patch:
-        patch.setattr(deletion, "_empty", lambda path: (_ for _ in ()).throw(KeyboardInterrupt))
+        patch.setattr(deletion, "_empty", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
         assert rlrun("rm", "120000_mine", "-y").code == 130
     (hidden,) = (outputs / "2026-01-01").iterdir()
     assert (hidden / "run.json").is_file()  # all of it is there, but it is no run
@@ -173,10 +174,10 @@ def test_what_can_not_be_deleted_does_not_keep_the_others(
     first, second, third = (plant(outputs / "2026-01-01", name) for name in ("first", "second", "third"))
     real = os.rename
 
-    def refuse(source: Path, to: Path) -> None:
-        if source != third:
+    def refuse(source: str, to: str, **options: int) -> None:
+        if source != third.name:
             raise PermissionError(13, "Permission denied")
-        real(source, to)
+        real(source, to, **options)
 
     monkeypatch.setattr(os, "rename", refuse)
     answer = rlrun("rm", "first", "second", "third", "-y")
@@ -227,8 +228,43 @@ def test_a_folder_that_is_swapped_while_it_is_deleted_leads_nowhere(
 
     monkeypatch.setattr(os, "open", swapping)
     with pytest.raises(StorageError, match="can't delete all of"):
-        deletion.delete(run)
+        deletion.delete(run, inode_of(run))
     assert (precious / "file").is_file()
+
+
+def test_a_run_whose_folder_is_swapped_while_it_asks_stays(
+    rlrun: Any, outputs: Path, workplace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nor does anything go that is in its place then, be it when it asks, or when it holds the run."""
+    precious = workplace / "home" / "mine" / "precious"
+    precious.mkdir(parents=True)
+    run, sibling = plant(outputs / "2026-01-01", "mine"), plant(outputs / "2026-01-02", "other")
+
+    def swap(*_: Any) -> bool:
+        run.parent.rename(workplace / "moved")
+        run.parent.symlink_to(workplace / "home")
+        return True
+
+    def swapped(how: str) -> None:
+        with monkeypatch.context() as patch:
+            patch.setattr(how, swap)
+            answer = rlrun("rm", "mine", "-y")
+        assert answer.code == 5 and len(answer.errors) == 1 and "was moved meanwhile" in answer.errors[0]
+        assert precious.is_dir() and (workplace / "moved" / "mine" / "run.json").is_file()
+        run.parent.unlink()
+        (workplace / "moved").rename(run.parent)
+
+    swapped("rlrun.cli.rm.confirmed")
+    assert os.listdir(precious.parent) == ["precious"]  # no lock either
+    swapped("rlrun.locks.remove_stale")
+
+    def replace(*_: Any) -> bool:
+        run.rename(workplace / "moved")
+        sibling.rename(run)
+        return True
+
+    monkeypatch.setattr("rlrun.cli.rm.confirmed", replace)
+    assert rlrun("rm", "mine", "-y").code == 5 and (run / "run.json").is_file()
 
 
 def test_a_deletion_that_is_interrupted_anywhere_is_just_that(
@@ -253,9 +289,9 @@ def test_what_is_being_deleted_is_no_remains(outputs: Path, monkeypatch: pytest.
     run = plant(outputs / "d", "mine")
     os.utime(run, (0, 0))
     found: list[Any] = []
-    monkeypatch.setattr(deletion, "_empty", lambda _: found.extend(garbage_around(outputs)))
+    monkeypatch.setattr(deletion, "_empty", lambda *_: found.extend(garbage_around(outputs)))
     with pytest.raises(StorageError):
-        deletion.delete(run)
+        deletion.delete(run, inode_of(run))
     assert found == []
 
 
@@ -284,7 +320,7 @@ def test_what_another_deletes_meanwhile_is_deleted(rlrun: Any, outputs: Path, mo
     runs = [plant(outputs / "d", name) for name in ("a", "b", "c")]
 
     def others(question: str, yes: bool) -> bool:
-        deletion.delete(runs[0])
+        deletion.delete(runs[0], inode_of(runs[0]))
         return True
 
     real = deletion.os.open
@@ -292,7 +328,7 @@ def test_what_another_deletes_meanwhile_is_deleted(rlrun: Any, outputs: Path, mo
     def late(path: Any, *rest: Any, **options: Any) -> int:
         descriptor = real(path, *rest, **options)
         if path == runs[1] / "run.lock":
-            deletion.delete(runs[1])
+            deletion.delete(runs[1], inode_of(runs[1]))
         return descriptor
 
     monkeypatch.setattr("rlrun.cli.rm.confirmed", others)
@@ -304,7 +340,7 @@ def test_what_another_deletes_meanwhile_is_deleted(rlrun: Any, outputs: Path, mo
 def test_a_run_that_another_rm_holds_and_deletes_is_lost(outputs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run = plant(outputs / "d", "a")
     with lock(run), pytest.raises(LostFileError), monkeypatch.context() as patch:
-        patch.setattr("rlrun.locks.time.sleep", lambda _: deletion.delete(run))
+        patch.setattr("rlrun.locks.time.sleep", lambda _: deletion.delete(run, inode_of(run)))
         with lock(run):
             pass
 

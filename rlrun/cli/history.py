@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from rlrun.cli.secrets import put, scalar
+from rlrun.cli.secrets import changed_leaves, scalar
 from rlrun.config import RunConfig, from_mapping, to_mapping
 from rlrun.config.resuming import TOLD, leaves
 from rlrun.errors import ResumeError, UsageError
@@ -38,8 +38,7 @@ def phases_of(run: Run, config: RunConfig, last: int) -> tuple[list[Phase], list
         if frames < end:  # else it never came that far
             phases.insert(0, Phase(_checked(run, values), end))
             end = frames
-        for key, before in settings.items():
-            put(values, key, before)
+        values = changed_leaves(values, settings)
     phases.insert(0, Phase(_checked(run, values), end))
     return phases, notes
 

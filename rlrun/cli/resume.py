@@ -15,7 +15,7 @@ from rlrun import hardware, provenance
 from rlrun.cli.arguments import Parser, add_outputs, take_imports
 from rlrun.cli.loggers import loggers_to_use, names_loggers, send_finished
 from rlrun.cli.output import say, shown_path
-from rlrun.cli.secrets import put, remember_typed, retyped, scalar
+from rlrun.cli.secrets import changed_leaves, remember_typed, retyped, scalar
 from rlrun.config import PPOConfig, RunConfig, from_mapping, to_mapping
 from rlrun.config.resuming import forbidden_changes, has_effect, inexact_changes, leaves
 from rlrun.config.settings import nearest, number
@@ -160,10 +160,7 @@ def changed(run: Run, overrides: Sequence[str]) -> RunConfig:
     if "hardware.device" in typed:
         typed.setdefault("device", typed["hardware.device"])  # as for a new run
     before = retyped(run.config, typed, f"rlrun resume {shown_path(run.directory)}")
-    values = to_mapping(before)
-    for key, value in typed.items():
-        put(values, key, value)
-    config = from_mapping(values)
+    config = from_mapping(changed_leaves(to_mapping(before), typed))
     _refuse_changes(before, config)
     return config
 

@@ -11,7 +11,7 @@ from rlrun.checkpoint_names import BEST_FILE, CHECKPOINTS
 from rlrun.cli.arguments import Parser, add_outputs
 from rlrun.cli.asking import confirmed, require_someone, teller
 from rlrun.cli.output import counted, deliver_line, shown_path, shown_size, warn
-from rlrun.deletion import delete, foreign_entry, size_of
+from rlrun.deletion import Inode, delete, foreign_entry, inode_of, require_unmoved, size_of
 from rlrun.errors import LockedError, LostFileError, ResumeError, RlrunError, StorageError, UsageError
 from rlrun.finding import DAY, find_all, is_run, is_sweep, listed, runs_in
 from rlrun.locks import is_locked, lock
@@ -31,12 +31,12 @@ def main(arguments: list[str]) -> int:
     options = _parser().parse_args(arguments)
     if options.best and not options.yes:
         raise UsageError("--best is for --yes only; without it you are asked")
-    targets = find_all(options.runs, options.outputs)
-    for path in targets:
+    found = {path: inode_of(path) for path in find_all(options.runs, options.outputs)}
+    for path in found:
         _check(path)
     if not options.dry_run:
         require_someone(options.yes)
-    places = dict.fromkeys(path.resolve() for path in targets)  # whole: "." has no name that could be taken away
+    places = {path.resolve(): inode for path, inode in found.items()}  # whole: "." has no name that could be taken away
     targets = [path for path in places if places.keys().isdisjoint(path.parents)]  # else it goes with its sweep
     best = sum(_count_best(path) for path in targets)
     tell = teller(asks=options.dry_run or not options.yes)
@@ -53,7 +53,7 @@ def main(arguments: list[str]) -> int:
     if not confirmed(f"delete {what}{with_best}?", options.yes):
         deliver_line("nothing deleted")
         return 0
-    failures = {path: error for path in targets if (error := _failure_of(path)) is not None}
+    failures = {path: error for path in targets if (error := _failure_of(path, places[path])) is not None}
     if len(failures) < len(targets):
         tell(f"deleted {_shown([size for path, size in sizes.items() if path not in failures])}")
     if failures:
@@ -85,10 +85,10 @@ def _shown(sizes: Collection[int]) -> str:
     return f"{'1 directory' if len(sizes) == 1 else f'{len(sizes)} directories'}, {shown_size(sum(sizes))}"
 
 
-def _failure_of(path: Path) -> RlrunError | None:
+def _failure_of(path: Path, known: Inode | None) -> RlrunError | None:
     """Delete a directory. Returns why that can't be: the others go all the same."""
     try:
-        remove(path)
+        remove(path, known)
     except (LockedError, StorageError) as error:
         return error
     return None
@@ -129,17 +129,18 @@ def _count_best(path: Path) -> int:
     return sum(os.path.lexists(directory / CHECKPOINTS / BEST_FILE) for directory in (path, *runs_in(path)))
 
 
-def remove(path: Path) -> None:
+def remove(path: Path, known: Inode | None) -> None:
     """Delete a run or a sweep while it is held, so that nobody begins to train it; and its day, if that is empty then.
-    That somebody else has deleted it meanwhile is as well.
+    That somebody else has deleted it meanwhile is as well. ``known``: what ``inode_of`` it told when it was listed.
 
     Raises:
         LockedError: it is being trained by now.
-        StorageError: it can't be deleted.
+        StorageError: it can't be deleted, or has been moved.
     """
+    require_unmoved(path, known)  # before a lock is taken there, which would be a new file in it
     with contextlib.suppress(LostFileError), lock(path, "run" if is_run(path) else "sweep"):
         _require_idle(*runs_in(path))
-        delete(path)
+        delete(path, known)
     if DAY.fullmatch(path.parent.name):
         with contextlib.suppress(OSError):  # not empty
             path.parent.rmdir()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -10,7 +11,7 @@ from rlrun.config import RunConfig, from_mapping, to_mapping
 from rlrun.config.resuming import MAY_CHANGE, leaves
 from rlrun.errors import ResumeError, UsageError
 from rlrun.plain import parse_yaml, printable
-from rlrun.provenance import HIDDEN, is_secret_name, remember
+from rlrun.provenance import HIDDEN, is_secret_name, remember, texts_of
 
 TIMEOUT = "env.step_timeout"
 """What may be typed besides: how long an environment may take depends on the machine, and changes nothing."""
@@ -21,6 +22,9 @@ def remember_typed(overrides: Iterable[str]) -> str:
     pairs = [override.partition("=") for override in overrides]
     secret = {key: value.strip("'\"") for key, _, value in pairs if is_secret_name(key)}
     remember(secret.values())
+    for value in secret.values():
+        with contextlib.suppress(ValueError):  # what can't be parsed is said as it is, if at all
+            remember(texts_of(parse_yaml(value.encode())))
     return ", ".join(secret)
 
 
@@ -37,17 +41,14 @@ def retyped(config: RunConfig, typed: Mapping[str, Any], command: str) -> RunCon
         ResumeError: one is missing; says how to type it after ``command``.
     """
     hidden = hidden_keys(config)
-    missing = [printable(key) for key in hidden if key not in typed]
+    missing = [key for key in hidden if key not in typed]
     if missing:
         was, again = ("was", "type it") if len(missing) == 1 else ("were", "type them")
-        settings = " ".join(f"{key}=VALUE" for key in missing)
+        settings = shlex.join(printable(f"{key}=VALUE") for key in missing)  # keys of a run may be anyone's
         raise ResumeError(
-            f"{', '.join(missing)} {was} not stored, being secret by name or value; {again} again: {command} {settings}"
+            f"{printable(', '.join(missing))} {was} not stored, being secret by name or value; {again} again: {command} {settings}"
         )
-    values = to_mapping(config)
-    for key in hidden:
-        put(values, key, typed[key])
-    return from_mapping(values) if hidden else config
+    return from_mapping(changed_leaves(to_mapping(config), {key: typed[key] for key in hidden})) if hidden else config
 
 
 def typed_again(config: RunConfig, texts: Sequence[str], command: str, refusal: str) -> RunConfig:
@@ -67,17 +68,17 @@ def typed_again(config: RunConfig, texts: Sequence[str], command: str, refusal: 
     config = retyped(config, typed, command)
     if TIMEOUT not in typed:
         return config
-    values = to_mapping(config)
-    put(values, TIMEOUT, typed[TIMEOUT])
-    return from_mapping(values)
+    return from_mapping(changed_leaves(to_mapping(config), {TIMEOUT: typed[TIMEOUT]}))
 
 
-def put(values: dict[str, Any], key: str, value: Any) -> None:
-    """Set ``algo.gamma`` in nested settings."""
-    *parents, last = key.split(".")
-    for parent in parents:
-        values = values[parent]
-    values[last] = value
+def changed_leaves(values: Mapping[str, Any], changes: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested settings with ``{"algo.gamma": 0.9, ...}`` in place of what ``leaves`` names so; a key may have a dot in it."""
+    return {
+        key: changed_leaves(value, changes, f"{prefix}{key}.")
+        if isinstance(value, Mapping)
+        else changes.get(f"{prefix}{key}", value)
+        for key, value in values.items()
+    }
 
 
 def scalar(key: str, text: str) -> Any:

@@ -18,7 +18,7 @@ from rlrun.config import DQNConfig, PPOConfig, RunConfig, from_dictconfig, to_ma
 from rlrun.config.resuming import leaves
 from rlrun.errors import StorageError, UnavailableError, UsageError
 from rlrun.plain import read_yaml, reason_of
-from rlrun.provenance import is_secret_name, remember
+from rlrun.provenance import is_secret_name, remember, texts_of
 from rlrun.sweeps.resources import check_batches, check_memory, has_graphics_driver, spaces_of
 from rlrun.sweeps.room import check_room
 from rlrun.tracking import check_installed
@@ -60,7 +60,8 @@ def make_job(composed: Any, hydra: Any, typed: Sequence[str] | None = None) -> J
     except UsageError as error:
         chosen = hydra.runtime.choices.get("algo")
         raise UsageError(_shortened(str(error), overrides, experiment or tuned, chosen)) from error
-    remember(str(value) for key, value in leaves(to_mapping(job.config)).items() if is_secret_name(key))
+    secret = [value for key, value in leaves(to_mapping(job.config)).items() if is_secret_name(key)]
+    remember(texts_of(secret))
     _check_env_id(job, hydra.runtime)
     algo = job.config.algo
     adam = isinstance(algo, DQNConfig) and algo.optimizer == "adam" and algo.weight_decay > 0

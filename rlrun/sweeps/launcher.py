@@ -25,7 +25,7 @@ from rlrun.errors import EnvironmentFailure, RlrunError
 from rlrun.interrupts import Interrupts
 from rlrun.manifest import UNENDED
 from rlrun.plain import printable, reason_of
-from rlrun.provenance import secrets
+from rlrun.provenance import clean, secrets
 from rlrun.run import Run
 from rlrun.sweeps.batches import Batch
 
@@ -120,10 +120,9 @@ class _Worker:
 def _last_line(log: Path) -> str:
     """The last line of a log, which is removed if it is empty."""
     with contextlib.suppress(OSError):
-        lines = log.read_bytes()[-4096:].decode("utf-8", "replace").split("\n")
-        written = [line.strip() for line in lines if line.strip()]
-        if written:
-            return printable(written[-1])[:300]
+        last = log.read_bytes().strip().rpartition(b"\n")[2]
+        if last:
+            return printable(clean(last.decode("utf-8", "replace").strip()))[:300]
         log.unlink()
     return ""
 

@@ -23,6 +23,7 @@ from typing import Any, TextIO
 from rlrun.child import claim_output, run_and_exit
 from rlrun.errors import ResumeError
 from rlrun.manifest import UNENDED, read_manifest
+from rlrun.provenance import clean
 from rlrun.tracking.folders import turn
 from rlrun.tracking.points import Feed, Open, Subject, Tool
 
@@ -98,7 +99,7 @@ class Output:
     def failed(self, tool: str, error: BaseException) -> None:
         if os.environ.get("RLRUN_DEBUG") == "1":
             sys.excepthook(type(error), error, error.__traceback__)
-        reason = " ".join(str(error).split())[:_LONGEST_REASON] or type(error).__name__
+        reason = " ".join(clean(str(error)).split())[:_LONGEST_REASON] or type(error).__name__
         with self._lock:
             new = tool not in self._failed
             self._failed.add(tool)

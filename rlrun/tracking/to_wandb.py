@@ -20,6 +20,7 @@ from urllib.parse import urlsplit
 
 import wandb
 
+from rlrun.provenance import clean
 from rlrun.tracking.folders import own_folder
 from rlrun.tracking.points import Point, Subject
 
@@ -72,7 +73,7 @@ def _init_where_possible(subject: Subject, folder: Path) -> tuple[Any, str, str]
         return _init(subject, "online", folder), "online", ""
     except wandb.Error as error:
         wandb.teardown()  # what it began holds the run's id
-        why = f"{' '.join(str(error).split()):.120}; so "
+        why = f"{' '.join(clean(str(error)).split()):.120}; so "
         return _init(subject, "offline", folder), "offline", why
 
 

@@ -81,8 +81,12 @@ def note(root: str, event: str, arguments: tuple[Any, ...]) -> None:
     elif event == "open":
         note_opening(root, *arguments)
     elif event in CHANGING:
+        folder = arguments[-1] if event != "os.truncate" else -1
+        base = os.readlink(f"/proc/self/fd/{folder}") if folder >= 0 else ""  # what it is a name in
         for path in arguments[:2]:
-            if isinstance(path, str | bytes | os.PathLike) and not inside(root, os.fsdecode(path), True):
+            if isinstance(path, str | bytes | os.PathLike) and not inside(
+                root, os.path.join(base, os.fsdecode(path)), True
+            ):
                 noted.append(f"{event} {path!r}")
 
 

@@ -12,8 +12,8 @@ from attacks.test_corpus import GROUPS, Guarded, check_words, guarded, state_of
 
 __all__ = ["guarded"]  # a fixture
 
-EXPECTED = ("os.remove", "os.rmdir", "subprocess.Popen ('git', ['git', 'describe',")
-"""What is noted of a good run: names in an open folder, which the watch takes for names in the current one; and who made it."""
+EXPECTED = "subprocess.Popen ('git', ['git', 'describe',"
+"""What is noted of a good run: who made it."""
 
 
 @pytest.mark.parametrize("group", GROUPS)
