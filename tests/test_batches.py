@@ -138,7 +138,15 @@ def test_largest_batch_is_the_fastest_that_fits(machine: None) -> None:
 
 def test_memory_is_measured() -> None:
     assert 1e6 < resources.free_memory() < 1e15
-    config = RunConfig(env=EnvConfig(id="Hopper-v5"), algo=config_of(merged(PPO)).algo)
-    key, needed = resources.bytes_of(config, envs.spaces(config.env))
-    assert key == "algo.rollout_steps=32 with algo.num_envs=2"
-    assert needed == 4 * 64 * (3 * 11 + 2 * 3 + 6)
+    config = RunConfig(env=EnvConfig(id="Hopper-v5"), algo=config_of(PPO, {"algo": {"rollout_steps": 3200}}).algo)
+    spaces = envs.spaces(config.env)
+    key, needed = resources.bytes_of(config, spaces)
+    assert key == "algo.rollout_steps=3200 with algo.num_envs=2"
+    rollout = 4 * 6400 * (3 * 11 + 2 * 3 + 6)
+    assert rollout < needed == rollout + resources.network_of(config, spaces)[1]
+
+
+def test_a_network_too_large_for_memory_is_refused(machine: None) -> None:
+    config = config_of(PPO, {"network": {"hidden": [40_000, 20_000], "init": "orthogonal"}})
+    with pytest.raises(StorageError, match=r"^network\.hidden=\[40000, 20000\] needs 25\.6 GB, 4\.5 GB free"):
+        resources.check_memory(config, SPACES)
