@@ -41,8 +41,16 @@ def workers_for(configs: Sequence[RunConfig]) -> int:
         return wanted
     if any(uses_cuda(config) for config in {(c.device, c.network.hidden): c for c in configs}.values()):
         return 1
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, cores // max(config.hardware.threads for config in configs))
+    return max(1, _cores() // max(config.hardware.threads for config in configs))
+
+
+def most_workers() -> int:
+    """As many as have a core and memory each: how many processes start is not for a sweep from elsewhere to say."""
+    return max(1, min(_cores(), free_memory() // PROCESS_BYTES))
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def largest_batch(config: RunConfig, spaces: envs.Spaces, workers: int) -> int:
