@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
+import os
 import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -46,6 +48,16 @@ def real(value: Any, low: float = -math.inf) -> float:
     if type(value) not in (int, float) or not abs(value) <= sys.float_info.max or value < low:
         raise ValueError(f"expected a finite number{f' >= {low}' if low > -math.inf else ''}, found {value!r:.40}")
     return float(value)
+
+
+def free_memory() -> int:
+    """Bytes that can be had without swapping: file caches count as free, which sysconf does not know."""
+    with contextlib.suppress(OSError, ValueError), open("/proc/meminfo", encoding="ascii") as lines:
+        for line in lines:
+            name, _, amount = line.partition(":")
+            if name == "MemAvailable":
+                return 1024 * int(amount.split()[0])
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
 def as_array(values: np.ndarray[Any, Any] | Tensor) -> np.ndarray[Any, Any]:

@@ -15,20 +15,21 @@ import math
 import os
 import re
 import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO, TypeAlias
 
 import numpy as np
 import safetensors.numpy
-from safetensors import SafetensorError
 
 from rlrun import __version__
-from rlrun.arrays import whole
+from rlrun.arrays import free_memory, whole
+from rlrun.container import DTYPES, MALFORMED, MAX_CONTAINERS, MAX_JSON_BYTES, blocks_of, is_small, parse
 from rlrun.errors import ResumeError, StorageError
 from rlrun.plain import open_regular, printable, reason_of, write_atomically
 
 Tree: TypeAlias = dict[str, Any]
+Take: TypeAlias = Callable[[str], np.ndarray | None]
 
 MAGIC = b"RLRUN1\n"
 SCHEMA = 2  # 1: without memories in pieces
@@ -36,12 +37,8 @@ SCHEMA = 2  # 1: without memories in pieces
 _LENGTH = struct.Struct("<I")
 _DIGEST_BYTES = hashlib.sha256().digest_size
 _MAX_HEADER_BYTES = 1 << 20
-_MAX_STATE_BYTES = 1 << 26  # of JSON, which takes many times as much memory once it is read; arrays are not in it
 _BLOCK_BYTES = 1 << 20
-# What safetensors can hold.
-_DTYPES = {"bool", "float16", "float32", "float64", "complex64"} | {
-    f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)
-}
+_DAMAGED = "damaged (sha256 mismatch)"
 
 
 # --- one file --------------------------------------------------------------------------------------------------------
@@ -68,8 +65,9 @@ def packed(header: Tree, state: Tree) -> tuple[bytes, ...]:
     header_json = _to_json({"schema": SCHEMA, "rlrun": __version__, **sizes, "fields": _pack(header, "header", None)})
     if len(header_json) > _MAX_HEADER_BYTES:
         raise ValueError(f"a checkpoint header of {len(header_json)} bytes; put large values into the state")
-    if len(state_json) > _MAX_STATE_BYTES:
-        raise StorageError(f"the plain data of the checkpoint has {len(state_json)} bytes, above {_MAX_STATE_BYTES}")
+    if not is_small(state_json):
+        most = f"at most {MAX_JSON_BYTES}, and {MAX_CONTAINERS} dicts and lists, are read"
+        raise StorageError(f"the plain data of the checkpoint has {len(state_json)} bytes; {most}")
     chunks = (MAGIC + _LENGTH.pack(len(header_json)) + header_json, state_json, tensors)
     digest = hashlib.sha256()
     for chunk in chunks:
@@ -83,10 +81,15 @@ def load(path: Path) -> tuple[Tree, Tree]:
     Raises:
         ResumeError: missing, damaged, written by a newer rlrun, or another tool's file. Nothing in it is executed.
     """
+    require_undamaged(path)
+    return read(path)
+
+
+def require_undamaged(path: Path) -> None:
+    """Raises ResumeError with what is wrong with the file, if something is."""
     reason = find_damage(path)
     if reason is not None:
         raise ResumeError(f"{printable(path)} is {reason}")
-    return read(path)
 
 
 def config_of(path: Path, header: Mapping[str, Any]) -> Tree:
@@ -108,19 +111,24 @@ def frames_of(path: Path, header: Mapping[str, Any]) -> int:
 def find_damage(path: Path) -> str | None:
     """What is wrong with the file ("damaged (sha256 mismatch)", "not an rlrun checkpoint (...)"), None if nothing is.
 
-    Reads the whole file in constant memory. Raises ResumeError if it can't be read at all.
+    Reads the whole file in constant memory, if its header adds up to its size. Raises ResumeError if it can't be read at all.
     """
     digest = hashlib.sha256()
     with _open(path) as file:
         beginning = file.read(512)
         if not beginning.startswith(MAGIC):
             return _foreign(beginning)
+        try:
+            file.seek(len(MAGIC))
+            _sections(file, _json_header(file))
+        except MALFORMED:  # it was cut, or lengthened, perhaps by a hole that takes minutes to hash
+            return _DAMAGED
         file.seek(0)
         rest = os.fstat(file.fileno()).st_size - _DIGEST_BYTES
         while rest > 0 and (block := file.read(min(rest, _BLOCK_BYTES))):
             digest.update(block)
             rest -= len(block)
-        return None if file.read() == digest.digest() else "damaged (sha256 mismatch)"
+        return None if file.read() == digest.digest() else _DAMAGED
 
 
 @contextlib.contextmanager
@@ -170,40 +178,83 @@ def digest_of(path: Path) -> str:
         return file.read().hex()
 
 
-def read(path: Path) -> tuple[Tree, Tree]:
-    """The content of a file whose digest is right. A digest is no signature, so nothing in it is taken for granted."""
+def read(path: Path, limits: Mapping[str, int] | None = None) -> tuple[Tree, Tree]:
+    """The content of a file whose digest is right. A digest is no signature, so nothing in it is taken for granted.
+
+    ``limits``: the most bytes of each array that is wanted, by its place in the state; the others are not read, but None.
+
+    Raises:
+        ResumeError: it is malformed, or larger than what is wanted or free.
+    """
     with _open(path) as file:
         file.seek(len(MAGIC))
         preamble = _read_preamble(path, file)
         try:
-            state_bytes, tensor_bytes = whole(preamble["state_bytes"]), whole(preamble["tensor_bytes"])
-            if file.tell() + state_bytes + tensor_bytes + _DIGEST_BYTES != os.fstat(file.fileno()).st_size:
-                raise ValueError("sections that don't add up to the file")
-            if state_bytes > _MAX_STATE_BYTES:
-                raise ValueError("plain data out of proportion")
-            state = json.loads(file.read(state_bytes))
-            return preamble["fields"], _unpack_tree(state, safetensors.numpy.load(file.read(tensor_bytes)))
-        # ImportError, AttributeError: a type of tensor that NumPy lacks.
-        except (KeyError, TypeError, ValueError, RecursionError, SafetensorError, ImportError, AttributeError) as error:
+            state_bytes, tensor_bytes = _sections(file, preamble)
+            if limits is None and tensor_bytes > (free := free_memory()):
+                raise ResumeError(f"{printable(path)} needs {tensor_bytes / 1e9:,.1f} GB, {free / 1e9:,.1f} GB free")
+            state = parse(file.read(state_bytes))
+            blocks = blocks_of(file, tensor_bytes)
+
+            def take(name: str) -> np.ndarray | None:
+                block = blocks.pop(name)  # each array once: two places must not share memory
+                place = name.removeprefix("state.")
+                if limits is not None and place not in limits:
+                    return None
+                if limits is not None and block.nbytes > limits[place]:
+                    raise ResumeError(
+                        f"{path.name} does not fit the config of its run "
+                        f"({place}: expected {limits[place]} bytes, found {block.nbytes})"
+                    )
+                return block.read(file)
+
+            return preamble["fields"], _unpack_tree(state, take)
+        except MALFORMED as error:
+            raise _malformed(path) from error
+
+
+def bytes_of_arrays(path: Path) -> int:
+    """What the arrays of a checkpoint take together, unverified. Raises ResumeError for what is none."""
+    with _open(path) as file:
+        try:
+            file.seek(len(MAGIC))
+            return _sections(file, _json_header(file))[1]
+        except MALFORMED as error:
             raise _malformed(path) from error
 
 
 def _read_preamble(path: Path, file: BinaryIO) -> Tree:
     """The JSON header, from just behind the magic, its ``fields`` unpacked."""
     try:
-        (length,) = _LENGTH.unpack(file.read(_LENGTH.size))
-        if length > _MAX_HEADER_BYTES:
-            raise ValueError("a header out of proportion")
-        preamble = json.loads(file.read(length))
+        preamble = _json_header(file)
         schema = whole(preamble["schema"])
         if schema <= SCHEMA:
-            return {**preamble, "fields": _unpack_tree(preamble["fields"], {})}
-    except (KeyError, TypeError, ValueError, RecursionError, struct.error) as error:
+            return {**preamble, "fields": _unpack_tree(preamble["fields"], dict[str, np.ndarray]().__getitem__)}
+    except MALFORMED as error:
         raise _malformed(path) from error
     writer = printable(f"rlrun {preamble.get('rlrun', '?')}")[:40]
     raise ResumeError(
         f"{printable(path)} was written by {writer} (schema {schema}), this one reads {SCHEMA}; upgrade rlrun"
     )
+
+
+def _json_header(file: BinaryIO) -> Tree:
+    """The JSON header as it stands, from just behind the magic. Raises one of MALFORMED."""
+    (length,) = _LENGTH.unpack(file.read(_LENGTH.size))
+    if length > _MAX_HEADER_BYTES:
+        raise ValueError("a header out of proportion")
+    header: Tree = parse(file.read(length))
+    return header
+
+
+def _sections(file: BinaryIO, preamble: Tree) -> tuple[int, int]:
+    """The bytes of the JSON state, which begins here, and of the arrays. Raises one of MALFORMED: they can't be."""
+    state_bytes, tensor_bytes = whole(preamble["state_bytes"]), whole(preamble["tensor_bytes"])
+    if file.tell() + state_bytes + tensor_bytes + _DIGEST_BYTES != os.fstat(file.fileno()).st_size:
+        raise ValueError("sections that don't add up to the file")
+    if state_bytes > MAX_JSON_BYTES:
+        raise ValueError("plain data out of proportion")
+    return state_bytes, tensor_bytes
 
 
 def _malformed(path: Path) -> ResumeError:
@@ -231,7 +282,7 @@ def _pack(value: Any, place: str, arrays: dict[str, np.ndarray] | None) -> Any:
             if type(key) is not str or key.startswith("$"):
                 raise TypeError(f"{place}: a checkpoint's keys are text that does not begin with '$', not {key!r}")
         return {key: _pack(item, f"{place}.{key}", arrays) for key, item in value.items()}
-    if kind is np.ndarray and arrays is not None and value.dtype.name in _DTYPES:
+    if kind is np.ndarray and arrays is not None and value.dtype.name in DTYPES.values():
         if place in arrays:
             raise TypeError(f"{place}: two arrays at places of this name; keep '.' out of the keys")
         arrays[place] = np.asarray(value, dtype=value.dtype.newbyteorder("="), order="C")
@@ -239,22 +290,24 @@ def _pack(value: Any, place: str, arrays: dict[str, np.ndarray] | None) -> Any:
     raise TypeError(f"{place}: can't save {kind.__name__}{f' of {value.dtype}' if kind is np.ndarray else ''} exactly")
 
 
-def _unpack_tree(value: Any, arrays: dict[str, np.ndarray]) -> Tree:
+def _unpack_tree(value: Any, take: Take) -> Tree:
     if not isinstance(value, dict):
         raise TypeError("a tree must be a dict")
-    tree = _unpack(value, arrays)
+    tree = _unpack(value, take)
     if not isinstance(tree, dict):  # an array or a number can stand in place of any dict
         raise TypeError("a tree must be a dict")
     return tree
 
 
-def _unpack(value: Any, arrays: dict[str, np.ndarray]) -> Any:
+def _unpack(value: Any, take: Take) -> Any:
+    """What ``_pack`` has packed, in its place: of a large state there are not to be two."""
     if isinstance(value, list):
-        return [_unpack(item, arrays) for item in value]
-    if not isinstance(value, dict):
-        return value
-    if "$array" in value:
-        return arrays.pop(value["$array"])  # each array once: two places must not share memory
-    if "$float" in value:
-        return {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}[value["$float"]]
-    return {key: _unpack(item, arrays) for key, item in value.items()}
+        value[:] = [_unpack(item, take) for item in value]
+    elif isinstance(value, dict):
+        if "$array" in value:
+            return take(value["$array"])
+        if "$float" in value:
+            return {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}[value["$float"]]
+        for key, item in value.items():
+            value[key] = _unpack(item, take)
+    return value

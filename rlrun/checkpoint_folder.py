@@ -106,15 +106,19 @@ class CheckpointFolder:
         """Path, header and state of a checkpoint that is undamaged."""
         header, state = read(path)
         try:
-            return path, header, {key: self._with_rings(value) for key, value in state.items()}
+            return path, header, self._with_rings(state, header.get("pieces"))
         except (ValueError, OSError) as error:
             raise ResumeError(f"{printable(path)} is malformed: not written by rlrun ({error})") from error
 
-    def _with_rings(self, tree: Any) -> Any:
-        """A part of a saved state, with the rings that its pieces make up."""
+    def _with_rings(self, tree: Any, verified: Any) -> Any:
+        """A part of a saved state, with the ring that the ``verified`` pieces make up. Raises ValueError: it is of others."""
         if is_pieced(tree):
+            if tree["pieces"] != verified:
+                raise ValueError("pieces that its header does not name")
             return self._pieces.load(tree)
-        return {key: self._with_rings(value) for key, value in tree.items()} if isinstance(tree, dict) else tree
+        if not isinstance(tree, dict):
+            return tree
+        return {key: self._with_rings(value, verified) for key, value in tree.items()}
 
     def _without_rings(self, tree: Any, header: Tree) -> Any:
         """A part of a state fit to be saved: rings whole, or in pieces that ``header`` names as well."""

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from rlrun import hardware
-from rlrun.arrays import fill, finite
-from rlrun.checkpoint import config_of, load
+from rlrun.arrays import fill, finite, fitting
+from rlrun.checkpoint import config_of, read, read_header, require_undamaged
 from rlrun.checkpoint_folder import CheckpointFolder
 from rlrun.config import EnvConfig, RunConfig, to_mapping
 from rlrun.config.resuming import forbidden_changes
@@ -22,7 +22,7 @@ from rlrun.reports.statistics import iqm
 from rlrun.rollout import Environments
 from rlrun.run import Run
 from rlrun.seeding import Stream, derive
-from rlrun.trainers import make_policy
+from rlrun.trainers import layout_of, make_policy
 from rlrun.trainers.base import Policy
 from rlrun.watchdog import watching
 
@@ -111,14 +111,18 @@ def load_policy(run: Run, checkpoint: str) -> tuple[Policy, str]:
 
 def read_policy(path: Path, config: RunConfig) -> Policy:
     """The greedy policy in a file. Raises ResumeError: it is damaged, or not of this config."""
-    header, tree = load(path)
-    changed = forbidden_changes(config_of(path, header), clean(to_mapping(config)))
+    require_undamaged(path)
+    changed = forbidden_changes(config_of(path, read_header(path)), clean(to_mapping(config)))
     if changed:
         raise ResumeError(f"{path.name} is not of this config: {'; '.join(changed)}")
-    policy = make_policy(config, spaces(config.env), 1, hardware.configure(config))
-    try:
-        fill(policy.rows_AP[0], tree["training"]["parameters_AP"])
-        finite(tree["training"]["parameters_AP"])
+    found = spaces(config.env)
+    floats, moments = layout_of(config, found).size, 8 * found.observation_size
+    wanted = {"parameters_AP": 4 * floats, "normalizer.mean": moments, "normalizer.squares": moments}
+    tree = read(path, {f"training.{name}": most for name, most in wanted.items()})[1]
+    try:  # first: a config may ask for a network of any size
+        weights = finite(fitting(tree["training"]["parameters_AP"], np.broadcast_to(np.float32(0), floats)))
+        policy = make_policy(config, found, 1, hardware.configure(config))
+        fill(policy.rows_AP[0], weights)
         policy.normalizer.restore(0, tree["training"]["normalizer"])
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise ResumeError(f"{path.name} does not fit the config of its run ({error})") from error

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from rlrun.arrays import real, whole
-from rlrun.checkpoint import config_of
+from rlrun.checkpoint import bytes_of_arrays, config_of
 from rlrun.checkpoint_folder import CheckpointFolder
 from rlrun.checkpoint_names import BEST_FILE, frames_in, step_file
 from rlrun.config import RunConfig, to_mapping
@@ -52,6 +52,19 @@ def take(runs: Sequence[Run], stack: contextlib.ExitStack, anew: bool) -> dict[i
                 raise
             refused[agent] = error
     return refused
+
+
+def require_weights(folders: Sequence[Path], size: int) -> None:
+    """Raises ResumeError if no newest checkpoint can hold ``size`` bytes of weights: before such a network is made."""
+    held = []
+    for folder in folders:
+        with contextlib.suppress(ResumeError):  # what is missing or damaged is told when it is read
+            held.append(bytes_of_arrays(CheckpointFolder(folder, 1).resolve("last")))
+    if held and max(held) < size:
+        raise ResumeError(
+            f"the checkpoint is not of this config: its arrays take {max(held)} bytes, and network.hidden asks for {size} "
+            "of weights alone; put config.yaml back as it was"
+        )
 
 
 @dataclass

@@ -30,6 +30,7 @@ _EPISODE_COUNT = "episode_count"
 _EPISODE = np.dtype([("frames", np.int64), ("return", np.float64), ("length", np.int64)])
 _MOST_BYTES = 1 << 28  # read of a file, which may be anyone's: half a billion frames at the default cadence
 _MOST_ROWS = 1 << 22
+_LONGEST_LINE_BYTES = 1 << 16
 _NONFINITE = "nonfinite"
 
 
@@ -155,6 +156,8 @@ def _row(path: Path, number: int, line: bytes) -> dict[str, Any]:
     try:
         row: dict[str, Any] = json.loads(line.decode())
         nonfinite = row.pop(_NONFINITE, {})
+        if any(isinstance(value, list | dict) for value in row.values()):
+            raise ValueError("a value that is not plain")
         return row | {name: float(text) for name, text in nonfinite.items()}
     except (ValueError, TypeError, AttributeError, RecursionError) as error:
         raise ResumeError(f"{printable(path)}, line {number}: not a row of metrics") from error
@@ -272,9 +275,13 @@ def _complete_lines(path: Path, start: int = 0) -> Iterator[bytes]:
                     "with a larger logging.every_frames"
                 )
             file.seek(start)
-            for line in file:
+            while line := file.readline(_LONGEST_LINE_BYTES):
                 if line.endswith(b"\n"):
                     yield line
+                elif len(line) == _LONGEST_LINE_BYTES:
+                    raise ResumeError(
+                        f"{printable(path)} has a line above {_LONGEST_LINE_BYTES >> 10} KiB; not of a run"
+                    )
     except FileNotFoundError:
         return
     except OSError as error:

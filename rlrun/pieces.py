@@ -83,8 +83,7 @@ class Pieces:
             raise ValueError("pieces that do not fit together")
         if references[0][0] > written - size:
             raise ValueError("pieces that are not all there")
-        if size > sum(os.path.getsize(self.directory / _name_of(piece)) for piece in references):
-            raise ValueError("a ring larger than its pieces")
+        held = sum(os.path.getsize(self.directory / _name_of(piece)) for piece in references)
         arrays: dict[str, np.ndarray[Any, Any]] = {}
         for piece in references:
             first, last, _ = piece
@@ -95,6 +94,8 @@ class Pieces:
             for name, array in rows.items():
                 if not isinstance(array, np.ndarray) or array.shape[:1] != (last - first,):
                     raise ValueError("a piece of another length than its name says")
+                if size * max(array[0].nbytes, 1) > held:
+                    raise ValueError("a ring larger than its pieces")
                 target = arrays.setdefault(name, np.empty((size, *array.shape[1:]), array.dtype))
                 if (array.shape[1:], array.dtype) != (target.shape[1:], target.dtype):
                     raise ValueError("pieces of different arrays")

@@ -214,11 +214,19 @@ def parse_yaml(data: bytes) -> Any:
     return value
 
 
+_TEXT = "tag:yaml.org,2002:str"
 _TOO_DEEP = f"nested deeper than {MAX_DEPTH} levels"
 
 
 class _PlainLoader(yaml.SafeLoader):
-    """SafeLoader without aliases (they allow a bomb), tags, dates, merge keys, duplicate keys and non-text keys."""
+    """SafeLoader without aliases (they allow a bomb), tags, dates, merge keys, duplicate keys and non-text keys.
+
+    ``1:30`` is text, and no number to the base of 60, which may be too large for a float.
+    """
+
+    def resolve(self, kind: type[yaml.Node], value: str | None, implicit: Any) -> str:
+        in_parts = kind is yaml.ScalarNode and ":" in (value or "")
+        return _TEXT if in_parts else super().resolve(kind, value, implicit)  # type: ignore[no-untyped-call]
 
     def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
         event: Any = self.peek_event()  # type: ignore[no-untyped-call]
@@ -232,7 +240,7 @@ class _PlainLoader(yaml.SafeLoader):
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
         seen = set()
         for key, _ in node.value:
-            if key.tag != "tag:yaml.org,2002:str":
+            if key.tag != _TEXT:
                 raise yaml.MarkedYAMLError(problem="keys must be text", problem_mark=key.start_mark)
             if key.value in seen:
                 raise yaml.MarkedYAMLError(problem=f"duplicate key '{key.value}'", problem_mark=key.start_mark)
@@ -280,10 +288,11 @@ def _decode(data: bytes) -> str:
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    result = dict(pairs)
-    if len(result) < len(pairs):
-        names = [name for name, _ in pairs]
-        raise ValueError(f"duplicate key '{printable(next(name for name in names if names.count(name) > 1))}'")
+    result: dict[str, Any] = {}
+    for name, value in pairs:
+        if name in result:
+            raise ValueError(f"duplicate key '{printable(name)}'")
+        result[name] = value
     return result
 
 

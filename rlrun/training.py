@@ -21,11 +21,11 @@ from rlrun.envs import spaces
 from rlrun.errors import ResumeError, RlrunError, StorageError, as_storage_error, in_users_terms, one_line
 from rlrun.interrupts import Interrupts
 from rlrun.manifest import SAME_BITS
-from rlrun.member import Member, population_note, take
+from rlrun.member import Member, population_note, require_weights, take
 from rlrun.metrics import Recorder
 from rlrun.run import Run
 from rlrun.tracking.tracking import Tracking
-from rlrun.trainers import inexactness, make_trainer, process_set_for
+from rlrun.trainers import inexactness, layout_of, make_trainer, process_set_for
 from rlrun.trainers.base import check_counts, restore
 from rlrun.view import Outcome, View
 from rlrun.watchdog import watching
@@ -59,7 +59,7 @@ def train(
         env = runs[0].config.env
         stack.enter_context(watching(env.id, env.step_timeout, functools.partial(_leave, runs, ended, view)))
         stack.enter_context(process_set_for(runs[0].config))
-        loop = Loop(runs, view, interrupts, ended, until)
+        loop = Loop(runs, view, interrupts, ended, until, resume)
         stack.callback(loop.close)
         outcomes = loop.run(resume, frames, refused)
     return outcomes
@@ -82,7 +82,13 @@ class Loop:
     """One population from start to end."""
 
     def __init__(
-        self, runs: Sequence[Run], view: View, interrupts: Interrupts, ended: set[int], until: int | None = None
+        self,
+        runs: Sequence[Run],
+        view: View,
+        interrupts: Interrupts,
+        ended: set[int],
+        until: int | None = None,
+        resume: bool = False,
     ) -> None:
         """``ended`` is kept up to date: the members that nothing more is to be written of."""
         self.view, self.interrupts, self.ended = view, interrupts, ended
@@ -90,9 +96,10 @@ class Loop:
         self.end = self.config.total_frames if until is None else min(until, self.config.total_frames)
         self.hardware = hardware.configure(self.config)
         self.inexact = inexactness(self.config)
-        self.trainer = make_trainer(
-            [run.config for run in runs], spaces(self.config.env), self.hardware, self.inexact is None
-        )
+        found = spaces(self.config.env)
+        if resume:
+            require_weights([run.checkpoints for run in runs], 4 * layout_of(self.config, found).size)
+        self.trainer = make_trainer([run.config for run in runs], found, self.hardware, self.inexact is None)
         self.members = [Member(run, CheckpointFolder(run.checkpoints, run.config.checkpoint.keep)) for run in runs]
         self.books = Books(self.trainer, self.members, self.config, view, interrupts)
         self.tracking = Tracking({}, view.note)

@@ -34,6 +34,7 @@ LAYERS = (
         "garbage",
         "child",
         "checkpoint",
+        "container",
         "checkpoint_folder",
         "checkpoint_names",
         "pieces",
@@ -58,7 +59,18 @@ ONLY = {  # who may import what
     "mlflow": {"tracking"},
 }
 NO_TORCH = {"errors", "config", "plain", "seeding", "provenance", "env_ids", "envs", "envstate", "simulation"} | {
-    *("run", "manifest", "finding", "deletion", "garbage", "checkpoint", "checkpoint_folder", "pieces", "metrics"),
+    *(
+        "run",
+        "manifest",
+        "finding",
+        "deletion",
+        "garbage",
+        "checkpoint",
+        "container",
+        "checkpoint_folder",
+        "pieces",
+        "metrics",
+    ),
     *("rendering", "movie", "video", "reports"),
 }
 FORBIDDEN_IMPORTS = {"pickle", "cloudpickle", "dill", "marshal", "shelve", "joblib", "jsonpickle", "commands", "pty"}

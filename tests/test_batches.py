@@ -5,12 +5,14 @@ from __future__ import annotations
 import dataclasses
 from collections import Counter
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from support import DQN, PPO, config_of, merged
+from support import DQN, PPO, config_of
 
 from rlrun import envs
+from rlrun.cli.resume_sweep import _in_workers as in_workers
 from rlrun.config import EnvConfig, RunConfig, signature
 from rlrun.errors import StorageError
 from rlrun.run import Run
@@ -118,6 +120,23 @@ def test_workers_share_the_cores(machine: None) -> None:
     assert workers({"device": "cuda", "sweep": {"workers": 3}}) == 3
 
 
+def test_a_stored_number_of_workers_is_no_more_than_the_machine_has(
+    machine: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A sweep from elsewhere is not to say how many processes start here."""
+    notes: list[str] = []
+    view: Any = SimpleNamespace(note=notes.append)
+
+    def workers(stored: int | None, limited: bool = True) -> int | None:
+        config = config_of(DQN, {"sweep": {"workers": stored}})
+        return in_workers(resources.most_workers() if limited else None, [config], view)[0].sweep.workers
+
+    assert (workers(None), workers(3), workers(1024, limited=False)) == (None, 3, 1024) and notes == []
+    assert workers(1024) == 4 and len(notes) == 1 and "sweep.workers=1024" in notes[0]
+    monkeypatch.setattr(resources, "free_memory", lambda: 600_000_000)
+    assert workers(3) == 2
+
+
 def test_largest_batch_is_the_fastest_that_fits(machine: None) -> None:
     def largest(*trees: Any, workers: int = 2) -> int:
         return largest_batch(config_of(*trees), SPACES, workers)
@@ -138,7 +157,15 @@ def test_largest_batch_is_the_fastest_that_fits(machine: None) -> None:
 
 def test_memory_is_measured() -> None:
     assert 1e6 < resources.free_memory() < 1e15
-    config = RunConfig(env=EnvConfig(id="Hopper-v5"), algo=config_of(merged(PPO)).algo)
-    key, needed = resources.bytes_of(config, envs.spaces(config.env))
-    assert key == "algo.rollout_steps=32 with algo.num_envs=2"
-    assert needed == 4 * 64 * (3 * 11 + 2 * 3 + 6)
+    config = RunConfig(env=EnvConfig(id="Hopper-v5"), algo=config_of(PPO, {"algo": {"rollout_steps": 3200}}).algo)
+    spaces = envs.spaces(config.env)
+    key, needed = resources.bytes_of(config, spaces)
+    assert key == "algo.rollout_steps=3200 with algo.num_envs=2"
+    rollout = 4 * 6400 * (3 * 11 + 2 * 3 + 6)
+    assert rollout < needed == rollout + resources.network_of(config, spaces)[1]
+
+
+def test_a_network_too_large_for_memory_is_refused(machine: None) -> None:
+    config = config_of(PPO, {"network": {"hidden": [40_000, 20_000], "init": "orthogonal"}})
+    with pytest.raises(StorageError, match=r"^network\.hidden=\[40000, 20000\] needs 25\.6 GB, 4\.5 GB free"):
+        resources.check_memory(config, SPACES)

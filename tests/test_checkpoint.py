@@ -9,6 +9,7 @@ import math
 import os
 import pickle
 import struct
+import tracemalloc
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -19,8 +20,8 @@ import safetensors.numpy
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rlrun import checkpoint
-from rlrun.checkpoint import load, read_header, save
+from rlrun import checkpoint, container
+from rlrun.checkpoint import find_damage, load, read, read_header, save
 from rlrun.checkpoint_folder import CheckpointFolder
 from rlrun.errors import ResumeError, StorageError
 
@@ -266,11 +267,79 @@ def test_plain_data_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     with pytest.raises(ValueError, match="put large values into the state"):
         save(path, {"x": "y" * 2**20}, {})
     save(path, {}, {"x": [1] * 100})
-    monkeypatch.setattr(checkpoint, "_MAX_STATE_BYTES", 200)
+    monkeypatch.setattr(container, "MAX_JSON_BYTES", 200)
     with pytest.raises(ResumeError, match="malformed"):
         load(path)
     with pytest.raises(StorageError, match="plain data of the checkpoint"):
         save(path, {}, {"x": [1] * 100})
+
+
+@pytest.mark.parametrize("size", [60 * 10**9, 400])
+def test_a_file_whose_sections_do_not_add_up_is_not_hashed(
+    size: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may be full of holes: a few bytes on the disk, and minutes to read."""
+    path = tmp_path / "a"
+    save(path, {}, {"x": np.zeros(100)})
+    os.truncate(path, size)
+    monkeypatch.setattr(checkpoint, "_BLOCK_BYTES", None)
+    assert find_damage(path) == "damaged (sha256 mismatch)"
+
+
+@pytest.mark.parametrize(
+    "entries",
+    [
+        {"x": [0, 8], "y": [0, 8]},
+        {"x": [0, 8], "y": [4, 8]},
+        {"x": [8, 16]},
+        {"x": [0, 4]},
+        {"x": [0, 8]},
+        {"x": [0, 8], "y": [8, 24]},
+        {"x": {}},
+        {"x": ["0", 8]},
+    ],
+)
+def test_arrays_that_share_bytes_or_leave_some_are_refused(entries: dict[str, Any], tmp_path: Path) -> None:
+    listed = {name: {"dtype": "F32", "shape": [2], "data_offsets": place} for name, place in entries.items()}
+    tensors = json.dumps(listed).encode()
+    tensors = struct.pack("<Q", len(tensors)) + tensors + bytes(16)
+    path = tmp_path / "a"
+    path.write_bytes(signed(preamble(tensor_bytes=len(tensors)), tensors=tensors))
+    with pytest.raises(ResumeError, match="malformed"):
+        load(path)
+
+
+def test_only_the_arrays_that_are_wanted_are_read(tmp_path: Path) -> None:
+    path = tmp_path / "a"
+    save(path, {}, {"small": np.ones(2), "large": np.zeros(10**6), "other": np.zeros(10**6), "n": 1})
+    tracemalloc.start()
+    try:
+        tree = read(path, {"small": 16})[1]
+        with pytest.raises(ResumeError, match=r"large: expected 1000 bytes, found 8000000"):
+            read(path, {"large": 1000})
+        assert tracemalloc.get_traced_memory()[1] < 10**6
+    finally:
+        tracemalloc.stop()
+    assert tree.pop("small").tolist() == [1, 1] and tree == {"large": None, "other": None, "n": 1}
+
+
+def test_more_arrays_than_memory_holds_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "a"
+    save(path, {}, {"x": np.zeros(10**6)})
+    monkeypatch.setattr(checkpoint, "free_memory", lambda: 10**6)
+    with pytest.raises(ResumeError, match=r"needs 0\.0 GB, 0\.0 GB free"):
+        load(path)
+
+
+def test_plain_data_of_very_many_parts_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An empty list takes 3 bytes of a file, and 64 of memory."""
+    path = tmp_path / "a"
+    save(path, {}, {"x": [[]] * 1000})
+    monkeypatch.setattr(container, "MAX_CONTAINERS", 900)
+    with pytest.raises(ResumeError, match="malformed"):
+        load(path)
+    with pytest.raises(StorageError, match="plain data of the checkpoint"):
+        save(path, {}, {"x": [[]] * 1000})
 
 
 def test_a_header_is_read_from_our_own_files_alone(tmp_path: Path) -> None:

@@ -14,10 +14,12 @@ from gymnasium.spaces import Box, Discrete
 from support import DQN, PPO, RUNNING_NORMS, Folder, Silent, assert_same_bits, captured, config_of, trainer_of
 
 from rlrun import bookkeeping
-from rlrun.config import EnvConfig
+from rlrun.checkpoint import load, save
+from rlrun.config import EnvConfig, to_mapping
 from rlrun.errors import EnvironmentFailure, ResumeError
 from rlrun.evaluation import evaluate, evaluate_run, load_policy, summary
 from rlrun.normalization import ObservationNormalizer
+from rlrun.provenance import clean
 from rlrun.training import train
 
 probes.register()
@@ -208,3 +210,19 @@ def test_a_checkpoint_of_another_network_is_refused(tmp_path: Path) -> None:
     )
     with pytest.raises(ResumeError, match=r"not of this config: network.hidden"):
         load_policy(other, "last")
+
+
+def test_a_network_larger_than_its_checkpoint_is_not_made(tmp_path: Path) -> None:
+    """Both the config and the checkpoint's header may ask for any: only its arrays cost whoever sends them."""
+    folder = Folder(tmp_path)
+    run = folder.trained(PPO, {"total_frames": 64, "evaluation": {"episodes": 0}})
+    large = {"network": {"hidden": [65536, 65536], "init": "orthogonal"}}
+    other = folder.run(PPO, {"total_frames": 64, "evaluation": {"episodes": 0}}, large)
+    name = "step_000000000064.ckpt"
+    header, tree = load(run.checkpoints / name)
+    save(other.checkpoints / name, header | {"config": clean(to_mapping(other.config))}, tree)
+    with mock.patch("rlrun.networks.MLP.initialize", side_effect=AssertionError):
+        with pytest.raises(ResumeError, match=r"network.hidden asks for \d+ of weights alone"):
+            train([other], Silent(), resume=True)
+        with pytest.raises(ResumeError, match="does not fit the config of its run"):
+            load_policy(other, "last")

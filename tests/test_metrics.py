@@ -6,6 +6,7 @@ import errno
 import json
 import math
 import os
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -304,3 +305,24 @@ def test_the_time_of_a_row_is_written_before_it(tmp_path: Path, monkeypatch: pyt
     recorder.flush()
     assert written == [b'{"seconds": 1.0}\n', b'{"frames": 10}\n']
     recorder.close()
+
+
+@pytest.mark.parametrize("value", ["[]", "{}", '[{"a": 1}]'])
+def test_values_that_are_not_plain_are_no_row(value: str, tmp_path: Path) -> None:
+    """Empty lists take 3 bytes of the file, and 64 of memory."""
+    (tmp_path / "rows.jsonl").write_text(f'{{"frames": 1}}\n{{"frames": {value}}}\n')
+    with pytest.raises(ResumeError, match="line 2: not a row of metrics"):
+        read_rows(tmp_path / "rows.jsonl")
+
+
+@pytest.mark.parametrize("end", ["\n", ""])
+def test_no_line_is_read_that_no_run_writes(end: str, tmp_path: Path) -> None:
+    text = '{"x": "' + "y" * 10**7 + '"}' + end
+    (tmp_path / "rows.jsonl").write_text(text)
+    tracemalloc.start()
+    try:
+        with pytest.raises(ResumeError, match="a line above 64 KiB"):
+            read_rows(tmp_path / "rows.jsonl")
+        assert tracemalloc.get_traced_memory()[1] < 10**6
+    finally:
+        tracemalloc.stop()

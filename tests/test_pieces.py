@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -148,13 +149,16 @@ def test_no_piece_is_deleted_while_a_checkpoint_does_not_say_which_it_needs(
     assert not unused.exists() and link.is_symlink()
 
 
-def test_a_header_with_forged_references_is_no_damage(folder: CheckpointFolder) -> None:
-    """It is only for whoever looks after the files; what is read stands in the state."""
+@pytest.mark.parametrize("pieces", [None, [], [["x"]]])
+def test_only_pieces_that_the_header_names_are_read(pieces: Any, folder: CheckpointFolder) -> None:
+    """Only their digests were held against the files. That it names others is no damage: the file stays as it is."""
     save_rings(folder, 4)
     path = folder.directory / "step_000000000004.ckpt"
     header, tree = load(path)
-    save(path, {**header, "pieces": [["x"]]}, tree)
-    assert newest(folder)[0] == 4
+    save(path, {**header, "pieces": pieces}, tree)
+    with pytest.raises(ResumeError, match="pieces that its header does not name"):
+        newest(folder)
+    assert path.exists()
 
 
 def test_many_small_pieces_become_one(folder: CheckpointFolder) -> None:
@@ -428,3 +432,21 @@ def test_a_run_that_is_killed_and_resumed_equals_the_uninterrupted_one(tmp_path:
         path.write_bytes(path.read_bytes()[:-1])
     assert resumed(run).status == "finished"
     assert_same_run(run, expected)
+
+
+def test_rows_wider_than_those_of_other_pieces_take_no_memory(folder: CheckpointFolder) -> None:
+    """The first piece says how wide a row is: one wide row must not make room for as many as the ring has."""
+    save_rings(folder, 1)
+    pieces = []
+    for first, last, rows in ((0, 1, np.zeros((1, 30_000), np.uint8)), (1, 20_000, np.ones((19_999, 1), np.uint8))):
+        chunks = packed({}, {"rows": rows})
+        pieces.append([first, last, chunks[-1].hex()])
+        (folder.directory / names_of(pieces[-1:]).pop()).write_bytes(b"".join(chunks))
+    forge(folder, 1, pieces=pieces, written=20_000, capacity=20_000)
+    tracemalloc.start()
+    try:
+        with pytest.raises(ResumeError, match="a ring larger than its pieces"):
+            newest(folder)
+        assert tracemalloc.get_traced_memory()[1] < 10_000_000
+    finally:
+        tracemalloc.stop()

@@ -22,6 +22,32 @@ def test_yaml_keeps_plain_values() -> None:
     assert parse_json(b'{"a": [1, null, true]}') == {"a": [1, None, True]}
 
 
+@pytest.mark.parametrize("text", ["1:30", "1:30.5", "-1:2", "1" + 300 * ":59" + ".5"])
+def test_a_number_to_the_base_of_60_is_text(text: str) -> None:
+    assert parse_yaml(f"gamma: {text}\nname: 'a: b'".encode()) == {"gamma": text, "name": "a: b"}
+
+
+def test_a_key_that_is_doubled_is_named() -> None:
+    with pytest.raises(ValueError, match="duplicate key 'b'"):
+        parse_json(b'{"a": {"x": 1}, "b": {"x": 2}, "c": 0, "b": 1, "a": 2}')
+
+
+def test_a_key_is_doubled_once_among_many_in_few_comparisons() -> None:
+    class Counted(str):
+        compared = 0
+
+        def __eq__(self, other: object) -> bool:
+            Counted.compared += 1
+            return str.__eq__(self, other)
+
+        __hash__ = str.__hash__
+
+    names = [Counted(number) for number in (*range(2000), 1999)]
+    with pytest.raises(ValueError, match="duplicate key '1999'"):
+        plain._unique([(name, 0) for name in names])
+    assert Counted.compared < 10_000
+
+
 def test_printable_leaves_nothing_that_steers_a_terminal() -> None:
     hostile = "a\x1b[2Jb\r\n\tc\x9b1md\x7fe\u202ef\u2028g\ud800h\0"
     assert printable(hostile) == "a[2Jbc1mdefgh"

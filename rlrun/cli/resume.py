@@ -53,7 +53,8 @@ def main(arguments: list[str]) -> int:
 
         config_of = functools.partial(changed, overrides=options.overrides)
         send = names_loggers(options.overrides)
-        return resume_sweep(sweep, config_of, options.require_exact, options.quiet, options.trust, send)
+        limited = not any(override.startswith("sweep.workers=") for override in options.overrides)
+        return resume_sweep(sweep, config_of, options.require_exact, options.quiet, options.trust, send, limited)
     directory = find(options.run, options.outputs)
     run = Run.open(directory)
     if not options.trust:

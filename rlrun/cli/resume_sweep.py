@@ -18,7 +18,7 @@ from rlrun.interrupts import Interrupts
 from rlrun.run import Run, require_own, why_not_own
 from rlrun.sweeps.jobs import check_device
 from rlrun.sweeps.launcher import SweepView
-from rlrun.sweeps.resources import check_batches, spaces_of
+from rlrun.sweeps.resources import check_batches, most_workers, spaces_of
 from rlrun.sweeps.summary import save_summary
 from rlrun.sweeps.sweep import Sweep, opened_sweep, places_of, plan_sweep, train_sweep, without_checkpoint
 
@@ -30,10 +30,12 @@ def resume_sweep(
     quiet: bool,
     trust: bool = False,
     send: bool = False,
+    limited: bool = False,
 ) -> int:
     """Train the unfinished runs of a sweep, and finished ones that their new config extends. Returns the exit code.
 
-    ``send``: the loggers were typed; give them the other finished ones, too.
+    ``send``: the loggers were typed; give them the other finished ones, too. ``limited``: start no more workers than this
+    machine has room for, as their number is only what the sweep has stored.
 
     Raises:
         LockedError: the sweep, or one of its runs, is being trained.
@@ -59,7 +61,8 @@ def resume_sweep(
                 return 0
         is_own = all(why_not_own(place) is None for place in places)
         choose_loggers = functools.partial(loggers_to_use, typed=send, is_own=is_own)
-        signal = _go_on(sweep, held, pairs, exact, choose_loggers, view, quiet) if pairs else None
+        most = most_workers() if limited else None
+        signal = _go_on(sweep, held, pairs, most, exact, choose_loggers, view, quiet) if pairs else None
     return finish_sweep(sweep, signal, quiet)
 
 
@@ -67,27 +70,40 @@ def _go_on(
     sweep: Sweep,
     held: int,
     pairs: Sequence[tuple[Run, RunConfig]],
+    most: int | None,
     exact: bool,
     choose_loggers: Callable[[Sequence[str]], tuple[str, ...]],
     view: SweepView,
     quiet: bool,
 ) -> int | None:
-    """Train runs by their new configs. Returns the signal that has stopped it."""
-    wanted = [config for _, config in pairs]
+    """Train runs by their new configs, in ``most`` workers. Returns the signal that has stopped it."""
+    wanted = _in_workers(most, [config for _, config in pairs], view)
     for config in {(config.device, config.network.hidden): config for config in wanted}.values():
         check_device(config)
     loggers = {names: choose_loggers(names) for names in {config.logger for config in wanted}}
     check_batches(wanted, spaces_of(wanted))
     if exact:
-        _require_exact(pairs)
+        _require_exact([(run, config) for (run, _), config in zip(pairs, wanted, strict=True)])
     if not quiet:
         say_moving(*pairs[0])
     _extend(pairs)
-    for run, config in pairs:  # for now: the runs keep them all
+    for (run, _), config in zip(pairs, wanted, strict=True):  # for now: the runs keep what is stored
         run.config = replace(config, logger=loggers[config.logger])
     with Interrupts() as interrupts:
         train_sweep(sweep, places_of([run for run, _ in pairs], view.note), view, interrupts, held)
     return interrupts.signal
+
+
+def _in_workers(most: int | None, configs: Sequence[RunConfig], view: SweepView) -> list[RunConfig]:
+    """The configs, none of which asks for more than ``most`` workers."""
+    stored = max(config.sweep.workers or 0 for config in configs)
+    if most is None or stored <= most:
+        return [*configs]
+    view.note(
+        f"{most} workers and not the {stored} stored: this machine has room for no more; to insist: sweep.workers={stored}"
+    )
+    limited = [replace(config, sweep=replace(config.sweep, workers=most)) for config in configs]
+    return [new if (old.sweep.workers or 0) > most else old for old, new in zip(configs, limited, strict=True)]
 
 
 def _send_finished(pairs: Iterable[tuple[Run, RunConfig]]) -> None:

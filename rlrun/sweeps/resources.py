@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
+import itertools
 import os
 from collections.abc import Mapping, Sequence
 
 from rlrun import envs
+from rlrun.arrays import free_memory
 from rlrun.config import DQNConfig, PPOConfig, RunConfig
 from rlrun.errors import StorageError
 from rlrun.watchdog import watching
@@ -40,8 +41,16 @@ def workers_for(configs: Sequence[RunConfig]) -> int:
         return wanted
     if any(uses_cuda(config) for config in {(c.device, c.network.hidden): c for c in configs}.values()):
         return 1
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, cores // max(config.hardware.threads for config in configs))
+    return max(1, _cores() // max(config.hardware.threads for config in configs))
+
+
+def most_workers() -> int:
+    """As many as have a core and memory each: how many processes start is not for a sweep from elsewhere to say."""
+    return max(1, min(_cores(), free_memory() // PROCESS_BYTES))
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def largest_batch(config: RunConfig, spaces: envs.Spaces, workers: int) -> int:
@@ -83,7 +92,30 @@ def check_memory(config: RunConfig, spaces: envs.Spaces) -> None:
 
 
 def bytes_of(config: RunConfig, spaces: envs.Spaces) -> tuple[str, int]:
-    """The settings that size one agent's largest arrays, and the bytes of these."""
+    """The settings that size one agent's largest arrays, and the bytes of all that are sized by settings."""
+    memory, network = memory_of(config, spaces), network_of(config, spaces)
+    return max(memory, network, key=lambda part: part[1])[0], memory[1] + network[1]
+
+
+def network_of(config: RunConfig, spaces: envs.Spaces) -> tuple[str, int]:
+    """As ``bytes_of``, of the weights with their gradients, moments and copies."""
+    match config.algo:
+        case DQNConfig(amsgrad=amsgrad):
+            copies = 5 + amsgrad  # the target is one
+        case PPOConfig():
+            copies = 4
+    return f"network.hidden={list(config.network.hidden)}", 4 * copies * weights_of(config, spaces)
+
+
+def weights_of(config: RunConfig, spaces: envs.Spaces) -> int:
+    """About how many weights an agent has."""
+    widths = [spaces.observation_size, *config.network.hidden, action_size(spaces.action)]
+    networks = 2 if isinstance(config.algo, PPOConfig) else 1  # actor and critic
+    return networks * sum((inputs + 1) * outputs for inputs, outputs in itertools.pairwise(widths))
+
+
+def memory_of(config: RunConfig, spaces: envs.Spaces) -> tuple[str, int]:
+    """As ``bytes_of``, of the replay memory or the rollout."""
     match config.algo:
         case DQNConfig(buffer_size=rows):
             key, floats = f"algo.buffer_size={rows}", 2 * spaces.observation_size + 4
@@ -92,16 +124,6 @@ def bytes_of(config: RunConfig, spaces: envs.Spaces) -> tuple[str, int]:
             key, rows = f"algo.rollout_steps={steps} with algo.num_envs={num_envs}", steps * num_envs
             floats = 3 * spaces.observation_size + 2 * action_size(spaces.action) + 6
     return key, 4 * rows * floats
-
-
-def free_memory() -> int:
-    """Bytes that can be had without swapping: file caches count as free, which sysconf does not know."""
-    with contextlib.suppress(OSError, ValueError), open("/proc/meminfo", encoding="ascii") as lines:
-        for line in lines:
-            name, _, amount = line.partition(":")
-            if name == "MemAvailable":
-                return 1024 * int(amount.split()[0])
-    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
 def spaces_of(configs: Sequence[RunConfig]) -> Mapping[str, envs.Spaces]:

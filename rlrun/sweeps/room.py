@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,7 +10,7 @@ from rlrun import envs
 from rlrun.config import DQNConfig, PPOConfig, RunConfig
 from rlrun.errors import StorageError
 from rlrun.pieces import CHAINS, SMALLEST
-from rlrun.sweeps.resources import action_size, bytes_of
+from rlrun.sweeps.resources import memory_of, weights_of
 
 _FLOAT_BYTES = 4
 
@@ -45,15 +44,14 @@ def kept_bytes(config: RunConfig, spaces: envs.Spaces) -> int:
     While one more is written the ``checkpoint.keep`` newest are still there. They share the pieces of a large memory.
     """
     files = config.checkpoint.keep + 1
-    widths = [spaces.observation_size, *config.network.hidden, action_size(spaces.action)]
-    weights = sum((inputs + 1) * outputs for inputs, outputs in itertools.pairwise(widths))
+    weights = _FLOAT_BYTES * weights_of(config, spaces)
     match config.algo:
         case DQNConfig(buffer_size=rows, amsgrad=amsgrad):
-            whole, collected = bytes_of(config, spaces)[1], config.total_frames // config.env.frame_skip
+            whole, collected = memory_of(config, spaces)[1], config.total_frames // config.env.frame_skip
             memory = whole * min(rows, collected) // rows * (CHAINS if whole >= SMALLEST else files)
-            return memory + files * _FLOAT_BYTES * weights * (4 + amsgrad)  # with the target
+            return memory + files * weights * (4 + amsgrad)  # with the target
         case PPOConfig():
-            return files * _FLOAT_BYTES * 2 * weights * 3  # actor and critic
+            return files * weights * 3
 
 
 def _shown(amount: int) -> str:

@@ -8,12 +8,15 @@ import sys
 import warnings
 from collections.abc import Iterator, Sequence
 
+import numpy as np
+
 from rlrun import envstate
 from rlrun.config import DQNConfig, PPOConfig, RunConfig
 from rlrun.envs import Spaces
 from rlrun.errors import UnavailableError, one_line
 from rlrun.hardware import Hardware, choose_device
 from rlrun.lazy import torch
+from rlrun.networks import Layout
 from rlrun.trainers import dqn, dqn_policy, ppo, ppo_policy
 from rlrun.trainers.base import Policy, Trainer
 
@@ -78,12 +81,20 @@ def inexactness(config: RunConfig) -> str | None:
     return envstate.exactness(config.env, config.seed)
 
 
-def make_policy(config: RunConfig, spaces: Spaces, agents: int, hardware: Hardware) -> Policy:
-    """An untrained greedy policy of ``agents`` agents, to load weights into."""
+def layout_of(config: RunConfig, spaces: Spaces) -> Layout:
+    """What is where in a row of an agent's parameters."""
     match config.algo:
         case DQNConfig():
-            rows = hardware.place(dqn_policy.layout(config, spaces).initial_rows([0] * agents))
+            return dqn_policy.layout(config, spaces)
+        case PPOConfig():
+            return ppo_policy.layout(config, spaces)
+
+
+def make_policy(config: RunConfig, spaces: Spaces, agents: int, hardware: Hardware) -> Policy:
+    """A greedy policy of ``agents`` agents whose weights are 0, to load others into."""
+    rows = hardware.place(np.zeros((agents, layout_of(config, spaces).size), np.float32))
+    match config.algo:
+        case DQNConfig():
             return dqn_policy.QPolicy(config, spaces, rows, hardware)
         case PPOConfig():
-            rows = hardware.place(ppo_policy.layout(config, spaces).initial_rows([0] * agents))
             return ppo_policy.PPOPolicy(config, spaces, rows, hardware)
