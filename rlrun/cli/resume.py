@@ -20,7 +20,7 @@ from rlrun.config import PPOConfig, RunConfig, from_mapping, to_mapping
 from rlrun.config.resuming import forbidden_changes, has_effect, inexact_changes, leaves
 from rlrun.config.settings import nearest, number
 from rlrun.errors import LockedError, ResumeError, UsageError
-from rlrun.finding import find, find_sweep
+from rlrun.finding import find, find_sweep, is_sweep
 from rlrun.interrupts import Interrupts
 from rlrun.locks import is_locked
 from rlrun.manifest import dependence, other_population
@@ -196,7 +196,7 @@ def _already_complete(run: Run) -> str:
 def _require_idle_sweep(run: Run) -> None:
     """Raises LockedError for a member of a sweep that is being trained, which would train it again."""
     sweep = run.directory.resolve().parent
-    if is_locked(sweep):
+    if is_sweep(sweep) and is_locked(sweep):
         raise LockedError(
             f"{shown_path(run.directory)} belongs to sweep {shown_path(sweep)}, which is in use; wait for it"
         )

@@ -65,7 +65,7 @@ def resume_sweep(
 
 def _go_on(
     sweep: Sweep,
-    held: int,
+    held: tuple[int, ...],
     pairs: Sequence[tuple[Run, RunConfig]],
     exact: bool,
     choose_loggers: Callable[[Sequence[str]], tuple[str, ...]],
