@@ -103,8 +103,12 @@ class Run:
         return self.directory / CHECKPOINTS
 
     def has_checkpoint(self) -> bool:
-        """Whether there is one to continue from, as far as names tell. Raises ResumeError: the folder can't be read."""
-        return bool(steps_in(self._checkpoint_names()))
+        """Whether there is one to continue from. Raises ResumeError: as ``newest_checkpoint``."""
+        return self.newest_checkpoint() is not None
+
+    def newest_checkpoint(self) -> int | None:
+        """The frames of the newest one, as far as names tell; None: there is none. Raises ResumeError: the folder can't be read."""
+        return max((frames for frames, _ in steps_in(self._checkpoint_names())), default=None)
 
     def has_begun(self) -> bool:
         """Whether to start it over would lose what was trained: it has come to a checkpoint, though that may be damaged now.

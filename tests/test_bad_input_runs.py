@@ -232,8 +232,16 @@ def test_finished_run(rlrun: Any, run: Run, workplace: Path) -> None:
     answer = rlrun("resume", "latest")
     where = run.directory.relative_to(workplace)
     assert (answer.code, answer.err) == (0, "")
-    assert answer.out == f"already complete (600/600 frames); extend with: rlrun resume {where} total_frames=1200\n"
+    extend = f"extend with: rlrun resume {where} total_frames=1200\n"
+    assert answer.out == f"already complete (600/600 frames); {extend}"
     assert contents(workplace) == before
+    (run.checkpoints / "step_000000000600.ckpt").unlink()
+    before = f"already complete (600/600 frames, but its last checkpoint is of frame 400); {extend}"
+    assert rlrun("resume", "latest").out == before
+    for path in run.checkpoints.glob("step_*"):
+        path.unlink()
+    answer = rlrun("resume", "latest")
+    assert answer.code == 0 and "none of its checkpoints is left to extend it from" in answer.out
 
 
 def test_run_in_use(rlrun: Any, run: Run) -> None:

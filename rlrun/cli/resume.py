@@ -189,8 +189,13 @@ def _already_complete(run: Run) -> str:
     frames, total = run.manifest["frames"], run.config.total_frames
     if frames < total:
         return f"already complete (its stop rule ended it at {frames}/{total} frames); change stop.* to go on"
-    where = shown_path(run.directory)
-    return f"already complete ({frames}/{total} frames); extend with: rlrun resume {where} total_frames={2 * total}"
+    where, newest = shown_path(run.directory), run.newest_checkpoint()
+    if newest is None:
+        return f"already complete ({frames}/{total} frames), but none of its checkpoints is left to extend it from"
+    lost = f", but its last checkpoint is of frame {newest:,}" if newest < frames else ""
+    return (
+        f"already complete ({frames}/{total} frames{lost}); extend with: rlrun resume {where} total_frames={2 * total}"
+    )
 
 
 def _require_idle_sweep(run: Run) -> None:
