@@ -44,6 +44,12 @@ def test_the_same_command_starts_and_is_done(rlrun: Any, workplace: Path) -> Non
     assert [run["directory"] for run in json.loads(rlrun("ls", "--outputs", "runs", "--json").out)] == ["runs/a"]
 
 
+def test_a_name_like_an_option_is_shown_so_that_it_can_be_typed(rlrun: Any, workplace: Path) -> None:
+    answer = rlrun(*SETTINGS, "run.dir=--lead")
+    assert answer.code == 0 and f"rlrun resume {workplace}/--lead total_frames=1200" in answer.out
+    assert rlrun("resume", f"{workplace}/--lead", "-q").code == 0
+
+
 def test_more_frames_extend_it(rlrun: Any, workplace: Path) -> None:
     assert rlrun("-q", *SETTINGS, *HERE).code == 0
     longer = [text if "total_frames" not in text else "total_frames=900" for text in SETTINGS]

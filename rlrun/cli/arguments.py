@@ -147,7 +147,8 @@ def take_place(arguments: Sequence[str]) -> tuple[list[str], Path | None, bool]:
     if directory is None:
         return left, None, False
     try:
-        return left, Path(directory).expanduser(), resume == "auto"
+        path = Path(directory).expanduser()
+        return left, path.absolute() if directory.startswith("-") else path, resume == "auto"  # else like an option
     except RuntimeError:  # of a user that there is not
         raise UsageError(f"run.dir={directory!r:.60}: ~ stands for no folder; write it in full") from None
 
