@@ -258,6 +258,10 @@ def test_fewer_frames(rlrun: Any, run: Run, workplace: Path) -> None:
     before = contents(workplace)
     answer = rlrun("resume", "latest", "total_frames=500")
     assert (answer.code, answer.errors) == (4, ["total_frames: 600 -> 500 is less; it can only grow"])
+    answer = rlrun("resume", "latest", "total_frames=10")  # below algo.learning_starts
+    assert (answer.code, answer.errors) == (4, ["total_frames: 600 -> 10 is less; it can only grow"])
+    answer = rlrun("resume", "latest", "~total_frames")
+    assert (answer.code, answer.errors) == (2, ["'~total_frames' has no value; write total_frames=VALUE"])
     assert contents(workplace) == before
 
 

@@ -46,7 +46,7 @@ def main(arguments: list[str]) -> int:
     remember_typed(options.overrides)
     for override in options.overrides:
         if "=" not in override:
-            raise UsageError(f"'{override}' has no value; write {override}=VALUE")
+            raise UsageError(f"'{override}' has no value; write {override.lstrip('~+')}=VALUE")
     sweep = find_sweep(options.run, options.outputs)
     if sweep is not None:
         from rlrun.cli.resume_sweep import resume_sweep
@@ -160,7 +160,9 @@ def changed(run: Run, overrides: Sequence[str]) -> RunConfig:
     if "hardware.device" in typed:
         typed.setdefault("device", typed["hardware.device"])  # as for a new run
     before = retyped(run.config, typed, f"rlrun resume {shown_path(run.directory)}")
-    values = to_mapping(before)
+    frames, values = typed.get("total_frames"), to_mapping(before)
+    if isinstance(frames, int | float) and frames < before.total_frames:  # first: it may be too few for other settings
+        raise ResumeError(f"total_frames: {before.total_frames} -> {number(frames)} is less; it can only grow")
     for key, value in typed.items():
         put(values, key, value)
     config = from_mapping(values)
@@ -181,8 +183,6 @@ def _refuse_changes(before: RunConfig, after: RunConfig) -> None:
     forbidden += [f"{key}: {old[key]} -> {new[key]}" for key in _FIXED if old[key] != new[key]]
     if forbidden:
         raise ResumeError("\n".join(f"{line} can't change on resume; start a new run for it" for line in forbidden))
-    if after.total_frames < before.total_frames:
-        raise ResumeError(f"total_frames: {before.total_frames} -> {after.total_frames} is less; it can only grow")
 
 
 def _already_complete(run: Run) -> str:
