@@ -255,14 +255,18 @@ class Member:
         where = shlex.quote(printable(self.run.directory))
         if not self.run.directory.is_dir():
             return StorageError(f"the run directory {where} has vanished while it was trained")
-        if isinstance(error, LostFileError) or type(error) is RlrunError:
+        if type(error) is RlrunError:
             return error
         good = None
         with contextlib.suppress(ResumeError):
             good = self.folder.last_good()
         if good is None:
-            return type(error)(f"{error}. There was no checkpoint yet")
+            begun = self.saved >= 0 or self.run.manifest["resumed"]
+            return type(error)(
+                f"{error}. {f'No checkpoint is left in {where}' if begun else 'There was no checkpoint yet'}"
+            )
         advice = {
+            LostFileError: f"; rlrun eval {where} plays it, but the run can't be resumed without that file",
             StorageError: f"; once there is room: rlrun resume {where}",
             EnvironmentFailure: f"; go on from there: rlrun resume {where}",
         }

@@ -21,7 +21,7 @@ from typing import Any
 
 from rlrun.checkpoint_names import CHECKPOINTS, steps_in, tells_of_steps
 from rlrun.config import RunConfig, from_mapping, to_mapping
-from rlrun.errors import ResumeError, StorageError, UsageError
+from rlrun.errors import LostFileError, ResumeError, StorageError, UsageError
 from rlrun.finding import no_run, runs_in
 from rlrun.locks import lock
 from rlrun.manifest import MANIFEST, first_manifest, read_manifest, timestamp
@@ -134,8 +134,10 @@ class Run:
         """Set ``fields`` in run.json, atomically. nan and inf become null, secrets ``***``.
 
         Raises:
-            StorageError: it can't be written.
+            StorageError: it can't be written; LostFileError: the directory is not the run's any more.
         """
+        if not any(os.path.lexists(self.directory / name) for name in (MANIFEST, _CONFIG)):
+            raise LostFileError(f"{printable(self.directory)} is gone: it was moved or deleted meanwhile")
         self.manifest |= clean(fields)
         self._write(durably=True)
 
