@@ -99,9 +99,12 @@ class Recorder:
         try:
             for name, descriptor in self._descriptors.items():
                 path = self._directory / name
-                if os.fstat(descriptor).st_nlink == 0 or not os.path.lexists(path):
-                    raise LostFileError(f"{printable(path)} was moved or deleted while the run was writing to it")
+                os.lstat(path)
+                if os.fstat(descriptor).st_nlink == 0:
+                    raise FileNotFoundError
                 os.fsync(descriptor)
+        except FileNotFoundError as error:
+            raise LostFileError(f"{printable(path)} was moved or deleted while the run was writing to it") from error
         except OSError as error:
             raise StorageError(f"can't write to {printable(self._directory)}: {reason_of(error)}") from error
         return dict(self._offsets)
