@@ -6,6 +6,9 @@ import sys
 def main() -> int:
     """Run the command line of this process and return its exit code."""
     try:
+        from rlrun.interrupts import ignore_wishes
+
+        ignore_wishes()  # first: SIGUSR1 would end us while the rest is being imported
         from rlrun.cli import main as run
 
         return run()

@@ -9,6 +9,7 @@ import contextlib
 import os
 import shlex
 import signal
+import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,8 @@ from rlrun.hardware import threads_put_back
 from rlrun.metrics import METRICS, read_episodes, read_rows
 from rlrun.policy import TrainedPolicy as TrainedPolicy
 from rlrun.run import Run
+
+_training = threading.Lock()
 
 
 class TrainedRun:
@@ -90,7 +93,7 @@ def train(overrides: Sequence[str] | str = (), *, quiet: bool = False) -> Traine
     """
     from rlrun.cli.train import train_from_python
 
-    with _adding_imports(), threads_put_back():
+    with _alone(), _adding_imports(), threads_put_back():
         runs, is_sweep, code = train_from_python(_words(overrides), quiet)
     if code == SIGNAL_BASE + signal.SIGINT:
         raise KeyboardInterrupt
@@ -122,7 +125,9 @@ def load(
     wanted = None if checkpoint is None else str(checkpoint)
     with _adding_imports():
         secrets = take_imports(_words(overrides))
-        opened, chosen = open_to_play(os.fspath(run), Path(outputs), wanted, None, secrets, "rlrun.load")
+        opened, chosen = open_to_play(
+            _text_of(run, "run"), Path(_text_of(outputs, "outputs")), wanted, None, secrets, "rlrun.load"
+        )
     try:
         return TrainedPolicy(opened, chosen)
     except UsageError as error:
@@ -138,6 +143,23 @@ def _words(overrides: Sequence[str] | str) -> list[str]:
     if isinstance(overrides, list | tuple) and all(isinstance(word, str) for word in overrides):
         return list(overrides)
     raise UsageError(f"overrides {overrides!r:.80}: give one text or a list of texts, as in ['algo=ppo', 'seed=3']")
+
+
+def _text_of(path: str | os.PathLike[str], what: str) -> str:
+    if isinstance(path, str | os.PathLike) and isinstance(text := os.fspath(path), str):
+        return text
+    raise UsageError(f"{what} {path!r:.80}: give a text or a path, as in rlrun.load('latest')")
+
+
+@contextlib.contextmanager
+def _alone() -> Iterator[None]:
+    """Hydra, signals and threads are the whole process's. Raises UsageError: another training is under way in it."""
+    if not _training.acquire(blocking=False):
+        raise UsageError("another rlrun.train is under way in this process; wait for it, or use a process of its own")
+    try:
+        yield
+    finally:
+        _training.release()
 
 
 @contextlib.contextmanager

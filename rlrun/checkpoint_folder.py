@@ -61,13 +61,16 @@ class CheckpointFolder:
         """Replace ``best.ckpt``; raises as ``save``."""
         self._write(self.directory / BEST_FILE, header, state)
 
-    def best_evaluation(self) -> dict[str, Any] | None:
-        """The evaluation that ``best.ckpt`` won by, from its header; None if there is no such file or it is damaged."""
+    def best_evaluation(self) -> tuple[dict[str, Any], Any] | None:
+        """The evaluation that ``best.ckpt`` won by and the config it is of, from its header; None if there is none or it is damaged."""
         path = self.directory / BEST_FILE
         if not os.path.lexists(path) or find_damage(path) is not None:
             return None
-        evaluation = read(path)[0].get("evaluation")
-        return evaluation if isinstance(evaluation, dict) and isinstance(evaluation.get("return_mean"), float) else None
+        header = read(path)[0]
+        evaluation = header.get("evaluation")
+        if not isinstance(evaluation, dict) or not isinstance(evaluation.get("return_mean"), float):
+            return None
+        return evaluation, header.get("config")
 
     def newest(self, notice: Callable[[str], None]) -> tuple[Path, Tree, Tree]:
         """Path, header and state of the newest undamaged checkpoint.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import shlex
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -99,7 +99,7 @@ class Member:
             "evaluation": self.evaluation,
         }
 
-    def restore(self, tree: Mapping[str, Any], frames: int) -> None:
+    def restore(self, tree: Mapping[str, Any], frames: int, notice: Callable[[str], None]) -> None:
         """Go on where ``capture`` was, at ``frames``. Raises KeyError, TypeError, ValueError: it is not what was captured."""
         self.handled, self.logged = whole(tree["handled"], high=frames), whole(tree["logged"], high=frames)
         self.seconds, self.wall_seconds_before = (real(tree[name], low=0) for name in ("seconds", "wall_seconds"))
@@ -107,11 +107,25 @@ class Member:
         self.recent = [(real(return_), whole(length)) for return_, length in tree["recent"]]
         self.best, self.evaluation = _evaluation(tree["best"]), _evaluation(tree["evaluation"])
         # It may be newer than the checkpoint, and is not to be replaced by a worse one.
-        kept = _evaluation(self.folder.best_evaluation())
+        kept = _evaluation(self._kept_best(notice))
         for best in (self.best, kept):
             real(best["return_mean"] if best else 0)
         if kept is not None and (self.best is None or kept["return_mean"] >= self.best["return_mean"]):
             self.best = kept
+
+    def _kept_best(self, notice: Callable[[str], None]) -> Any:
+        """The evaluation that ``best.ckpt`` won by, if there is one of this run."""
+        evaluation, config = self.folder.best_evaluation() or (None, None)
+        if evaluation is None:
+            return None
+        changed = isinstance(config, dict) and forbidden_changes(config, clean(to_mapping(self.run.config)))
+        if not changed and isinstance(config, dict):
+            return evaluation
+        why = f" ({'; '.join(changed)})" if changed else ""
+        notice(
+            f"{BEST_FILE} of {self.run.directory.name} is of another config{why}; only a better evaluation replaces it"
+        )
+        return None
 
     def has_enough(self) -> bool:
         """Whether a stop rule is met."""
@@ -254,14 +268,18 @@ class Member:
         where = shlex.quote(printable(self.run.directory))
         if not self.run.directory.is_dir():
             return StorageError(f"the run directory {where} has vanished while it was trained")
-        if isinstance(error, LostFileError) or type(error) is RlrunError:
+        if type(error) is RlrunError:
             return error
         good = None
         with contextlib.suppress(ResumeError):
             good = self.folder.last_good()
         if good is None:
-            return type(error)(f"{error}. There was no checkpoint yet")
+            begun = self.saved >= 0 or self.run.manifest["resumed"]
+            return type(error)(
+                f"{error}. {f'No checkpoint is left in {where}' if begun else 'There was no checkpoint yet'}"
+            )
         advice = {
+            LostFileError: f"; rlrun eval {where} plays it, but the run can't be resumed without that file",
             StorageError: f"; once there is room: rlrun resume {where}",
             EnvironmentFailure: f"; go on from there: rlrun resume {where}",
         }

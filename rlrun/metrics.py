@@ -17,7 +17,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from rlrun.errors import ResumeError, StorageError
+from rlrun.errors import LostFileError, ResumeError, StorageError
 from rlrun.plain import open_regular, printable, reason_of, refuse_other_names, write_all
 
 Value: TypeAlias = float | int | str | None
@@ -91,15 +91,21 @@ class Recorder:
             )
 
     def sync(self) -> dict[str, int]:
-        """Flush, wait for the disk, and return the size of every file and the count of episodes, for a checkpoint."""
+        """Flush, wait for the disk, and return the size of every file and the count of episodes, for a checkpoint.
+
+        Raises:
+            LostFileError: a file, or the directory, is not where it was.
+        """
         self.flush()
         try:
             for name, descriptor in self._descriptors.items():
+                path = self._directory / name
+                os.lstat(path)
                 if os.fstat(descriptor).st_nlink == 0:
-                    raise StorageError(
-                        f"{printable(self._directory / name)} was deleted while the run was writing to it"
-                    )
+                    raise FileNotFoundError
                 os.fsync(descriptor)
+        except FileNotFoundError as error:
+            raise LostFileError(f"{printable(path)} was moved or deleted while the run was writing to it") from error
         except OSError as error:
             raise StorageError(f"can't write to {printable(self._directory)}: {reason_of(error)}") from error
         return dict(self._offsets)

@@ -21,7 +21,7 @@ from typing import Any
 
 from rlrun.checkpoint_names import CHECKPOINTS, steps_in, tells_of_steps
 from rlrun.config import RunConfig, from_mapping, to_mapping
-from rlrun.errors import ResumeError, StorageError, UsageError
+from rlrun.errors import LostFileError, ResumeError, StorageError, UsageError
 from rlrun.finding import no_run, runs_in
 from rlrun.locks import lock
 from rlrun.manifest import MANIFEST, first_manifest, read_manifest, timestamp
@@ -103,8 +103,12 @@ class Run:
         return self.directory / CHECKPOINTS
 
     def has_checkpoint(self) -> bool:
-        """Whether there is one to continue from, as far as names tell. Raises ResumeError: the folder can't be read."""
-        return bool(steps_in(self._checkpoint_names()))
+        """Whether there is one to continue from. Raises ResumeError: as ``newest_checkpoint``."""
+        return self.newest_checkpoint() is not None
+
+    def newest_checkpoint(self) -> int | None:
+        """The frames of the newest one, as far as names tell; None: there is none. Raises ResumeError: the folder can't be read."""
+        return max((frames for frames, _ in steps_in(self._checkpoint_names())), default=None)
 
     def has_begun(self) -> bool:
         """Whether to start it over would lose what was trained: it has come to a checkpoint, though that may be damaged now.
@@ -130,8 +134,10 @@ class Run:
         """Set ``fields`` in run.json, atomically. nan and inf become null, secrets ``***``.
 
         Raises:
-            StorageError: it can't be written.
+            StorageError: it can't be written; LostFileError: the directory is not the run's any more.
         """
+        if not any(os.path.lexists(self.directory / name) for name in (MANIFEST, _CONFIG)):
+            raise LostFileError(f"{printable(self.directory)} is gone: it was moved or deleted meanwhile")
         self.manifest |= clean(fields)
         self._write(durably=True)
 

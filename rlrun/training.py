@@ -167,7 +167,7 @@ class Loop:
         reached = member.check_header(path, header)  # first: counts that the members share are in the tree
         try:
             check_counts(tree["training"], self.trainer.counts(reached))
-            member.restore(tree["loop"], reached)
+            member.restore(tree["loop"], reached, self.view.note)
             continued = restore(self.trainer.state, agent, tree["training"])
             offsets: dict[str, int] = tree["offsets"]
         except (KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError) as error:

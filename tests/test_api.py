@@ -243,8 +243,23 @@ def test_load_takes_what_eval_takes(workplace: Path) -> None:
         rlrun.load("nothing")
     with pytest.raises(ResumeError, match="there is: best, 390, 400"):
         rlrun.load(run.directory, 7)
+    for wrong in (None, 5, b"a"):
+        with pytest.raises(UsageError, match=r"run .+: give a text or a path, as in rlrun.load\('latest'\)"):
+            rlrun.load(wrong)  # type: ignore[arg-type]
+        with pytest.raises(UsageError, match="outputs .+: give a text or a path"):
+            rlrun.load("latest", outputs=wrong)  # type: ignore[arg-type]
     with pytest.raises(UsageError, match="seed: rlrun.load plays with the run's own settings"):
         rlrun.load(run.directory, overrides=["seed=1"])
+
+
+def test_one_training_at_a_time(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def nested(*_: Any) -> None:
+        rlrun.train(SHORT)
+
+    monkeypatch.setattr("rlrun.cli.train.train_from_python", nested)
+    for _ in range(2):
+        with pytest.raises(UsageError, match=r"^another rlrun.train is under way in this process"):
+            rlrun.train(SHORT)
 
 
 def test_a_permission_to_import_lasts(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:

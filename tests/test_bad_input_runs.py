@@ -232,8 +232,16 @@ def test_finished_run(rlrun: Any, run: Run, workplace: Path) -> None:
     answer = rlrun("resume", "latest")
     where = run.directory.relative_to(workplace)
     assert (answer.code, answer.err) == (0, "")
-    assert answer.out == f"already complete (600/600 frames); extend with: rlrun resume {where} total_frames=1200\n"
+    extend = f"extend with: rlrun resume {where} total_frames=1200\n"
+    assert answer.out == f"already complete (600/600 frames); {extend}"
     assert contents(workplace) == before
+    (run.checkpoints / "step_000000000600.ckpt").unlink()
+    before = f"already complete (600/600 frames, but its last checkpoint is of frame 400); {extend}"
+    assert rlrun("resume", "latest").out == before
+    for path in run.checkpoints.glob("step_*"):
+        path.unlink()
+    answer = rlrun("resume", "latest")
+    assert answer.code == 0 and "none of its checkpoints is left to extend it from" in answer.out
 
 
 def test_run_in_use(rlrun: Any, run: Run) -> None:
@@ -250,6 +258,10 @@ def test_fewer_frames(rlrun: Any, run: Run, workplace: Path) -> None:
     before = contents(workplace)
     answer = rlrun("resume", "latest", "total_frames=500")
     assert (answer.code, answer.errors) == (4, ["total_frames: 600 -> 500 is less; it can only grow"])
+    answer = rlrun("resume", "latest", "total_frames=10")  # below algo.learning_starts
+    assert (answer.code, answer.errors) == (4, ["total_frames: 600 -> 10 is less; it can only grow"])
+    answer = rlrun("resume", "latest", "~total_frames")
+    assert (answer.code, answer.errors) == (2, ["'~total_frames' has no value; write total_frames=VALUE"])
     assert contents(workplace) == before
 
 

@@ -280,9 +280,9 @@ def test_what_is_newer_is_deleted_for_good(folder: CheckpointFolder, monkeypatch
 def test_the_evaluation_of_the_best(folder: CheckpointFolder) -> None:
     assert folder.best_evaluation() is None
     for evaluation in ({"return_mean": 3.5, "frames": 10}, None, "x", {}, {"return_mean": "3.5"}):
-        folder.save_best({"evaluation": evaluation}, {})
+        folder.save_best({"evaluation": evaluation, "config": {"seed": 1}}, {})
         usable = isinstance(evaluation, dict) and "frames" in evaluation
-        assert folder.best_evaluation() == (evaluation if usable else None)
+        assert folder.best_evaluation() == ((evaluation, {"seed": 1}) if usable else None)
     folder.save_best({"evaluation": {"return_mean": 3.5}}, {})
     damage(folder.directory / "best.ckpt")
     assert folder.best_evaluation() is None

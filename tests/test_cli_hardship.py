@@ -203,8 +203,9 @@ def test_files_of_a_run_do_not_take_the_place_of_closed_streams(workplace: Path)
 
 def test_a_wish_for_a_checkpoint_kills_nothing_before_and_after_training(workplace: Path) -> None:
     program = """import os, signal, sys
-from rlrun.cli import main
-code = main({arguments})
+from rlrun.__main__ import main
+sys.argv[1:] = {arguments}
+code = main()
 os.kill(os.getpid(), signal.SIGUSR1)
 sys.exit(code)"""
     for arguments in (["ls"], ["env=cartpole", "total_frames=200", "tuned=none", "evaluation.episodes=0"]):
@@ -212,6 +213,11 @@ sys.exit(code)"""
             [sys.executable, "-c", program.format(arguments=arguments)], capture_output=True, timeout=60
         )
         assert done.returncode == 0, done.stderr
+    program = """import os, signal, sys, types
+from rlrun.__main__ import main
+sys.modules["rlrun.cli"] = types.SimpleNamespace(main=lambda: os.kill(os.getpid(), signal.SIGUSR1))
+sys.exit(main())"""  # as if it came while that is being imported
+    assert subprocess.run([sys.executable, "-c", program], timeout=60).returncode == 0
 
 
 def test_signal_while_torch_is_imported_loses_nothing(workplace: Path, rlrun: Any) -> None:

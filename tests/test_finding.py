@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import json
 import multiprocessing
 import os
+import stat
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +16,7 @@ import pytest
 from rlrun.config import RunConfig
 from rlrun.errors import LockedError, ResumeError, StorageError, UsageError
 from rlrun.finding import find, find_all, find_sweep, list_runs
+from rlrun.locks import is_locked
 from rlrun.run import Run
 
 
@@ -64,6 +68,32 @@ def test_one_process_holds_a_run_and_its_death_frees_it(run: Run) -> None:
         with pytest.raises(LockedError, match=f"pid {os.getpid()}"), run.lock():
             pass
     with run.lock():
+        pass
+
+
+def test_a_run_whose_lock_file_is_deleted_is_held_all_the_same(run: Run) -> None:
+    with run.lock():
+        (run.directory / "run.lock").unlink()
+        assert is_locked(run.directory)
+        with pytest.raises(LockedError, match="in use by another process"), run.lock():
+            pass
+        assert not (run.directory / "run.lock").exists()
+    assert not is_locked(run.directory)
+    with run.lock():
+        assert (run.directory / "run.lock").exists()
+
+
+def test_a_file_system_without_locks_on_directories_has_the_file(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = fcntl.flock
+
+    def flock(descriptor: int, operation: int) -> None:
+        if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            raise OSError(errno.EBADF, "no locks on directories")
+        real(descriptor, operation)
+
+    monkeypatch.setattr("rlrun.locks.fcntl.flock", flock)
+    assert not is_locked(run.directory)
+    with run.lock(), pytest.raises(LockedError, match=f"pid {os.getpid()}"), run.lock():
         pass
 
 

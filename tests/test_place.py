@@ -44,6 +44,12 @@ def test_the_same_command_starts_and_is_done(rlrun: Any, workplace: Path) -> Non
     assert [run["directory"] for run in json.loads(rlrun("ls", "--outputs", "runs", "--json").out)] == ["runs/a"]
 
 
+def test_a_name_like_an_option_is_shown_so_that_it_can_be_typed(rlrun: Any, workplace: Path) -> None:
+    answer = rlrun(*SETTINGS, "run.dir=--lead")
+    assert answer.code == 0 and f"rlrun resume {workplace}/--lead total_frames=1200" in answer.out
+    assert rlrun("resume", f"{workplace}/--lead", "-q").code == 0
+
+
 def test_more_frames_extend_it(rlrun: Any, workplace: Path) -> None:
     assert rlrun("-q", *SETTINGS, *HERE).code == 0
     longer = [text if "total_frames" not in text else "total_frames=900" for text in SETTINGS]
@@ -78,6 +84,16 @@ def test_a_logger_in_the_command_is_typed(rlrun: Any, workplace: Path, monkeypat
         (["run.dir=file"], 5, "can't create file: Not a directory. Choose another place: run.dir=DIR"),
         (["run.dir=file/x"], 5, "can't create file/x: Not a directory. Choose another place: run.dir=DIR"),
         (["run.dir=/proc/nope"], 5, "can't create /proc/nope: "),
+        ([f"run.dir={'x' * 300}"], 5, "x: File name too long. Choose another place: run.dir=DIR"),
+        ([f"run.dir={'x' * 300}", "resume=auto"], 5, "x: File name too long. Choose another place: run.dir=DIR"),
+        ([f"outputs={'x' * 300}"], 5, "x: File name too long. Choose another place: outputs=DIR"),
+        (["-m", "seed=1,2", f"run.dir={'x' * 300}"], 5, "x: File name too long. Choose another place: run.dir=DIR"),
+        (["-m", "seed=1,2", f"outputs={'x' * 300}"], 5, "x: File name too long. Choose another place: outputs=DIR"),
+        ([f"run.dir={'d/' * 2500}"], 5, "d: File name too long. Choose another place: run.dir=DIR"),
+        ([f"run.dir={'d/' * 1500}"], 5, "d: File name too long. Choose another place: run.dir=DIR"),
+        (["run.dir=a\nb"], 2, "run.dir='a\\nb' has characters that can't be printed; choose another name"),
+        (["run.dir=a\udce9"], 2, "run.dir='a\\udce9' has characters that can't be printed; choose another name"),
+        (["outputs='a\nb'"], 2, "outputs='a\\nb' has characters that can't be printed; choose another name"),
         (
             ["-m", "seed=1,2", "run.dir=file"],
             5,
@@ -119,7 +135,7 @@ def test_nothing_of_others_is_overwritten(rlrun: Any, workplace: Path) -> None:
         answer = rlrun(*SETTINGS, "run.dir=mine", "resume=auto")
         assert answer.code == 4 and len(answer.errors) == 1
         assert f"run.dir=mine holds {name.partition('/')[0]}, which is of no run" in answer.errors[0]
-        assert path.read_text() == "mine"
+        assert path.read_text() == "mine" and not (workplace / "mine" / "run.lock").exists()
         shutil.rmtree(workplace / "mine")
     (workplace / "mine").mkdir(mode=0o777)
     (workplace / "mine").chmod(0o777)

@@ -185,7 +185,7 @@ def test_a_failed_update_keeps_the_old_file(run: Run, monkeypatch: pytest.Monkey
 
 def test_a_run_that_vanished_is_not_made_again(run: Run, tmp_path: Path) -> None:
     run.directory.rename(tmp_path / "elsewhere")
-    with pytest.raises(StorageError, match="No such file"):
+    with pytest.raises(StorageError, match="is gone: it was moved or deleted meanwhile"):
         run.update(frames=1)
     assert not run.directory.exists()
     assert Run.open(tmp_path / "elsewhere").config == run.config

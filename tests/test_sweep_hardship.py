@@ -55,6 +55,15 @@ def test_a_worker_that_closes_its_output_is_given_time_then_killed(
     assert answer.code == 9 and statuses(only_sweep(workplace)) == ["finished", "failed", "finished", "failed"]
 
 
+def test_a_sweep_that_is_deleted_meanwhile_is_not_to_be_tried_again(
+    rlrun: Any, workplace: Path, fake_worker: Any
+) -> None:
+    fake_worker("import shutil; shutil.rmtree(runs[0].directory.parent, ignore_errors=True)")
+    answer = rlrun(*SEEDS, "run.dir=mine")
+    assert (answer.code, answer.errors) == (5, ["sweep mine has vanished while it was trained"])
+    assert not (workplace / "mine").exists()
+
+
 def test_what_has_ended_stays_as_it_ended(rlrun: Any, workplace: Path, fake_worker: Any) -> None:
     """Killed between the last word on the disk and the word to us."""
     fake_worker("""

@@ -177,7 +177,7 @@ def test_a_killed_run_is_sent_to_its_last_row_and_goes_on_without_duplicates(tmp
     finally:
         process.kill()
         process.wait()
-    with turn(directory, 60.0):  # who sends has ended
+    with turn(directory / "metrics.jsonl", 60.0):  # who sends has ended
         assert_all_have(directory, outputs)
     assert mlflow_run(directory, outputs)[1].info.status == "KILLED"
     (ended,) = [record.exit for record in wandb_records(directory) if record.WhichOneof("record_type") == "exit"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import math
@@ -10,6 +11,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -324,6 +326,50 @@ def test_no_checkpoint_counts_on_rows_that_could_not_be_written(folder: Folder) 
     assert [path.name for path in run.checkpoints.glob("step_*")] == ["step_000000000130.ckpt"]
     assert resumed(run).status == "finished"
     assert_same_run(run, folder.trained(settings))
+
+
+@contextlib.contextmanager
+def meddling_at(frames: int, meddle: Callable[[], object]) -> Iterator[None]:
+    """Do something to the files before the checkpoint of ``frames`` is saved."""
+    sync = Recorder.sync
+    saves: list[None] = []
+
+    def syncing(self: Recorder) -> dict[str, int]:
+        saves.append(None)
+        if len(saves) * 130 == frames:
+            meddle()
+        return sync(self)
+
+    with mock.patch.object(Recorder, "sync", syncing):
+        yield
+
+
+def test_what_is_said_of_files_that_go_while_it_trains(folder: Folder, tmp_path: Path) -> None:
+    runs = [folder.run(CARTPOLE) for _ in range(3)]
+    places = [run.directory for run in runs]
+
+    def replace() -> None:
+        places[2].rename(tmp_path / "elsewhere")
+        places[2].mkdir()
+
+    meddlers: list[Callable[[], object]] = [
+        (places[0] / "metrics.jsonl").unlink, lambda: shutil.rmtree(runs[1].checkpoints), replace,
+    ]  # fmt: skip
+    failures = []
+    for run, meddle in zip(runs, meddlers, strict=True):
+        with meddling_at(260, meddle):
+            outcome = train([run], Silent())[0]
+        assert outcome.error is not None and outcome.error.exit_code == 5
+        failures.append(str(outcome.error))
+    gone = "metrics.jsonl was moved or deleted while the run was writing to it"
+    assert failures[0] == (
+        f"{places[0]}/{gone}. Last good checkpoint: step_000000000130.ckpt; "
+        f"rlrun eval {places[0]} plays it, but the run can't be resumed without that file"
+    )
+    assert failures[1].endswith(f"No such file or directory. No checkpoint is left in {places[1]}")
+    assert failures[2].endswith(f"{gone}. No checkpoint is left in {places[2]}")
+    assert not any(places[2].iterdir())
+    assert resumed(Run.open(tmp_path / "elsewhere")).status == "finished"
 
 
 def test_an_internal_error_is_recorded_and_raised(folder: Folder) -> None:

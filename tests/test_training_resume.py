@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import re
 import signal
 from pathlib import Path
 from typing import Any
@@ -287,8 +289,24 @@ def test_an_environment_that_exits_while_it_is_restored_ends_in_one_line(
 def test_an_extended_run_keeps_the_best_of_its_first_end(folder: Folder) -> None:
     """The evaluation at the first end is off cadence: cut from the metrics, but its weights are kept if they are the best."""
     run = folder.trained(CARTPOLE, {"total_frames": 235})
-    best = CheckpointFolder(run.checkpoints, 1).best_evaluation()
-    assert best is not None and best == run.manifest["best"]
+    best, _ = CheckpointFolder(run.checkpoints, 1).best_evaluation() or ({}, None)
+    assert best == run.manifest["best"]
     outcome = resumed(run, total_frames=400)
-    kept = CheckpointFolder(run.checkpoints, 1).best_evaluation()
-    assert kept is not None and kept == outcome.run.manifest["best"] and kept["return_mean"] >= best["return_mean"]
+    kept, _ = CheckpointFolder(run.checkpoints, 1).best_evaluation() or ({}, None)
+    assert kept == outcome.run.manifest["best"] and kept["return_mean"] >= best["return_mean"]
+
+
+def test_the_best_of_another_config_is_told_and_does_not_count(folder: Folder) -> None:
+    run = folder.trained(CARTPOLE, {"total_frames": 235})
+    best = CheckpointFolder(run.checkpoints, 1)
+    _, header, tree = best.newest(lambda line: None)
+    better = {**run.manifest["best"], "return_mean": 1e9}
+    for frames, config, why in ((245, header["config"] | {"seed": 7}, r" \(seed: 7 -> 0\)"), (255, "x", "")):
+        best.save_best({"frames": 235, "config": config, "evaluation": better}, {"training": tree["training"]})
+        opened, view = Run.open(run.directory), Silent()
+        opened.config = dataclasses.replace(opened.config, total_frames=frames)
+        assert train([opened], view, resume=True)[0].status == "finished"
+        assert re.fullmatch(
+            rf"best.ckpt of \S+ is of another config{why}; only a better evaluation replaces it", view.notes[0]
+        )
+        assert opened.manifest["best"]["return_mean"] < 1e9

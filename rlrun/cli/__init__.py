@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from rlrun import __version__
 from rlrun.cli.output import deliver, silence
 from rlrun.errors import SIGNAL_BASE, StorageError, UsageError, in_users_terms
-from rlrun.interrupts import Unwinding, ignore_wishes
+from rlrun.interrupts import Unwinding
 
 COMMANDS = {
     "train": ("rlrun.cli.train", "train an agent; what rlrun does without a command"),
@@ -59,7 +59,6 @@ RLRUN_DEBUG=1 shows the traceback of an error."""
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command line and return its exit code; every error is one line on stderr for each problem."""
-    ignore_wishes()
     arguments = list(sys.argv[1:] if argv is None else argv)
     _prepare_streams()
     with Unwinding() as unwinding:

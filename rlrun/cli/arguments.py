@@ -13,6 +13,7 @@ from typing import Any, NoReturn
 from rlrun.config import RunConfig
 from rlrun.config.settings import key_of
 from rlrun.errors import UsageError
+from rlrun.plain import printable
 
 ALLOW_IMPORT = "env.allow_import"
 
@@ -136,15 +137,18 @@ def take_place(arguments: Sequence[str]) -> tuple[list[str], Path | None, bool]:
     resume, directory = values.get("resume", "never"), values.get("run.dir")
     if resume not in ("auto", "never"):
         raise UsageError(f"resume={resume} is not known; choices: auto, never")
-    if directory is not None and (not directory or "\0" in directory):
+    if directory == "":
         raise UsageError("run.dir has no value; write run.dir=DIR")
+    if directory is not None and printable(directory) != directory:  # it would be shown as another one
+        raise UsageError(f"run.dir={directory!r:.60} has characters that can't be printed; choose another name")
     if resume == "auto" and directory is None:
         raise UsageError("resume=auto goes on in a directory of your choice; type run.dir=DIR as well")
     left = [text for text in arguments if text not in (*typed["run.dir"], *typed["resume"])]
     if directory is None:
         return left, None, False
     try:
-        return left, Path(directory).expanduser(), resume == "auto"
+        path = Path(directory).expanduser()
+        return left, path.absolute() if directory.startswith("-") else path, resume == "auto"  # else like an option
     except RuntimeError:  # of a user that there is not
         raise UsageError(f"run.dir={directory!r:.60}: ~ stands for no folder; write it in full") from None
 

@@ -99,10 +99,11 @@ def shown_path(path: Path) -> str:
 
 
 def from_here(path: Path) -> Path:
-    """``path`` relative to the current folder where it is below it."""
+    """``path`` relative to the current folder where it is below it, unless it would look like an option then."""
+    here = path
     with contextlib.suppress(ValueError, OSError):
-        return path.relative_to(Path.cwd())
-    return path
+        here = path.relative_to(Path.cwd())
+    return path.absolute() if os.fspath(here).startswith("-") else here
 
 
 def counted(number: Any, what: str) -> str:

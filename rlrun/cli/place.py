@@ -54,11 +54,14 @@ def start_run(directory: Path, job: Job) -> Run:
         ResumeError: another process has begun there meanwhile; files are there that the run would overwrite; others can write there.
         StorageError: it can't be written.
     """
+    config = to_yaml(clean(to_mapping(job.config)))
+    if not os.path.lexists(directory / MANIFEST):
+        _refuse_to_overwrite(directory, config)  # first: a lock would be left in a folder of others
     claim_directory(directory)
     require_own(directory, _OTHERWISE)
     with lock(directory):
         if not os.path.lexists(directory / MANIFEST):
-            _refuse_to_overwrite(directory, to_yaml(clean(to_mapping(job.config))))
+            _refuse_to_overwrite(directory, config)
         elif Run.open(directory).has_begun():
             raise ResumeError(f"another process has begun a run in {shown_path(directory)} meanwhile; try again")
         return create_run(job, directory=directory)

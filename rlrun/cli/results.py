@@ -7,7 +7,7 @@ from collections import Counter
 from rlrun.cli.output import counted, from_here, say, shown_evaluation, shown_number, shown_path
 from rlrun.cli.plot import draw_at_end
 from rlrun.cli.sweep_table import print_sweep
-from rlrun.errors import SIGNAL_BASE, RlrunError, SweepError
+from rlrun.errors import SIGNAL_BASE, LostFileError, RlrunError, SweepError
 from rlrun.finding import SWEEP_LIST
 from rlrun.plain import printable
 from rlrun.run import Run
@@ -57,8 +57,10 @@ def finish_sweep(sweep: Sweep, signal: int | None, quiet: bool) -> int:
     """Report on a sweep and return the exit code; ``signal`` is what came from outside meanwhile.
 
     Raises:
-        SweepError: jobs failed; one line for each.
+        SweepError: jobs failed; one line for each. LostFileError: the sweep was deleted meanwhile.
     """
+    if not sweep.directory.is_dir():
+        raise LostFileError(f"sweep {shown_path(sweep.directory)} has vanished while it was trained")
     rows = rows_of(sweep.runs, sweep.errors)
     if not quiet:
         print_sweep(rows, sweep.runs, say)

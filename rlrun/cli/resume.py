@@ -20,7 +20,7 @@ from rlrun.config import PPOConfig, RunConfig, from_mapping, to_mapping
 from rlrun.config.resuming import forbidden_changes, has_effect, inexact_changes, leaves
 from rlrun.config.settings import nearest, number
 from rlrun.errors import LockedError, ResumeError, UsageError
-from rlrun.finding import find, find_sweep
+from rlrun.finding import find, find_sweep, is_sweep
 from rlrun.interrupts import Interrupts
 from rlrun.locks import is_locked
 from rlrun.manifest import dependence, other_population
@@ -46,7 +46,7 @@ def main(arguments: list[str]) -> int:
     remember_typed(options.overrides)
     for override in options.overrides:
         if "=" not in override:
-            raise UsageError(f"'{override}' has no value; write {override}=VALUE")
+            raise UsageError(f"'{override}' has no value; write {override.lstrip('~+')}=VALUE")
     sweep = find_sweep(options.run, options.outputs)
     if sweep is not None:
         from rlrun.cli.resume_sweep import resume_sweep
@@ -161,6 +161,9 @@ def changed(run: Run, overrides: Sequence[str]) -> RunConfig:
     if "hardware.device" in typed:
         typed.setdefault("device", typed["hardware.device"])  # as for a new run
     before = retyped(run.config, typed, f"rlrun resume {shown_path(run.directory)}")
+    frames = typed.get("total_frames")
+    if isinstance(frames, int | float) and frames < before.total_frames:  # first: it may be too few for other settings
+        raise ResumeError(f"total_frames: {before.total_frames} -> {number(frames)} is less; it can only grow")
     config = from_mapping(changed_leaves(to_mapping(before), typed))
     _refuse_changes(before, config)
     return config
@@ -179,22 +182,25 @@ def _refuse_changes(before: RunConfig, after: RunConfig) -> None:
     forbidden += [printable(f"{key}: {old[key]} -> {new[key]}") for key in _FIXED if old[key] != new[key]]
     if forbidden:
         raise ResumeError("\n".join(f"{line} can't change on resume; start a new run for it" for line in forbidden))
-    if after.total_frames < before.total_frames:
-        raise ResumeError(f"total_frames: {before.total_frames} -> {after.total_frames} is less; it can only grow")
 
 
 def _already_complete(run: Run) -> str:
     frames, total = run.manifest["frames"], run.config.total_frames
     if frames < total:
         return f"already complete (its stop rule ended it at {frames}/{total} frames); change stop.* to go on"
-    where = shown_path(run.directory)
-    return f"already complete ({frames}/{total} frames); extend with: rlrun resume {where} total_frames={2 * total}"
+    where, newest = shown_path(run.directory), run.newest_checkpoint()
+    if newest is None:
+        return f"already complete ({frames}/{total} frames), but none of its checkpoints is left to extend it from"
+    lost = f", but its last checkpoint is of frame {newest:,}" if newest < frames else ""
+    return (
+        f"already complete ({frames}/{total} frames{lost}); extend with: rlrun resume {where} total_frames={2 * total}"
+    )
 
 
 def _require_idle_sweep(run: Run) -> None:
     """Raises LockedError for a member of a sweep that is being trained, which would train it again."""
     sweep = run.directory.resolve().parent
-    if is_locked(sweep):
+    if is_sweep(sweep) and is_locked(sweep):
         raise LockedError(
             f"{shown_path(run.directory)} belongs to sweep {shown_path(sweep)}, which is in use; wait for it"
         )

@@ -68,7 +68,7 @@ def resume_sweep(
 
 def _go_on(
     sweep: Sweep,
-    held: int,
+    held: tuple[int, ...],
     pairs: Sequence[tuple[Run, RunConfig]],
     most: int | None,
     exact: bool,

@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable
 
 from rlrun.config.schema import DQNConfig, PPOConfig, RunConfig
+from rlrun.plain import printable
 from rlrun.provenance import HIDDEN
 
 DEVICE = re.compile(r"auto|cpu|cuda(:\d+)?")
@@ -48,8 +49,10 @@ def _check_names(config: RunConfig) -> list[str]:
         problems.append(f"logger=[{','.join(config.logger)}] names one twice; keep one")
     if config.logging.project is not None and not PROJECT.fullmatch(config.logging.project.replace(HIDDEN, "x")):
         problems.append(f"logging.project={config.logging.project!r:.80} {PROJECT_RULE}")
-    if not config.outputs or "\0" in config.outputs:
-        problems.append(f"outputs={config.outputs!r:.40} is not a folder")
+    if not config.outputs:
+        problems.append(f"outputs={config.outputs!r} is not a folder")
+    if printable(config.outputs) != config.outputs:  # it would be shown as another one
+        problems.append(f"outputs={config.outputs!r:.60} has characters that can't be printed; choose another name")
     return problems
 
 

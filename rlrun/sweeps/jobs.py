@@ -5,6 +5,8 @@ A single run is a list of one job. Nothing here imports torch, unless a job asks
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import json
 import os
 import tempfile
@@ -17,7 +19,7 @@ from rlrun import envs
 from rlrun.config import DQNConfig, PPOConfig, RunConfig, from_dictconfig, to_mapping, typed_overrides
 from rlrun.config.resuming import leaves
 from rlrun.errors import StorageError, UnavailableError, UsageError
-from rlrun.plain import read_yaml, reason_of
+from rlrun.plain import printable, read_yaml, reason_of
 from rlrun.provenance import is_secret_name, remember, texts_of
 from rlrun.sweeps.resources import check_batches, check_memory, has_graphics_driver, spaces_of
 from rlrun.sweeps.room import check_room
@@ -26,6 +28,7 @@ from rlrun.watchdog import watching
 
 NOT_TUNED = "none"
 """The choice that takes no tuned settings though there may be some."""
+_MOST_MADE = 200  # folders, one in the other
 
 
 @dataclass(frozen=True)
@@ -187,8 +190,15 @@ def check_device(config: RunConfig) -> None:
 
 def _check_writable(place: Path, key: str) -> None:
     """Make and remove a folder where the first missing one would go: permissions alone do not tell."""
-    existing = next(folder for folder in (place, *place.parents) if os.path.lexists(folder))
+    above = [place, *place.parents]
+    missing, existing = next((level, folder) for level, folder in enumerate(above) if os.path.lexists(folder))
     try:
+        with contextlib.suppress(FileNotFoundError):
+            os.lstat(place)
+        if missing > _MOST_MADE:  # each a call within the one before
+            raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG))
         os.rmdir(tempfile.mkdtemp(prefix=".rlrun-", dir=existing))
     except OSError as error:
-        raise StorageError(f"can't create {place}: {reason_of(error)}. Choose another place: {key}=DIR") from error
+        raise StorageError(
+            f"can't create {printable(place)}: {reason_of(error)}. Choose another place: {key}=DIR"
+        ) from error

@@ -53,8 +53,8 @@ class SweepView(Protocol):
 class _Worker:
     """A process that trains one batch."""
 
-    def __init__(self, index: int, batch: Batch, log: Path, held: int) -> None:
-        """``held``: the descriptor of the sweep's lock, so that it is held for as long as a worker lives. Raises OSError."""
+    def __init__(self, index: int, batch: Batch, log: Path, held: tuple[int, ...]) -> None:
+        """``held``: the descriptors of the sweep's lock, so that it is held for as long as a worker lives. Raises OSError."""
         self.index, self.batch, self.log = index, batch, log
         self.left = {*range(len(batch.runs))}  # members that have not ended
         self.stopped: set[int] = set()  # those that ended before their time, but can go on
@@ -65,7 +65,7 @@ class _Worker:
             # In a session of its own: Ctrl-C on the terminal is for us, who pass it on as SIGTERM.
             self.process = subprocess.Popen(
                 COMMAND, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=stderr,
-                start_new_session=True, pass_fds=(held,),
+                start_new_session=True, pass_fds=held,
             )  # fmt: skip
         runs = [
             {"directory": str(run.directory), "config": to_mapping(run.config), "manifest": run.manifest}
@@ -140,7 +140,7 @@ class Launcher:
         workers: int,
         view: SweepView,
         interrupts: Interrupts,
-        held: int,
+        held: tuple[int, ...],
     ) -> None:
         self.errors: dict[Path, str] = {}
         self.survivors: list[Run] = []

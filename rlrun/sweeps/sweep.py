@@ -47,8 +47,8 @@ class Sweep:
 
 
 @contextmanager
-def new_sweep(jobs: Sequence[Job], directory: Path | None = None) -> Iterator[tuple[Sweep, int]]:
-    """Make a directory of checked jobs with all their runs, waiting, and hold its lock, whose descriptor is given, too.
+def new_sweep(jobs: Sequence[Job], directory: Path | None = None) -> Iterator[tuple[Sweep, tuple[int, ...]]]:
+    """Make a directory of checked jobs with all their runs, waiting, and hold its lock, whose descriptors are given, too.
 
     ``directory``: one of the user's choice, which has no sweep yet.
 
@@ -105,8 +105,8 @@ def complete_sweep(directory: Path, jobs: Sequence[Job]) -> None:
 
 
 @contextmanager
-def opened_sweep(directory: Path) -> Iterator[tuple[Sweep, int]]:
-    """The sweep in ``directory``, which may come from anywhere, and the descriptor of its lock, which is held.
+def opened_sweep(directory: Path) -> Iterator[tuple[Sweep, tuple[int, ...]]]:
+    """The sweep in ``directory``, which may come from anywhere, and the descriptors of its lock, which is held.
 
     Its runs are the real folders in it, whatever its lists say.
 
@@ -187,7 +187,9 @@ def plan_sweep(places: Sequence[Place]) -> tuple[list[Batch], int]:
     return plan(places, workers, lambda config: largest_batch(config, spaces[repr(config.env)], workers)), workers
 
 
-def train_sweep(sweep: Sweep, places: Sequence[Place], view: SweepView, interrupts: Interrupts, held: int) -> None:
+def train_sweep(
+    sweep: Sweep, places: Sequence[Place], view: SweepView, interrupts: Interrupts, held: tuple[int, ...]
+) -> None:
     """Train ``places``, some or all of the sweep's runs, and write the sweep's lists. ``interrupts``: already entered.
 
     Raises:

@@ -34,14 +34,14 @@ def refuse_links(path: Path) -> None:
 
 
 @contextlib.contextmanager
-def turn(folder: Path, seconds: float) -> Iterator[None]:
-    """Wait for at most ``seconds`` until no other process is in here with the same folder.
+def turn(path: Path, seconds: float) -> Iterator[None]:
+    """Wait for at most ``seconds`` until no other process is in here with the same file or folder.
 
     Raises:
-        OSError: there is no such folder.
+        OSError: there is no such thing.
         TimeoutError: the other one did not leave.
     """
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
         until = time.monotonic() + seconds
         while True:

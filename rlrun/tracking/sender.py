@@ -23,6 +23,7 @@ from typing import Any, TextIO
 from rlrun.child import claim_output, run_and_exit
 from rlrun.errors import ResumeError
 from rlrun.manifest import UNENDED, read_manifest
+from rlrun.metrics import METRICS
 from rlrun.provenance import clean
 from rlrun.tracking.folders import turn
 from rlrun.tracking.points import Feed, Open, Subject, Tool
@@ -151,7 +152,7 @@ def _send_all() -> None:
         for run, values in enumerate(request["runs"]):
             subject = Subject(**values | {key: Path(values[key]) for key in ("directory", "outputs")})
             try:
-                turns.enter_context(turn(subject.directory, until - time.monotonic()))
+                turns.enter_context(turn(subject.directory / METRICS, until - time.monotonic()))
                 subjects[run] = subject
             except OSError as error:  # TimeoutError is one
                 for tool in request["tools"]:
