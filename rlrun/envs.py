@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from rlrun.config import EnvConfig
 from rlrun.env_ids import missing_package, quiet, registered
-from rlrun.errors import EnvironmentFailure, UnavailableError, UsageError, one_line
+from rlrun.errors import PASSING, EnvironmentFailure, UnavailableError, UsageError, one_line
 
 Environment = gymnasium.Env[Any, Any]
 Step = Callable[[Any], tuple[Any, Any, Any, Any, Any]]
@@ -84,7 +84,9 @@ def make(config: EnvConfig) -> Environment:
             env = gymnasium.make(spec)
         except (ImportError, gymnasium.error.DependencyNotInstalled) as error:
             raise UnavailableError(missing_package(spec, error)) from error
-        except Exception as error:
+        except PASSING:
+            raise
+        except BaseException as error:
             reason = one_line(error.__cause__ or error)
             if config.kwargs:
                 raise UsageError(f"env.kwargs={config.kwargs}: {config.id} does not accept them: {reason}") from error
@@ -181,9 +183,9 @@ def probe(config: EnvConfig, seed: int) -> None:
             _check_step(config.id, reward, terminated, truncated, info)
             if terminated or truncated:
                 _check_observation(config.id, env.observation_space, env.reset()[0])
-    except (EnvironmentFailure, MemoryError):
+    except (EnvironmentFailure, *PASSING):
         raise
-    except (Exception, SystemExit) as error:
+    except BaseException as error:
         raise EnvironmentFailure(
             f"env {config.id} raised {one_line(error)} in its first steps (seed {seed})"
         ) from error

@@ -23,7 +23,7 @@ from numpy.random import MT19937, PCG64, PCG64DXSM, SFC64, Generator, Philox
 
 from rlrun.config import EnvConfig
 from rlrun.envs import Environment, make
-from rlrun.errors import EnvironmentFailure, ResumeError, one_line
+from rlrun.errors import PASSING, EnvironmentFailure, ResumeError, one_line
 from rlrun.provenance import mentions, secrets
 from rlrun.seeding import set_state
 from rlrun.simulation import capture_simulation, is_simulation, restore_simulation
@@ -49,7 +49,9 @@ def capture(env: Environment) -> Tree:
     if _has_own_state(env):
         try:
             own = {"state": _encode(env.unwrapped.get_state())}  # type: ignore[attr-defined]
-        except (Exception, SystemExit) as error:
+        except PASSING:
+            raise
+        except BaseException as error:
             raise EnvironmentFailure(
                 f"get_state() of {type(env.unwrapped).__name__} failed: {one_line(error)}"
             ) from error
@@ -84,7 +86,9 @@ def _restore_own(env: Environment, state: Any) -> None:
     """Hand the environment its own state. Whatever it raises is about the state: what it makes of it is its own business."""
     try:
         env.unwrapped.set_state(state)  # type: ignore[attr-defined]
-    except (Exception, SystemExit) as error:
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
         raise ValueError(f"set_state() failed: {one_line(error)}") from error
 
 
@@ -110,7 +114,9 @@ def exactness(config: EnvConfig, seed: int) -> str | None:
             if step == 32 and not ended and _fingerprint(first.reset()[0]) != _fingerprint(second.reset()[0]):
                 return "a restored environment differs after a reset"
         return None
-    except (Exception, SystemExit) as error:
+    except PASSING:
+        raise
+    except BaseException as error:
         return one_line(error)
     finally:
         first.close()

@@ -18,7 +18,7 @@ from rlrun import envstate
 from rlrun.arrays import finite, fitting, real, whole
 from rlrun.config import EnvConfig
 from rlrun.envs import NUMBERS, Step, action_converter, make, repeated, step_limit
-from rlrun.errors import EnvironmentFailure, ResumeError, one_line
+from rlrun.errors import PASSING, EnvironmentFailure, ResumeError, one_line
 from rlrun.seeding import Stream
 
 
@@ -140,10 +140,10 @@ class Environments:
                 newest[index][...] = observation
                 rewards[index] = reward = float(reward)
                 over = bool(terminated or truncated)
-            except MemoryError:  # is everybody's
+            except PASSING:
                 raise
-            # An environment that calls sys.exit() is broken too, and must not end the other agents' training.
-            except (Exception, SystemExit) as error:
+            # One that calls sys.exit(), or raises what no Exception is, must not end the other agents' training either.
+            except BaseException as error:
                 self._fail(index // self._num_envs, f"{_said(error)} (action {actions[index]})", error)
                 continue
             returns[index] += reward
@@ -165,9 +165,9 @@ class Environments:
                     f"observation of shape {observation.shape} or not finite, its space says {self._shape}"
                 )
             self._frames[index] = observation
-        except MemoryError:
+        except PASSING:
             raise
-        except (Exception, SystemExit) as error:
+        except BaseException as error:
             self._fail(index // self._num_envs, f"{_said(error)} (in reset)", error)
 
     def _reset_agent(self, agent: int, sequence: np.random.SeedSequence) -> None:
@@ -180,9 +180,9 @@ class Environments:
         """What an environment made with ``render_mode=rgb_array`` looks like now: uint8 [H, W, 3]. Raises EnvironmentFailure."""
         try:
             picture: Any = self._envs[index].render()
-        except MemoryError:
+        except PASSING:
             raise
-        except (Exception, SystemExit) as error:
+        except BaseException as error:
             raise EnvironmentFailure(f"env {self._config.id} can't be drawn: {one_line(error)}") from error
         if not (isinstance(picture, np.ndarray) and picture.dtype == np.uint8 and picture.shape[2:] == (3,)):
             shape = f" {picture.dtype} {picture.shape}" if isinstance(picture, np.ndarray) else ""

@@ -294,6 +294,16 @@ def test_probing_an_environment_that_raises(identifier: str, message: str) -> No
         envs.probe(EnvConfig(id=identifier), 0)
 
 
+def test_an_environment_that_raises_what_is_no_exception(register: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Walk, "__init__", mock.Mock(side_effect=BaseException("no more")))
+    with pytest.raises(EnvironmentFailure, match="can not be made: BaseException: no more"):
+        envs.make(register(Walk))
+    probes.register()
+    monkeypatch.setattr(probes.Broken, "step", mock.Mock(side_effect=GeneratorExit))
+    with pytest.raises(EnvironmentFailure, match=r"raised GeneratorExit in its first steps"):
+        envs.probe(EnvConfig(id="ProbeRaise-v0"), 0)
+
+
 def test_memory_that_runs_out_while_probing_is_no_failure_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     probes.register()
     monkeypatch.setattr(probes.Broken, "step", mock.Mock(side_effect=MemoryError))

@@ -481,7 +481,7 @@ def test_the_same_actions_are_tried_each_time(monkeypatch: pytest.MonkeyPatch) -
     assert first == again != other and first[24::2] == first[25::2]
 
 
-@pytest.mark.parametrize("error", [RuntimeError("on fire"), SystemExit(3)])
+@pytest.mark.parametrize("error", [RuntimeError("on fire"), SystemExit(3), GeneratorExit("closed")])
 def test_an_environment_that_raises_is_inexact(error: BaseException, exactness_of: Any) -> None:
     class Raising(Plain):
         def step(self, action: int) -> Any:

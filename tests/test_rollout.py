@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 from collections.abc import Iterator
 from typing import Any
@@ -15,6 +16,7 @@ from gymnasium.spaces import Box, Discrete, MultiDiscrete
 
 from rlrun.config import EnvConfig
 from rlrun.errors import EnvironmentFailure, ResumeError
+from rlrun.interrupts import Unwound
 from rlrun.rollout import Environments, Episode
 
 
@@ -314,6 +316,36 @@ def test_a_broken_environment_fails_its_own_agent_only(identifier: str, what: st
     assert environments.capture(1)["envs"] is None
     assert environments._envs[2].unwrapped.count == 5  # type: ignore[attr-defined]
     environments.close()
+
+
+class NoText(Exception):
+    """Whose text can't be had."""
+
+    def __str__(self) -> str:
+        raise RuntimeError("no text")
+
+
+@pytest.mark.parametrize("where", ["step", "reset"])
+@pytest.mark.parametrize("kind", [asyncio.CancelledError, GeneratorExit, BaseException, NoText])
+def test_whatever_an_environment_raises_fails_its_own_agent(
+    kind: type[BaseException], where: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    environments = Environments(tape_config([1, True, False]), 1, [0, 1])
+    broken = mock.Mock(side_effect=kind)
+    monkeypatch.setattr(environments._envs[1], "reset", broken)
+    if where == "step":
+        environments._steps[1] = broken
+    environments.step(np.zeros((2, 1), np.int64))
+    assert set(environments.failures) == {1}
+    assert f"failed at step 1 of the agent with seed 1: {kind.__name__} (" in str(environments.failures[1])
+
+
+@pytest.mark.parametrize("kind", [KeyboardInterrupt, Unwound])
+def test_a_signal_is_no_failure_of_the_environment(kind: type[BaseException]) -> None:
+    environments = Environments(tape_config([1, True, False]), 1, [0])
+    environments._steps[0] = mock.Mock(side_effect=kind)
+    with pytest.raises(kind):
+        environments.step(np.zeros((1, 1), np.int64))
 
 
 def test_memory_that_runs_out_in_a_reset_is_no_failure_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:

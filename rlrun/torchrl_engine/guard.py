@@ -10,7 +10,7 @@ from gymnasium.spaces import Discrete
 
 from rlrun.config import EnvConfig
 from rlrun.envs import make
-from rlrun.errors import EnvironmentFailure, one_line
+from rlrun.errors import PASSING, EnvironmentFailure, one_line
 
 
 class Guarded(gymnasium.Wrapper[Any, Any, Any, Any]):
@@ -34,9 +34,9 @@ class Guarded(gymnasium.Wrapper[Any, Any, Any, Any]):
         try:
             observation, reward, terminated, truncated, info = self.env.step(taken)
             reward = float(reward)
-        except MemoryError:
+        except PASSING:
             raise
-        except (Exception, SystemExit) as error:
+        except BaseException as error:
             raise self._failure(index, f"{one_line(error)} (action {taken})") from error
         if not np.isfinite(reward):
             raise self._failure(index, f"reward {reward}")
@@ -47,9 +47,9 @@ class Guarded(gymnasium.Wrapper[Any, Any, Any, Any]):
         index = self.index
         try:
             observation, info = self.env.reset(seed=seed, options=options)
-        except MemoryError:
+        except PASSING:
             raise
-        except (Exception, SystemExit) as error:
+        except BaseException as error:
             raise self._failure(index, f"{one_line(error)} (in reset)") from error
         self._check(index, observation)
         return observation, info
