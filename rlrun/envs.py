@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from rlrun.config import EnvConfig
 from rlrun.env_ids import missing_package, quiet, registered
 from rlrun.errors import PASSING, EnvironmentFailure, UnavailableError, UsageError, one_line
+from rlrun.manners import close
 
 Environment = gymnasium.Env[Any, Any]
 Step = Callable[[Any], tuple[Any, Any, Any, Any, Any]]
@@ -93,7 +94,7 @@ def make(config: EnvConfig) -> Environment:
             raise EnvironmentFailure(f"env {config.id} can not be made: {reason}") from error
     modes = env.metadata.get("render_modes") or []
     if config.kwargs.get("render_mode") not in (None, *modes):
-        env.close()
+        close(env, config.id)
         raise UsageError(
             f"env.kwargs.render_mode={config.kwargs['render_mode']}: choices: {', '.join(modes) or 'none'}"
         )
@@ -122,7 +123,7 @@ def spaces(config: EnvConfig) -> Spaces:
         size = _observation_size(config.id, env.observation_space)
         action = _actions(config.id, env.action_space)
     finally:
-        env.close()
+        close(env, config.id)
     return Spaces(size * config.frame_stack, action)
 
 
@@ -190,7 +191,7 @@ def probe(config: EnvConfig, seed: int) -> None:
             f"env {config.id} raised {one_line(error)} in its first steps (seed {seed})"
         ) from error
     finally:
-        env.close()
+        close(env, config.id)
 
 
 def _log_mujoco_warnings() -> None:

@@ -24,6 +24,7 @@ from numpy.random import MT19937, PCG64, PCG64DXSM, SFC64, Generator, Philox
 from rlrun.config import EnvConfig
 from rlrun.envs import Environment, make
 from rlrun.errors import PASSING, EnvironmentFailure, ResumeError, one_line
+from rlrun.manners import close
 from rlrun.provenance import mentions, secrets
 from rlrun.seeding import set_state
 from rlrun.simulation import capture_simulation, is_simulation, restore_simulation
@@ -119,8 +120,8 @@ def exactness(config: EnvConfig, seed: int) -> str | None:
     except BaseException as error:
         return one_line(error)
     finally:
-        first.close()
-        second.close()
+        for env in (first, second):
+            close(env, config.id)
 
 
 def _step_or_reset(env: Environment, action: Any) -> tuple[list[Any], bool]:

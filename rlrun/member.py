@@ -54,6 +54,25 @@ def take(runs: Sequence[Run], stack: contextlib.ExitStack, anew: bool) -> dict[i
     return refused
 
 
+def with_advice(run: Run, error: RlrunError) -> RlrunError:
+    """The error that ended the run, with the checkpoint that is left and what to do, as far as that helps."""
+    where = shlex.quote(printable(run.directory))
+    if not run.directory.is_dir():
+        return StorageError(f"the run directory {where} has vanished while it was trained")
+    if isinstance(error, LostFileError) or type(error) is RlrunError:
+        return error
+    good = None
+    with contextlib.suppress(ResumeError):
+        good = CheckpointFolder(run.checkpoints, run.config.checkpoint.keep).last_good()
+    if good is None:
+        return type(error)(f"{error}. There was no checkpoint yet")
+    advice = {
+        StorageError: f"; once there is room: rlrun resume {where}",
+        EnvironmentFailure: f"; go on from there: rlrun resume {where}",
+    }
+    return type(error)(f"{error}. Last good checkpoint: {good}{advice.get(type(error), '')}")
+
+
 @dataclass
 class Member:
     """One run of the population, beside its slice of the trainer's state."""
@@ -235,24 +254,6 @@ class Member:
 
     def _header(self, frames: int) -> dict[str, Any]:
         return {"frames": frames, "config": clean(to_mapping(self.run.config))}
-
-    def with_advice(self, error: RlrunError) -> RlrunError:
-        """The error that ended the run, with the checkpoint that is left and what to do, as far as that helps."""
-        where = shlex.quote(printable(self.run.directory))
-        if not self.run.directory.is_dir():
-            return StorageError(f"the run directory {where} has vanished while it was trained")
-        if isinstance(error, LostFileError) or type(error) is RlrunError:
-            return error
-        good = None
-        with contextlib.suppress(ResumeError):
-            good = self.folder.last_good()
-        if good is None:
-            return type(error)(f"{error}. There was no checkpoint yet")
-        advice = {
-            StorageError: f"; once there is room: rlrun resume {where}",
-            EnvironmentFailure: f"; go on from there: rlrun resume {where}",
-        }
-        return type(error)(f"{error}. Last good checkpoint: {good}{advice.get(type(error), '')}")
 
     def describe(self, frames: int, **fields: Any) -> None:
         """Bring run.json up to date."""

@@ -19,6 +19,7 @@ from rlrun.arrays import finite, fitting, real, whole
 from rlrun.config import EnvConfig
 from rlrun.envs import NUMBERS, Step, action_converter, make, repeated, step_limit
 from rlrun.errors import PASSING, EnvironmentFailure, ResumeError, one_line
+from rlrun.manners import close
 from rlrun.seeding import Stream
 
 
@@ -277,8 +278,8 @@ class Environments:
 
     def close(self) -> None:
         """Close every environment."""
-        for env in self._envs:
-            env.close()
+        for _number, env in enumerate(self._envs):  # which tells the watchdog that one has come back
+            close(env, self._config.id)
 
 
 def _said(error: BaseException) -> str:

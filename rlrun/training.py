@@ -21,7 +21,8 @@ from rlrun.envs import spaces
 from rlrun.errors import ResumeError, RlrunError, StorageError, as_storage_error, in_users_terms, one_line
 from rlrun.interrupts import Interrupts
 from rlrun.manifest import SAME_BITS
-from rlrun.member import Member, population_note, take
+from rlrun.manners import telling
+from rlrun.member import Member, population_note, take, with_advice
 from rlrun.metrics import Recorder
 from rlrun.run import Run
 from rlrun.tracking.tracking import Tracking
@@ -58,6 +59,7 @@ def train(
         ended = set(refused)
         env = runs[0].config.env
         stack.enter_context(watching(env.id, env.step_timeout, functools.partial(_leave, runs, ended, view)))
+        stack.enter_context(telling(view.note))
         stack.enter_context(process_set_for(runs[0].config))
         loop = Loop(runs, view, interrupts, ended, until)
         stack.callback(loop.close)
@@ -65,17 +67,24 @@ def train(
     return outcomes
 
 
-def _leave(runs: Sequence[Run], ended: Collection[int], view: View, agent: int | None, failure: RlrunError) -> None:
+def _leave(
+    runs: Sequence[Run], ended: Collection[int], view: View, agent: int | None, failure: RlrunError
+) -> RlrunError:
     """Record that the process ends because an environment hangs: of its own run, or of all if that is not known.
 
     The others stop at their last checkpoint. Called from another thread: the main one will not come back.
+    Returns the failure with what is left of its run.
     """
-    for number in set(range(len(runs))).difference(ended):
-        error = failure if agent in (None, number) else None
+    said = failure
+    left = set(range(len(runs))).difference(ended)
+    for number in left:
+        error = with_advice(runs[number], failure) if agent in (None, number) else None
+        said = error or said
         status = "stopped" if error is None else "failed"
         with contextlib.suppress(StorageError):
             runs[number].update(status=status, failure=error and str(error))
         view.ended(number, status, error)
+    return said if left else type(failure)(f"{failure}. Its run had ended before, and is saved")
 
 
 class Loop:
@@ -295,12 +304,12 @@ class Loop:
         """Record how a member ended, as far as its disk allows."""
         member = self.members[agent]
         if error is not None:
-            error = member.with_advice(error)
+            error = with_advice(member.run, error)
         try:
             member.close()
             member.describe(self.trainer.frames, status=status, failure=str(error) if error else None)
         except StorageError as problem:
-            status, error = "failed", error or member.with_advice(problem)
+            status, error = "failed", error or with_advice(member.run, problem)
         self.tracking.ended(agent, status)
         self._freeze(agent, status, error)
 

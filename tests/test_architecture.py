@@ -29,6 +29,7 @@ LAYERS = (
         "hardware",
         "run",
         "manifest",
+        "manners",
         "finding",
         "deletion",
         "garbage",
@@ -58,7 +59,18 @@ ONLY = {  # who may import what
     "mlflow": {"tracking"},
 }
 NO_TORCH = {"errors", "config", "plain", "seeding", "provenance", "env_ids", "envs", "envstate", "simulation"} | {
-    *("run", "manifest", "finding", "deletion", "garbage", "checkpoint", "checkpoint_folder", "pieces", "metrics"),
+    *(
+        "run",
+        "manifest",
+        "manners",
+        "finding",
+        "deletion",
+        "garbage",
+        "checkpoint",
+        "checkpoint_folder",
+        "pieces",
+        "metrics",
+    ),
     *("rendering", "movie", "video", "reports"),
 }
 FORBIDDEN_IMPORTS = {"pickle", "cloudpickle", "dill", "marshal", "shelve", "joblib", "jsonpickle", "commands", "pty"}

@@ -11,6 +11,7 @@ from gymnasium.spaces import Discrete
 from rlrun.config import EnvConfig
 from rlrun.envs import make
 from rlrun.errors import PASSING, EnvironmentFailure, one_line
+from rlrun.manners import close
 
 
 class Guarded(gymnasium.Wrapper[Any, Any, Any, Any]):
@@ -53,6 +54,9 @@ class Guarded(gymnasium.Wrapper[Any, Any, Any, Any]):
             raise self._failure(index, f"{one_line(error)} (in reset)") from error
         self._check(index, observation)
         return observation, info
+
+    def close(self) -> None:
+        close(self.env, self._id)
 
     def _check(self, index: int, observation: Any) -> None:
         space = self.env.observation_space
