@@ -27,6 +27,7 @@ from rlrun.errors import PASSING, EnvironmentFailure, ResumeError, one_line
 from rlrun.manners import close
 from rlrun.provenance import mentions, secrets
 from rlrun.seeding import set_state
+from rlrun.shared_state import changed, snapshot
 from rlrun.simulation import capture_simulation, is_simulation, restore_simulation
 
 Tree = dict[str, Any]
@@ -94,7 +95,10 @@ def _restore_own(env: Environment, state: Any) -> None:
 
 
 def exactness(config: EnvConfig, seed: int) -> str | None:
-    """Try capture and restore on two fresh instances: None if they go on alike for 64 steps, else what went wrong."""
+    """Try capture and restore on two fresh instances: None if they go on alike for 64 steps, else what went wrong.
+
+    Nor may these steps change what their modules and classes hold.
+    """
     first, second = make(config), make(config)
     actions = copy.deepcopy(first.action_space)
     actions.seed(seed)
@@ -104,6 +108,7 @@ def exactness(config: EnvConfig, seed: int) -> str | None:
         second.reset(seed=seed + 2)
         for _ in range(24):
             _step_or_reset(first, actions.sample())
+        shared = snapshot(_layers(first))  # now: what is only filled at the first use is no state
         restore(second, capture(first))
         ended = False
         for step in range(64):
@@ -114,7 +119,7 @@ def exactness(config: EnvConfig, seed: int) -> str | None:
             ended = ended or ended_now
             if step == 32 and not ended and _fingerprint(first.reset()[0]) != _fingerprint(second.reset()[0]):
                 return "a restored environment differs after a reset"
-        return None
+        return changed(shared, snapshot(_layers(first)))
     except PASSING:
         raise
     except BaseException as error:

@@ -28,14 +28,19 @@ from rlrun.rollout import Episode
 from rlrun.run import Run
 
 
-def population_note(config: RunConfig, size: int) -> str | None:
-    """Why a run trained in a population of ``size`` may have other bits than alone; None if it has the same."""
+def population_note(config: RunConfig, size: int, inexact: str | None) -> str | None:
+    """Why a run trained in a population of ``size`` may have other bits than alone; None if it has the same.
+
+    ``inexact``: why its environments' state can't be captured, if that is so.
+    """
     if size == 1:
         return None
     if choose_device(config.device, max(config.network.hidden)) != "cpu":
         return "on CUDA bits depend on the size of the population"
     if config.hardware.kernels == "plain" or config.network.layer_norm:
         return "on the plain PyTorch path bits may depend on the size of the population"
+    if inexact:  # whatever is hidden may be one for all
+        return f"the environments may share what is hidden, and bits then depend on the population ({inexact})"
     return None
 
 

@@ -188,7 +188,7 @@ class Loop:
             "numerics": self.hardware.numerics(),
         }
         size, first = len(self.members), self.members[0].run.directory.name
-        note = population_note(self.config, size)
+        note = population_note(self.config, size, self.inexact)
         for agent in list(self.active):
             member, population = self.members[agent], {"size": size, "index": agent, "first": first}
             with self._leaving_out(agent):

@@ -20,6 +20,7 @@ LAYERS = (
         "env_ids",
         "envs",
         "envstate",
+        "shared_state",
         "simulation",
         "normalization",
         "distributions",
@@ -58,7 +59,18 @@ ONLY = {  # who may import what
     "wandb": {"tracking"},
     "mlflow": {"tracking"},
 }
-NO_TORCH = {"errors", "config", "plain", "seeding", "provenance", "env_ids", "envs", "envstate", "simulation"} | {
+NO_TORCH = {
+    "errors",
+    "config",
+    "plain",
+    "seeding",
+    "provenance",
+    "env_ids",
+    "envs",
+    "envstate",
+    "simulation",
+    "shared_state",
+} | {
     *(
         "run",
         "manifest",
