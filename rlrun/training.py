@@ -21,7 +21,7 @@ from rlrun.envs import spaces
 from rlrun.errors import ResumeError, RlrunError, StorageError, as_storage_error, in_users_terms, one_line
 from rlrun.interrupts import Interrupts
 from rlrun.manifest import SAME_BITS
-from rlrun.manners import telling
+from rlrun.manners import go_back, telling
 from rlrun.member import Member, population_note, take, with_advice
 from rlrun.metrics import Recorder
 from rlrun.run import Run
@@ -75,6 +75,7 @@ def _leave(
     The others stop at their last checkpoint. Called from another thread: the main one will not come back.
     Returns the failure with what is left of its run.
     """
+    go_back(runs[0].config.env.id)
     said = failure
     left = set(range(len(runs))).difference(ended)
     for number in left:
@@ -107,6 +108,7 @@ class Loop:
         self.tracking = Tracking({}, view.note)
         self.active = list(range(len(runs)))
         self.outcomes: dict[int, Outcome] = {}
+        go_back(self.config.env.id)
 
     def close(self) -> None:
         self.trainer.close()
@@ -172,6 +174,7 @@ class Loop:
             member.restore(tree["loop"], reached)
             continued = restore(self.trainer.state, agent, tree["training"])
             offsets: dict[str, int] = tree["offsets"]
+            go_back(self.config.env.id)
         except (KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError) as error:
             raise ResumeError(f"{path.name} of {member.run.directory.name} is not usable: {one_line(error)}") from error
         if self.trainer.frames != reached:
@@ -223,6 +226,7 @@ class Loop:
             if (trainer.episodes and self._record_episodes()) or time.monotonic() >= deadline:
                 break
         self._spent(started)
+        go_back(config.env.id)
 
     def _has_failed(self) -> bool:
         return not self.trainer.failures.keys().isdisjoint(self.active)
@@ -303,6 +307,7 @@ class Loop:
     def _end(self, agent: int, status: str, error: RlrunError | None = None) -> None:
         """Record how a member ended, as far as its disk allows."""
         member = self.members[agent]
+        go_back(self.config.env.id)
         if error is not None:
             error = with_advice(member.run, error)
         try:

@@ -46,18 +46,19 @@ def watching(env: str, seconds: float | None, record: Record = lambda agent, fai
     ``record`` is told the agent whose environment it is, if it is known, and why; it returns what the user reads. Costs training
     nothing: a thread looks at where the calling one is. A stopped process (Ctrl-Z) and a debugger's prompt do not count.
     """
-    if seconds is None:
-        yield
-        return
-    over = threading.Event()
-    watched = threading.get_ident()
-    thread = threading.Thread(target=_watch, args=(over, watched, env, seconds, record), daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        over.set()
-        thread.join()
+    with manners.staying(env):
+        if seconds is None:
+            yield
+            return
+        over = threading.Event()
+        watched = threading.get_ident()
+        thread = threading.Thread(target=_watch, args=(over, watched, env, seconds, record), daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            over.set()
+            thread.join()
 
 
 def _watch(over: threading.Event, watched: int, env: str, seconds: float, record: Record) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from support import CARTPOLE, Folder, Silent
 
 from rlrun import manners
 from rlrun.manners import close, telling
+from rlrun.run import Run
 from rlrun.training import train
 from rlrun.watchdog import _place
 
@@ -51,6 +53,22 @@ def test_a_run_does_not_depend_on_its_environments_being_closed(
     assert [outcome.status for outcome in train([run], view)] == ["finished"]
     assert run.manifest["exact"] is True
     assert [line for line in view.notes if "ConnectionError: gone" in line] == view.notes and len(view.notes) == 1
+
+
+@pytest.mark.parametrize("where", ["__init__", "reset", "step", "close"])
+def test_one_that_changes_the_working_directory(where: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    original = getattr(CartPoleEnv, where)
+
+    def leaving(*arguments: Any, **options: Any) -> Any:
+        os.chdir("/")
+        return original(*arguments, **options)
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(CartPoleEnv, where, leaving)
+    run, view = Folder(Path("outputs")).run(CARTPOLE), Silent()
+    assert [outcome.status for outcome in train([run], view)] == ["finished"]
+    assert view.notes == ["env CartPole-v1 changed the working directory to /; rlrun has gone back"]
+    assert Path.cwd() == tmp_path and train([Run.open(run.directory)], view, resume=True)[0].status == "finished"
 
 
 def test_the_watchdog_knows_where_an_environment_is_closed() -> None:
