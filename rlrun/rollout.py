@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from rlrun import envstate
 from rlrun.arrays import finite, fitting, real, whole
 from rlrun.config import EnvConfig
-from rlrun.envs import NUMBERS, Step, action_converter, make, repeated, step_limit
+from rlrun.envs import NUMBERS, Step, action_converter, make, repeated, step_limit, wrong_kind
 from rlrun.errors import PASSING, EnvironmentFailure, ResumeError, one_line
 from rlrun.manners import close
 from rlrun.seeding import Stream
@@ -72,6 +72,7 @@ class Environments:
         # With reward_norm the clip comes after the normaliser, which applies it.
         self._clip = None if config.reward_norm else config.reward_clip
         self._newly_failed = False
+        self._sound: set[tuple[type, ...]] = set()
         self.before_reset: Callable[[int], object] = lambda index: None
         self._limit = step_limit(config) or sys.maxsize
         self._returns, self._lengths = [0.0] * count, [0] * count
@@ -131,11 +132,14 @@ class Environments:
     def _step_all(self, actions: Sequence[Any] | NDArray[Any]) -> list[int]:
         """The hot loop: step the live environments and return those whose episode ended."""
         steps, newest, rewards, shape = self._steps, self._newest, self._reward, self._shape
-        returns, lengths, limit = self._returns, self._lengths, self._limit
+        returns, lengths, limit, sound = self._returns, self._lengths, self._limit, self._sound
         ended = []
         for index in self._live:
             try:
                 observation, reward, terminated, truncated, _ = steps[index](actions[index])
+                kinds = type(observation), type(reward), type(terminated), type(truncated)
+                if kinds not in sound:
+                    self._check_kinds(observation, reward, terminated, truncated)
                 if observation.shape != shape or observation.dtype.kind not in NUMBERS:
                     raise EnvironmentFailure(_unlike(observation, shape))
                 newest[index][...] = observation
@@ -156,11 +160,19 @@ class Environments:
                 ended.append(index)
         return ended
 
+    def _check_kinds(self, *given: Any) -> None:
+        """Types that are seen for the first time: one look at each combination is enough. Raises EnvironmentFailure."""
+        wrong = wrong_kind(*given)
+        if wrong is not None:
+            raise EnvironmentFailure(wrong)
+        self._sound.add(tuple(map(type, given)))
+
     def _reset(self, index: int, seed: int | None) -> None:
         """Begin an episode: every stacked frame is the first observation."""
         self._returns[index], self._lengths[index] = 0.0, 0
         try:
             observation, _ = self._envs[index].reset(seed=seed)
+            self._check_kinds(observation, 0.0, False, False)
             if observation.shape != self._shape or not np.isfinite(observation).all():
                 raise ValueError(
                     f"observation of shape {observation.shape} or not finite, its space says {self._shape}"

@@ -15,6 +15,7 @@ import pytest
 from gymnasium.spaces import Box, Discrete, MultiDiscrete
 
 from rlrun.config import EnvConfig
+from rlrun.envs import repeated
 from rlrun.errors import EnvironmentFailure, ResumeError
 from rlrun.interrupts import Unwound
 from rlrun.rollout import Environments, Episode
@@ -338,6 +339,34 @@ def test_whatever_an_environment_raises_fails_its_own_agent(
     environments.step(np.zeros((2, 1), np.int64))
     assert set(environments.failures) == {1}
     assert f"failed at step 1 of the agent with seed 1: {kind.__name__} (" in str(environments.failures[1])
+
+
+@pytest.mark.parametrize("frame_skip", [1, 2])
+@pytest.mark.parametrize(
+    ("place", "value", "what"),
+    [
+        (0, np.ma.masked_array(np.ones(1, np.float32), [True]), "observation of type MaskedArray"),
+        (1, "1.0", "reward '1.0', expected a"),
+        (2, 2, "terminated=2, expected a boolean"),
+        (3, None, "truncated=None, expected a boolean"),
+    ],
+)
+def test_values_of_another_kind_fail_their_agent(place: int, value: Any, what: str, frame_skip: int) -> None:
+    environments = Environments(tape_config([9, True, False], frame_skip=frame_skip), 1, [0])
+    environments.step(np.zeros((1, 1), np.int64))  # sound values first
+    given = [np.ones(1, np.float32), 1.0, False, False, {}]
+    given[place] = value
+    environments._steps[0] = repeated(lambda action: tuple(given), frame_skip)
+    environments.step(np.zeros((1, 1), np.int64))
+    assert what in str(environments.failures[0])
+
+
+@pytest.mark.parametrize("reward", [1, True, np.bool_(True), np.float32(1), np.array(1.0), np.int64(1)])
+def test_rewards_of_any_kind_of_number(reward: Any) -> None:
+    environments = Environments(tape_config([9, True, False]), 1, [0])
+    environments._steps[0] = lambda action: (np.ones(1, np.float32), reward, np.bool_(False), False, {})
+    environments.step(np.zeros((1, 1), np.int64))
+    assert not environments.failures and environments.reward[0, 0] == 1.0
 
 
 @pytest.mark.parametrize("kind", [KeyboardInterrupt, Unwound])

@@ -9,7 +9,7 @@ import numpy as np
 from gymnasium.spaces import Discrete
 
 from rlrun.config import EnvConfig
-from rlrun.envs import make
+from rlrun.envs import make, wrong_kind
 from rlrun.errors import PASSING, EnvironmentFailure, one_line
 from rlrun.manners import close
 
@@ -34,15 +34,18 @@ class Guarded(gymnasium.Wrapper[Any, Any, Any, Any]):
         taken = action + self._first if self._first else action
         try:
             observation, reward, terminated, truncated, info = self.env.step(taken)
-            reward = float(reward)
+            number = float(reward)
         except PASSING:
             raise
         except BaseException as error:
             raise self._failure(index, f"{one_line(error)} (action {taken})") from error
-        if not np.isfinite(reward):
-            raise self._failure(index, f"reward {reward}")
+        wrong = wrong_kind(observation, reward, terminated, truncated)
+        if wrong is not None:
+            raise self._failure(index, wrong)
+        if not np.isfinite(number):
+            raise self._failure(index, f"reward {number}")
         self._check(index, observation)
-        return observation, reward, bool(terminated), bool(truncated), info
+        return observation, number, bool(terminated), bool(truncated), info
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
         index = self.index
