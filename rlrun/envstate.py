@@ -57,7 +57,7 @@ def capture(env: Environment) -> Tree:
             raise EnvironmentFailure(
                 f"get_state() of {type(env.unwrapped).__name__} failed: {one_line(error)}"
             ) from error
-    layers = [{"class": type(layer).__qualname__, "attributes": _capture_attributes(layer)} for layer in _layers(env)]
+    layers = [{"class": type(layer).__qualname__, "attributes": _capture_attributes(layer)} for layer in layers_of(env)]
     return {"layers": layers, "own": own}
 
 
@@ -69,7 +69,7 @@ def restore(env: Environment, state: Tree) -> None:
     # What an environment makes in reset() must exist before it can be filled in. The seed is overwritten below.
     env.reset(seed=0)
     try:
-        layers = _layers(env)
+        layers = layers_of(env)
         names = [type(layer).__qualname__ for layer in layers]
         saved = [layer["class"] for layer in state["layers"]]
         if names != saved:
@@ -108,7 +108,7 @@ def exactness(config: EnvConfig, seed: int) -> str | None:
         second.reset(seed=seed + 2)
         for _ in range(24):
             _step_or_reset(first, actions.sample())
-        shared = snapshot(_layers(first))  # now: what is only filled at the first use is no state
+        shared = snapshot(layers_of(first))  # now: what is only filled at the first use is no state
         restore(second, capture(first))
         ended = False
         for step in range(64):
@@ -119,7 +119,7 @@ def exactness(config: EnvConfig, seed: int) -> str | None:
             ended = ended or ended_now
             if step == 32 and not ended and _fingerprint(first.reset()[0]) != _fingerprint(second.reset()[0]):
                 return "a restored environment differs after a reset"
-        return changed(shared, snapshot(_layers(first)))
+        return changed(shared, snapshot(layers_of(first)))
     except PASSING:
         raise
     except BaseException as error:
@@ -144,7 +144,7 @@ def _fingerprint(value: Any) -> tuple[str, bytes]:
     return str(array.dtype), array.tobytes()
 
 
-def _layers(env: Environment) -> list[Environment]:
+def layers_of(env: Environment) -> list[Environment]:
     """The environment with its wrappers, outermost first."""
     layers = [env]
     while layers[-1] is not env.unwrapped:

@@ -20,7 +20,7 @@ from rlrun.config import RunConfig, to_mapping
 from rlrun.config.resuming import forbidden_changes, inexact_changes, told_changes
 from rlrun.errors import EnvironmentFailure, LockedError, LostFileError, ResumeError, RlrunError, StorageError
 from rlrun.hardware import choose_device
-from rlrun.manifest import SAME_BITS, dependence, other_population
+from rlrun.manifest import SAME_BITS, dependence, other_population, texts
 from rlrun.metrics import Recorder
 from rlrun.plain import printable
 from rlrun.provenance import clean, differences
@@ -187,6 +187,11 @@ class Member:
             **facts,
         )
         return reasons if resumed else []
+
+    def doubt(self, reason: str, note: str | None) -> None:
+        """Record that the run can't be resumed exactly after all; ``note`` as in ``begin``. Raises StorageError."""
+        earlier = texts(self.run.manifest.get("inexact_because"))
+        self.run.update(exact=False, inexact_because=list(dict.fromkeys([*earlier, reason])), alone=note or SAME_BITS)
 
     def _history(self) -> dict[str, Any]:
         """What run.json is to say under ``changed``: from which frame on the run went by which other settings."""

@@ -21,6 +21,7 @@ from rlrun.envs import NUMBERS, Step, action_converter, make, repeated, step_lim
 from rlrun.errors import PASSING, EnvironmentFailure, ResumeError, one_line
 from rlrun.manners import close
 from rlrun.seeding import Stream
+from rlrun.shared_state import Snapshot, snapshot
 
 
 @dataclass(frozen=True, slots=True)
@@ -287,6 +288,10 @@ class Environments:
             envstate.restore(self._envs[index], env)
             self._returns[index], self._lengths[index] = real(return_), whole(length)
         return True
+
+    def shared(self) -> Snapshot:
+        """What the environments have in common, in their modules and classes."""
+        return snapshot(envstate.layers_of(self._envs[0]))
 
     def close(self) -> None:
         """Close every environment."""

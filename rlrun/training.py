@@ -25,6 +25,7 @@ from rlrun.manners import go_back, telling
 from rlrun.member import Member, population_note, take, with_advice
 from rlrun.metrics import Recorder
 from rlrun.run import Run
+from rlrun.shared_state import Snapshot, changed
 from rlrun.tracking.tracking import Tracking
 from rlrun.trainers import inexactness, make_trainer, process_set_for
 from rlrun.trainers.base import check_counts, restore
@@ -219,6 +220,7 @@ class Loop:
         left = math.inf if limit is None else limit - max(self.members[agent].wall_seconds for agent in self.active)
         started = time.monotonic()
         deadline = min(started + left, self.books.save_by)
+        shared = self._shared()
         while trainer.frames < target and not (trainer.failures and self._has_failed()):
             if interrupts() or interrupts.save_wanted:
                 break
@@ -227,6 +229,14 @@ class Loop:
                 break
         self._spent(started)
         go_back(config.env.id)
+        reason = changed(shared, self._shared())
+        if reason is not None:
+            self.inexact = reason
+            self.books.doubt(self.active, reason)
+
+    def _shared(self) -> Snapshot:
+        """What environments have in common, if that nothing of it changes is what an exact resume builds on."""
+        return {} if self.inexact else self.trainer.state.environments.shared()
 
     def _has_failed(self) -> bool:
         return not self.trainer.failures.keys().isdisjoint(self.active)
