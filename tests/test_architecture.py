@@ -59,31 +59,9 @@ ONLY = {  # who may import what
     "wandb": {"tracking"},
     "mlflow": {"tracking"},
 }
-NO_TORCH = {
-    "errors",
-    "config",
-    "plain",
-    "seeding",
-    "provenance",
-    "env_ids",
-    "envs",
-    "envstate",
-    "simulation",
-    "shared_state",
-} | {
-    *(
-        "run",
-        "manifest",
-        "manners",
-        "finding",
-        "deletion",
-        "garbage",
-        "checkpoint",
-        "checkpoint_folder",
-        "pieces",
-        "metrics",
-    ),
-    *("rendering", "movie", "video", "reports"),
+NO_TORCH = {"errors", "config", "plain", "seeding", "provenance", "env_ids", "envs", "envstate", "simulation"} | {
+    *("run", "manifest", "finding", "deletion", "garbage", "checkpoint", "checkpoint_folder", "pieces", "metrics"),
+    *("rendering", "movie", "video", "reports", "manners", "shared_state"),
 }
 FORBIDDEN_IMPORTS = {"pickle", "cloudpickle", "dill", "marshal", "shelve", "joblib", "jsonpickle", "commands", "pty"}
 FORBIDDEN_CALLS = {
