@@ -17,7 +17,7 @@ from rlrun.config import RunConfig, to_mapping
 from rlrun.errors import DivergedError, EnvironmentFailure, StorageError, in_users_terms
 from rlrun.evaluation import evaluate
 from rlrun.interrupts import Interrupts
-from rlrun.member import Member
+from rlrun.member import Member, population_note
 from rlrun.provenance import clean
 from rlrun.run import own_folder
 from rlrun.seeding import Stream, derive
@@ -118,6 +118,14 @@ class Books:
             yield
         except (EnvironmentFailure, StorageError) as error:
             self.trainer.failures.setdefault(agent, error)
+
+    def doubt(self, agents: Sequence[int], reason: str) -> None:
+        """Say and record that an environment has shown what the tries before training had not."""
+        note = population_note(self.config, len(self.members), reason)
+        for agent in agents:
+            with self._sparing_others(agent):
+                self.members[agent].doubt(reason, note)
+        self.view.note(f"from now on a resume is not exact: {reason}")
 
     def log(self, agents: Sequence[int]) -> None:
         """One row of metrics and one of timing for each member."""

@@ -13,7 +13,7 @@ from importlib.metadata import entry_points
 
 from gymnasium.envs.registration import EnvSpec, registry
 
-from rlrun.errors import UnavailableError, UsageError, one_line
+from rlrun.errors import PASSING, UnavailableError, UsageError, one_line
 from rlrun.plain import printable
 
 _ID = re.compile(r"[A-Za-z0-9_.\-]+(/[A-Za-z0-9_.\-]+)?-v\d+")
@@ -68,7 +68,9 @@ def _import(identifier: str, module: str) -> None:
     try:
         with quiet():
             importlib.import_module(module)
-    except (Exception, SystemExit) as error:
+    except PASSING:
+        raise
+    except BaseException as error:
         raise UnavailableError(
             f"env.id={identifier}: can't import {module}: {one_line(error)}; install it, or put its folder on PYTHONPATH"
         ) from error
@@ -87,7 +89,9 @@ def _load_plugins() -> list[str]:
                 register = plugin.load()
                 if callable(register):
                     register()
-        except (Exception, SystemExit) as error:
+        except PASSING:
+            raise
+        except BaseException as error:
             package = plugin.dist.name if plugin.dist else plugin.value
             broken.append(f"package {package} ({one_line(error)})")
     return broken

@@ -19,8 +19,10 @@ from numpy.typing import NDArray
 
 from rlrun.config import EnvConfig
 from rlrun.env_ids import missing_package, quiet, registered
-from rlrun.errors import EnvironmentFailure, UnavailableError, UsageError, one_line
+from rlrun.errors import PASSING, EnvironmentFailure, UnavailableError, UsageError, one_line
+from rlrun.manners import close
 
+_TEXT = (str, bytes, bytearray)
 Environment = gymnasium.Env[Any, Any]
 Step = Callable[[Any], tuple[Any, Any, Any, Any, Any]]
 NUMBERS = "biuf"
@@ -84,14 +86,16 @@ def make(config: EnvConfig) -> Environment:
             env = gymnasium.make(spec)
         except (ImportError, gymnasium.error.DependencyNotInstalled) as error:
             raise UnavailableError(missing_package(spec, error)) from error
-        except Exception as error:
+        except PASSING:
+            raise
+        except BaseException as error:
             reason = one_line(error.__cause__ or error)
             if config.kwargs:
                 raise UsageError(f"env.kwargs={config.kwargs}: {config.id} does not accept them: {reason}") from error
             raise EnvironmentFailure(f"env {config.id} can not be made: {reason}") from error
     modes = env.metadata.get("render_modes") or []
     if config.kwargs.get("render_mode") not in (None, *modes):
-        env.close()
+        close(env, config.id)
         raise UsageError(
             f"env.kwargs.render_mode={config.kwargs['render_mode']}: choices: {', '.join(modes) or 'none'}"
         )
@@ -120,7 +124,7 @@ def spaces(config: EnvConfig) -> Spaces:
         size = _observation_size(config.id, env.observation_space)
         action = _actions(config.id, env.action_space)
     finally:
-        env.close()
+        close(env, config.id)
     return Spaces(size * config.frame_stack, action)
 
 
@@ -141,6 +145,8 @@ def repeated(step: Step, times: int) -> Step:
         total = 0.0
         for _ in range(times):
             observation, reward, terminated, truncated, info = step(action)
+            if isinstance(reward, _TEXT):  # which float() would take
+                raise EnvironmentFailure(f"reward {reward!r:.60}, expected a number")
             total += float(reward)
             if terminated or truncated:
                 break
@@ -177,18 +183,18 @@ def probe(config: EnvConfig, seed: int) -> None:
         _check_observation(config.id, env.observation_space, env.reset(seed=seed)[0])
         for _ in range(10):
             observation, reward, terminated, truncated, info = env.step(actions.sample())
-            _check_observation(config.id, env.observation_space, observation)
-            _check_step(config.id, reward, terminated, truncated, info)
+            _check_observation(config.id, env.observation_space, observation, (reward, terminated, truncated))
+            _check_step(config.id, reward, info)
             if terminated or truncated:
                 _check_observation(config.id, env.observation_space, env.reset()[0])
-    except (EnvironmentFailure, MemoryError):
+    except (EnvironmentFailure, *PASSING):
         raise
-    except (Exception, SystemExit) as error:
+    except BaseException as error:
         raise EnvironmentFailure(
             f"env {config.id} raised {one_line(error)} in its first steps (seed {seed})"
         ) from error
     finally:
-        env.close()
+        close(env, config.id)
 
 
 def _log_mujoco_warnings() -> None:
@@ -222,10 +228,26 @@ def _actions(identifier: str, space: Space[Any]) -> Actions:
     return BoxActions(low, high)
 
 
-def _check_observation(identifier: str, space: Space[Any], observation: object) -> None:
+def wrong_kind(observation: object, reward: object, terminated: object, truncated: object) -> str | None:
+    """What a step gave that can't be what it is to be, by its type alone; None if all may be."""
+    if not isinstance(observation, (np.ndarray, np.generic)) or isinstance(observation, np.ma.MaskedArray):
+        return f"an observation of type {type(observation).__name__}, expected a NumPy array"
+    if isinstance(reward, _TEXT):
+        return f"reward {reward!r:.60}, expected a finite number"
+    for name, flag in (("terminated", terminated), ("truncated", truncated)):
+        if not isinstance(flag, (bool, np.bool_)):
+            return f"{name}={flag!r:.60}, expected a boolean"
+    return None
+
+
+def _check_observation(
+    identifier: str, space: Space[Any], observation: Any, others: tuple[object, object, object] = (0.0, False, False)
+) -> None:
+    """``others``: what came with it, of which the kinds are checked."""
+    wrong = wrong_kind(observation, *others)
+    if wrong is not None:
+        raise EnvironmentFailure(f"env {identifier} returned {wrong}")
     failure = f"env {identifier} returned an observation of"
-    if not isinstance(observation, (np.ndarray, np.generic)):
-        raise EnvironmentFailure(f"{failure} type {type(observation).__name__}, expected a NumPy array")
     if observation.shape != space.shape:
         raise EnvironmentFailure(f"{failure} shape {observation.shape}, its space says {space.shape}")
     whole = "biu"  # an environment may give another width of the kind its space has, but not another kind
@@ -235,15 +257,12 @@ def _check_observation(identifier: str, space: Space[Any], observation: object) 
         raise EnvironmentFailure(f"env {identifier} returned an observation that is not finite")
 
 
-def _check_step(identifier: str, reward: Any, terminated: object, truncated: object, info: object) -> None:
+def _check_step(identifier: str, reward: Any, info: object) -> None:
     try:
         finite = math.isfinite(float(reward))
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         finite = False
     if not finite:
         raise EnvironmentFailure(f"env {identifier} returned reward {reward!r}, expected a finite number")
-    for name, flag in (("terminated", terminated), ("truncated", truncated)):
-        if not isinstance(flag, (bool, np.bool_)):
-            raise EnvironmentFailure(f"env {identifier} returned {name}={flag!r}, expected a boolean")
     if not isinstance(info, dict):
         raise EnvironmentFailure(f"env {identifier} returned info of type {type(info).__name__}, expected a dict")

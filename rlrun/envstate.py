@@ -23,9 +23,11 @@ from numpy.random import MT19937, PCG64, PCG64DXSM, SFC64, Generator, Philox
 
 from rlrun.config import EnvConfig
 from rlrun.envs import Environment, make
-from rlrun.errors import EnvironmentFailure, ResumeError, one_line
+from rlrun.errors import PASSING, EnvironmentFailure, ResumeError, one_line
+from rlrun.manners import close
 from rlrun.provenance import mentions, secrets
 from rlrun.seeding import set_state
+from rlrun.shared_state import changed, snapshot
 from rlrun.simulation import capture_simulation, is_simulation, restore_simulation
 
 Tree = dict[str, Any]
@@ -49,11 +51,13 @@ def capture(env: Environment) -> Tree:
     if _has_own_state(env):
         try:
             own = {"state": _encode(env.unwrapped.get_state())}  # type: ignore[attr-defined]
-        except (Exception, SystemExit) as error:
+        except PASSING:
+            raise
+        except BaseException as error:
             raise EnvironmentFailure(
                 f"get_state() of {type(env.unwrapped).__name__} failed: {one_line(error)}"
             ) from error
-    layers = [{"class": type(layer).__qualname__, "attributes": _capture_attributes(layer)} for layer in _layers(env)]
+    layers = [{"class": type(layer).__qualname__, "attributes": _capture_attributes(layer)} for layer in layers_of(env)]
     return {"layers": layers, "own": own}
 
 
@@ -65,7 +69,7 @@ def restore(env: Environment, state: Tree) -> None:
     # What an environment makes in reset() must exist before it can be filled in. The seed is overwritten below.
     env.reset(seed=0)
     try:
-        layers = _layers(env)
+        layers = layers_of(env)
         names = [type(layer).__qualname__ for layer in layers]
         saved = [layer["class"] for layer in state["layers"]]
         if names != saved:
@@ -84,12 +88,17 @@ def _restore_own(env: Environment, state: Any) -> None:
     """Hand the environment its own state. Whatever it raises is about the state: what it makes of it is its own business."""
     try:
         env.unwrapped.set_state(state)  # type: ignore[attr-defined]
-    except (Exception, SystemExit) as error:
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
         raise ValueError(f"set_state() failed: {one_line(error)}") from error
 
 
 def exactness(config: EnvConfig, seed: int) -> str | None:
-    """Try capture and restore on two fresh instances: None if they go on alike for 64 steps, else what went wrong."""
+    """Try capture and restore on two fresh instances: None if they go on alike for 64 steps, else what went wrong.
+
+    Nor may these steps change what their modules and classes hold.
+    """
     first, second = make(config), make(config)
     actions = copy.deepcopy(first.action_space)
     actions.seed(seed)
@@ -99,6 +108,7 @@ def exactness(config: EnvConfig, seed: int) -> str | None:
         second.reset(seed=seed + 2)
         for _ in range(24):
             _step_or_reset(first, actions.sample())
+        shared = snapshot(layers_of(first))  # now: what is only filled at the first use is no state
         restore(second, capture(first))
         ended = False
         for step in range(64):
@@ -109,12 +119,14 @@ def exactness(config: EnvConfig, seed: int) -> str | None:
             ended = ended or ended_now
             if step == 32 and not ended and _fingerprint(first.reset()[0]) != _fingerprint(second.reset()[0]):
                 return "a restored environment differs after a reset"
-        return None
-    except (Exception, SystemExit) as error:
+        return changed(shared, snapshot(layers_of(first)))
+    except PASSING:
+        raise
+    except BaseException as error:
         return one_line(error)
     finally:
-        first.close()
-        second.close()
+        for env in (first, second):
+            close(env, config.id)
 
 
 def _step_or_reset(env: Environment, action: Any) -> tuple[list[Any], bool]:
@@ -132,7 +144,7 @@ def _fingerprint(value: Any) -> tuple[str, bytes]:
     return str(array.dtype), array.tobytes()
 
 
-def _layers(env: Environment) -> list[Environment]:
+def layers_of(env: Environment) -> list[Environment]:
     """The environment with its wrappers, outermost first."""
     layers = [env]
     while layers[-1] is not env.unwrapped:

@@ -68,9 +68,16 @@ SIGNAL_BASE = 128
 """The exit code of a process that a signal ended is this and the signal's number, as shells have it."""
 
 
+PASSING = (KeyboardInterrupt, MemoryError)
+"""What is no failure of the environment that it comes out of: a signal is the user's, memory everybody's.
+
+Whatever else comes out of one is: libraries raise things that are no ``Exception``, such as ``asyncio.CancelledError``.
+"""
+
+
 def as_storage_error(error: BaseException) -> StorageError | None:
     """What the user reads if ``error`` says that memory ran out, in Python, NumPy or PyTorch; else None."""
-    text = str(error)
+    text = _text(error)
     # By name and text: this module imports no torch, and its CPU allocator raises a plain RuntimeError.
     if not (
         isinstance(error, MemoryError)
@@ -86,17 +93,25 @@ def as_storage_error(error: BaseException) -> StorageError | None:
     )
 
 
+def _text(error: BaseException) -> str:
+    """``str(error)``, or nothing if that raises: whose code it is may be anyone's."""
+    try:
+        return str(error)
+    except Exception:
+        return ""
+
+
 def one_line(error: BaseException) -> str:
     """An exception as ``Type: message``, on one line of bounded length, without secrets: one that is cut is known no more."""
     from rlrun.provenance import clean  # now: most processes never need it
 
-    message = " ".join(clean(str(error)).split())
+    message = " ".join(clean(_text(error)).split())
     return f"{type(error).__name__}: {message}"[:300].removesuffix(": ")
 
 
 def internal_error(error: BaseException, advice: str) -> RlrunError:
     """One line for an error that is no user's fault; ``advice`` says where its traceback is."""
-    return RlrunError(" ".join(f"internal error: {type(error).__name__}: {error} ({advice})".split()))
+    return RlrunError(" ".join(f"internal error: {one_line(error)} ({advice})".split()))
 
 
 def in_users_terms(error: BaseException) -> RlrunError:

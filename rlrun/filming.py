@@ -14,6 +14,7 @@ from rlrun.config import EnvConfig, from_mapping
 from rlrun.envs import make, step_limit
 from rlrun.errors import EnvironmentFailure, UnavailableError
 from rlrun.evaluation import read_policy, shares
+from rlrun.manners import close
 from rlrun.movie import Movie, to_gif
 from rlrun.rollout import Environments, Episode
 from rlrun.trainers.base import Policy
@@ -89,7 +90,7 @@ def drawn(config: EnvConfig) -> tuple[EnvConfig, Mapping[str, Any]]:
     kwargs = {key: value for key, value in config.kwargs.items() if key != "render_mode"}
     env = make(dataclasses.replace(config, kwargs=kwargs))
     metadata, modes = env.metadata, env.metadata.get("render_modes") or []
-    env.close()
+    close(env, config.id)
     if "rgb_array" not in modes:
         raise UnavailableError(
             f"env {config.id} draws no pictures: a video needs its render mode rgb_array, it has {', '.join(map(str, modes)) or 'none'}"

@@ -20,7 +20,7 @@ from rlrun.config import RunConfig, to_mapping
 from rlrun.config.resuming import forbidden_changes, inexact_changes, told_changes
 from rlrun.errors import EnvironmentFailure, LockedError, LostFileError, ResumeError, RlrunError, StorageError
 from rlrun.hardware import choose_device
-from rlrun.manifest import SAME_BITS, dependence, other_population
+from rlrun.manifest import SAME_BITS, dependence, other_population, texts
 from rlrun.metrics import Recorder
 from rlrun.plain import printable
 from rlrun.provenance import clean, differences
@@ -28,14 +28,19 @@ from rlrun.rollout import Episode
 from rlrun.run import Run
 
 
-def population_note(config: RunConfig, size: int) -> str | None:
-    """Why a run trained in a population of ``size`` may have other bits than alone; None if it has the same."""
+def population_note(config: RunConfig, size: int, inexact: str | None) -> str | None:
+    """Why a run trained in a population of ``size`` may have other bits than alone; None if it has the same.
+
+    ``inexact``: why its environments' state can't be captured, if that is so.
+    """
     if size == 1:
         return None
     if choose_device(config.device, max(config.network.hidden)) != "cpu":
         return "on CUDA bits depend on the size of the population"
     if config.hardware.kernels == "plain" or config.network.layer_norm:
         return "on the plain PyTorch path bits may depend on the size of the population"
+    if inexact:  # whatever is hidden may be one for all
+        return f"the environments may share what is hidden, and bits then depend on the population ({inexact})"
     return None
 
 
@@ -65,6 +70,29 @@ def require_weights(folders: Sequence[Path], size: int) -> None:
             f"the checkpoint is not of this config: its arrays take {max(held)} bytes, and network.hidden asks for {size} "
             "of weights alone; put config.yaml back as it was"
         )
+
+
+def with_advice(run: Run, error: RlrunError, has_saved: bool = False) -> RlrunError:
+    """The error that ended the run, with the checkpoint that is left and what to do, as far as that helps."""
+    where = shlex.quote(printable(run.directory))
+    if not run.directory.is_dir():
+        return StorageError(f"the run directory {where} has vanished while it was trained")
+    if type(error) is RlrunError:
+        return error
+    good = None
+    with contextlib.suppress(ResumeError):
+        good = CheckpointFolder(run.checkpoints, run.config.checkpoint.keep).last_good()
+    if good is None:
+        begun = has_saved or run.manifest["resumed"]
+        return type(error)(
+            f"{error}. {f'No checkpoint is left in {where}' if begun else 'There was no checkpoint yet'}"
+        )
+    advice = {
+        LostFileError: f"; rlrun eval {where} plays it, but the run can't be resumed without that file",
+        StorageError: f"; once there is room: rlrun resume {where}",
+        EnvironmentFailure: f"; go on from there: rlrun resume {where}",
+    }
+    return type(error)(f"{error}. Last good checkpoint: {good}{advice.get(type(error), '')}")
 
 
 @dataclass
@@ -191,6 +219,11 @@ class Member:
         )
         return reasons if resumed else []
 
+    def doubt(self, reason: str, note: str | None) -> None:
+        """Record that the run can't be resumed exactly after all; ``note`` as in ``begin``. Raises StorageError."""
+        earlier = texts(self.run.manifest.get("inexact_because"))
+        self.run.update(exact=False, inexact_because=list(dict.fromkeys([*earlier, reason])), alone=note or SAME_BITS)
+
     def _history(self) -> dict[str, Any]:
         """What run.json is to say under ``changed``: from which frame on the run went by which other settings."""
         frames, settings = self.told
@@ -262,28 +295,6 @@ class Member:
 
     def _header(self, frames: int) -> dict[str, Any]:
         return {"frames": frames, "config": clean(to_mapping(self.run.config))}
-
-    def with_advice(self, error: RlrunError) -> RlrunError:
-        """The error that ended the run, with the checkpoint that is left and what to do, as far as that helps."""
-        where = shlex.quote(printable(self.run.directory))
-        if not self.run.directory.is_dir():
-            return StorageError(f"the run directory {where} has vanished while it was trained")
-        if type(error) is RlrunError:
-            return error
-        good = None
-        with contextlib.suppress(ResumeError):
-            good = self.folder.last_good()
-        if good is None:
-            begun = self.saved >= 0 or self.run.manifest["resumed"]
-            return type(error)(
-                f"{error}. {f'No checkpoint is left in {where}' if begun else 'There was no checkpoint yet'}"
-            )
-        advice = {
-            LostFileError: f"; rlrun eval {where} plays it, but the run can't be resumed without that file",
-            StorageError: f"; once there is room: rlrun resume {where}",
-            EnvironmentFailure: f"; go on from there: rlrun resume {where}",
-        }
-        return type(error)(f"{error}. Last good checkpoint: {good}{advice.get(type(error), '')}")
 
     def describe(self, frames: int, **fields: Any) -> None:
         """Bring run.json up to date."""

@@ -18,6 +18,7 @@ from rlrun.envs import NUMBERS, action_converter
 from rlrun.errors import UnavailableError, UsageError
 from rlrun.evaluation import evaluate_policy, load_policy
 from rlrun.hardware import configure, threads_put_back
+from rlrun.manners import close
 from rlrun.run import Run
 from rlrun.trainers.base import Policy
 from rlrun.watchdog import watching
@@ -44,7 +45,7 @@ class TrainedPolicy:
         with threads_put_back(), watching(run.config.env.id, run.config.env.step_timeout):
             population, self.checkpoint = load_policy(run, checkpoint)
             env = make_wrapped(run.config.env)
-        env.close()
+            close(env, run.config.env.id)
         self.population: Policy = population
         """The policy as training and evaluation have it: of one agent."""
         self.config: RunConfig = run.config

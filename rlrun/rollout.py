@@ -17,9 +17,11 @@ from numpy.typing import NDArray
 from rlrun import envstate
 from rlrun.arrays import finite, fitting, real, whole
 from rlrun.config import EnvConfig
-from rlrun.envs import NUMBERS, Step, action_converter, make, repeated, step_limit
-from rlrun.errors import EnvironmentFailure, ResumeError, one_line
+from rlrun.envs import NUMBERS, Step, action_converter, make, repeated, step_limit, wrong_kind
+from rlrun.errors import PASSING, EnvironmentFailure, ResumeError, one_line
+from rlrun.manners import close
 from rlrun.seeding import Stream
+from rlrun.shared_state import Snapshot, snapshot
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +73,7 @@ class Environments:
         # With reward_norm the clip comes after the normaliser, which applies it.
         self._clip = None if config.reward_norm else config.reward_clip
         self._newly_failed = False
+        self._sound: set[tuple[type, ...]] = set()
         self.before_reset: Callable[[int], object] = lambda index: None
         self._limit = step_limit(config) or sys.maxsize
         self._returns, self._lengths = [0.0] * count, [0] * count
@@ -130,20 +133,23 @@ class Environments:
     def _step_all(self, actions: Sequence[Any] | NDArray[Any]) -> list[int]:
         """The hot loop: step the live environments and return those whose episode ended."""
         steps, newest, rewards, shape = self._steps, self._newest, self._reward, self._shape
-        returns, lengths, limit = self._returns, self._lengths, self._limit
+        returns, lengths, limit, sound = self._returns, self._lengths, self._limit, self._sound
         ended = []
         for index in self._live:
             try:
                 observation, reward, terminated, truncated, _ = steps[index](actions[index])
+                kinds = type(observation), type(reward), type(terminated), type(truncated)
+                if kinds not in sound:
+                    self._check_kinds(observation, reward, terminated, truncated)
                 if observation.shape != shape or observation.dtype.kind not in NUMBERS:
                     raise EnvironmentFailure(_unlike(observation, shape))
                 newest[index][...] = observation
                 rewards[index] = reward = float(reward)
                 over = bool(terminated or truncated)
-            except MemoryError:  # is everybody's
+            except PASSING:
                 raise
-            # An environment that calls sys.exit() is broken too, and must not end the other agents' training.
-            except (Exception, SystemExit) as error:
+            # One that calls sys.exit(), or raises what no Exception is, must not end the other agents' training either.
+            except BaseException as error:
                 self._fail(index // self._num_envs, f"{_said(error)} (action {actions[index]})", error)
                 continue
             returns[index] += reward
@@ -155,19 +161,27 @@ class Environments:
                 ended.append(index)
         return ended
 
+    def _check_kinds(self, *given: Any) -> None:
+        """Types that are seen for the first time: one look at each combination is enough. Raises EnvironmentFailure."""
+        wrong = wrong_kind(*given)
+        if wrong is not None:
+            raise EnvironmentFailure(wrong)
+        self._sound.add(tuple(map(type, given)))
+
     def _reset(self, index: int, seed: int | None) -> None:
         """Begin an episode: every stacked frame is the first observation."""
         self._returns[index], self._lengths[index] = 0.0, 0
         try:
             observation, _ = self._envs[index].reset(seed=seed)
+            self._check_kinds(observation, 0.0, False, False)
             if observation.shape != self._shape or not np.isfinite(observation).all():
                 raise ValueError(
                     f"observation of shape {observation.shape} or not finite, its space says {self._shape}"
                 )
             self._frames[index] = observation
-        except MemoryError:
+        except PASSING:
             raise
-        except (Exception, SystemExit) as error:
+        except BaseException as error:
             self._fail(index // self._num_envs, f"{_said(error)} (in reset)", error)
 
     def _reset_agent(self, agent: int, sequence: np.random.SeedSequence) -> None:
@@ -180,9 +194,9 @@ class Environments:
         """What an environment made with ``render_mode=rgb_array`` looks like now: uint8 [H, W, 3]. Raises EnvironmentFailure."""
         try:
             picture: Any = self._envs[index].render()
-        except MemoryError:
+        except PASSING:
             raise
-        except (Exception, SystemExit) as error:
+        except BaseException as error:
             raise EnvironmentFailure(f"env {self._config.id} can't be drawn: {one_line(error)}") from error
         if not (isinstance(picture, np.ndarray) and picture.dtype == np.uint8 and picture.shape[2:] == (3,)):
             shape = f" {picture.dtype} {picture.shape}" if isinstance(picture, np.ndarray) else ""
@@ -275,10 +289,14 @@ class Environments:
             self._returns[index], self._lengths[index] = real(return_), whole(length)
         return True
 
+    def shared(self) -> Snapshot:
+        """What the environments have in common, in their modules and classes."""
+        return snapshot(envstate.layers_of(self._envs[0]))
+
     def close(self) -> None:
         """Close every environment."""
-        for env in self._envs:
-            env.close()
+        for _number, env in enumerate(self._envs):  # which tells the watchdog that one has come back
+            close(env, self._config.id)
 
 
 def _said(error: BaseException) -> str:

@@ -21,9 +21,11 @@ from rlrun.envs import spaces
 from rlrun.errors import ResumeError, RlrunError, StorageError, as_storage_error, in_users_terms, one_line
 from rlrun.interrupts import Interrupts
 from rlrun.manifest import SAME_BITS
-from rlrun.member import Member, population_note, require_weights, take
+from rlrun.manners import go_back, telling
+from rlrun.member import Member, population_note, require_weights, take, with_advice
 from rlrun.metrics import Recorder
 from rlrun.run import Run
+from rlrun.shared_state import Snapshot, changed
 from rlrun.tracking.tracking import Tracking
 from rlrun.trainers import inexactness, layout_of, make_trainer, process_set_for
 from rlrun.trainers.base import check_counts, restore
@@ -58,6 +60,7 @@ def train(
         ended = set(refused)
         env = runs[0].config.env
         stack.enter_context(watching(env.id, env.step_timeout, functools.partial(_leave, runs, ended, view)))
+        stack.enter_context(telling(view.note))
         stack.enter_context(process_set_for(runs[0].config))
         loop = Loop(runs, view, interrupts, ended, until, resume)
         stack.callback(loop.close)
@@ -65,17 +68,25 @@ def train(
     return outcomes
 
 
-def _leave(runs: Sequence[Run], ended: Collection[int], view: View, agent: int | None, failure: RlrunError) -> None:
+def _leave(
+    runs: Sequence[Run], ended: Collection[int], view: View, agent: int | None, failure: RlrunError
+) -> RlrunError:
     """Record that the process ends because an environment hangs: of its own run, or of all if that is not known.
 
     The others stop at their last checkpoint. Called from another thread: the main one will not come back.
+    Returns the failure with what is left of its run.
     """
-    for number in set(range(len(runs))).difference(ended):
-        error = failure if agent in (None, number) else None
+    go_back(runs[0].config.env.id)
+    said = failure
+    left = set(range(len(runs))).difference(ended)
+    for number in left:
+        error = with_advice(runs[number], failure) if agent in (None, number) else None
+        said = error or said
         status = "stopped" if error is None else "failed"
         with contextlib.suppress(StorageError):
             runs[number].update(status=status, failure=error and str(error))
         view.ended(number, status, error)
+    return said if left else type(failure)(f"{failure}. Its run had ended before, and is saved")
 
 
 class Loop:
@@ -105,6 +116,7 @@ class Loop:
         self.tracking = Tracking({}, view.note)
         self.active = list(range(len(runs)))
         self.outcomes: dict[int, Outcome] = {}
+        go_back(self.config.env.id)
 
     def close(self) -> None:
         self.trainer.close()
@@ -170,6 +182,7 @@ class Loop:
             member.restore(tree["loop"], reached, self.view.note)
             continued = restore(self.trainer.state, agent, tree["training"])
             offsets: dict[str, int] = tree["offsets"]
+            go_back(self.config.env.id)
         except (KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError) as error:
             raise ResumeError(f"{path.name} of {member.run.directory.name} is not usable: {one_line(error)}") from error
         if self.trainer.frames != reached:
@@ -186,7 +199,7 @@ class Loop:
             "numerics": self.hardware.numerics(),
         }
         size, first = len(self.members), self.members[0].run.directory.name
-        note = population_note(self.config, size)
+        note = population_note(self.config, size, self.inexact)
         for agent in list(self.active):
             member, population = self.members[agent], {"size": size, "index": agent, "first": first}
             with self._leaving_out(agent):
@@ -214,6 +227,7 @@ class Loop:
         left = math.inf if limit is None else limit - max(self.members[agent].wall_seconds for agent in self.active)
         started = time.monotonic()
         deadline = min(started + left, self.books.save_by)
+        shared = self._shared()
         while trainer.frames < target and not (trainer.failures and self._has_failed()):
             if interrupts() or interrupts.save_wanted:
                 break
@@ -221,6 +235,15 @@ class Loop:
             if (trainer.episodes and self._record_episodes()) or time.monotonic() >= deadline:
                 break
         self._spent(started)
+        go_back(config.env.id)
+        reason = changed(shared, self._shared())
+        if reason is not None:
+            self.inexact = reason
+            self.books.doubt(self.active, reason)
+
+    def _shared(self) -> Snapshot:
+        """What environments have in common, if that nothing of it changes is what an exact resume builds on."""
+        return {} if self.inexact else self.trainer.state.environments.shared()
 
     def _has_failed(self) -> bool:
         return not self.trainer.failures.keys().isdisjoint(self.active)
@@ -301,13 +324,14 @@ class Loop:
     def _end(self, agent: int, status: str, error: RlrunError | None = None) -> None:
         """Record how a member ended, as far as its disk allows."""
         member = self.members[agent]
+        go_back(self.config.env.id)
         if error is not None:
-            error = member.with_advice(error)
+            error = with_advice(member.run, error, member.saved >= 0)
         try:
             member.close()
             member.describe(self.trainer.frames, status=status, failure=str(error) if error else None)
         except StorageError as problem:
-            status, error = "failed", error or member.with_advice(problem)
+            status, error = "failed", error or with_advice(member.run, problem, member.saved >= 0)
         self.tracking.ended(agent, status)
         self._freeze(agent, status, error)
 

@@ -38,8 +38,9 @@ def main() -> int:
     def say(**event: Any) -> None:
         print(json.dumps(event), file=stream, flush=True)
 
-    def fail(error: RlrunError) -> None:
+    def fail(error: RlrunError) -> RlrunError:
         say(error=str(error), code=error.exit_code)
+        return error
 
     said = 0.0
 

@@ -13,8 +13,8 @@ import threading
 from collections.abc import Callable, Iterator
 from types import FrameType
 
-from rlrun import envs, envstate
-from rlrun.errors import EnvironmentFailure
+from rlrun import envs, envstate, manners
+from rlrun.errors import EnvironmentFailure, RlrunError
 from rlrun.interrupts import SHOW_CURSOR
 from rlrun.plain import printable
 from rlrun.rollout import Environments
@@ -31,32 +31,34 @@ _TRYING = {
     envstate.capture.__code__: "when its state was read",
     Environments.picture.__code__: "when it was drawn",
     envstate.restore.__code__: "when its state was restored",
+    manners.close.__code__: "when it was closed",
 }
 _LOOKS = 20  # within the time allowed
 _DEBUGGERS = ("pdb", "bdb")
 
-Record = Callable[[int | None, EnvironmentFailure], object]
+Record = Callable[[int | None, EnvironmentFailure], RlrunError]
 
 
 @contextlib.contextmanager
-def watching(env: str, seconds: float | None, record: Record = lambda agent, failure: None) -> Iterator[None]:
+def watching(env: str, seconds: float | None, record: Record = lambda agent, failure: failure) -> Iterator[None]:
     """End the process with exit code 7 if an environment does not come back for ``seconds``; None: wait for ever.
 
-    ``record`` is told the agent whose environment it is, if it is known, and what the user reads. Costs training nothing:
-    a thread looks at where the calling one is. A stopped process (Ctrl-Z) and a debugger's prompt do not count.
+    ``record`` is told the agent whose environment it is, if it is known, and why; it returns what the user reads. Costs training
+    nothing: a thread looks at where the calling one is. A stopped process (Ctrl-Z) and a debugger's prompt do not count.
     """
-    if seconds is None:
-        yield
-        return
-    over = threading.Event()
-    watched = threading.get_ident()
-    thread = threading.Thread(target=_watch, args=(over, watched, env, seconds, record), daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        over.set()
-        thread.join()
+    with manners.staying(env):
+        if seconds is None:
+            yield
+            return
+        over = threading.Event()
+        watched = threading.get_ident()
+        thread = threading.Thread(target=_watch, args=(over, watched, env, seconds, record), daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            over.set()
+            thread.join()
 
 
 def _watch(over: threading.Event, watched: int, env: str, seconds: float, record: Record) -> None:
@@ -95,10 +97,11 @@ def _end(agent: int | None, failure: EnvironmentFailure, record: Record) -> None
     """Say and record it, and leave: the environment holds the main thread."""
     if os.environ.get("RLRUN_DEBUG") == "1":
         faulthandler.dump_traceback()
+    said: RlrunError = failure
     with contextlib.suppress(Exception):
-        record(agent, failure)
+        said = record(agent, failure)
     with contextlib.suppress(OSError):
         if os.isatty(1):
             os.write(1, SHOW_CURSOR)
-        os.write(2, f"rlrun: error: {printable(failure)}\n".encode())
+        os.write(2, f"rlrun: error: {printable(said)}\n".encode())
     os._exit(failure.exit_code)

@@ -20,6 +20,7 @@ LAYERS = (
         "env_ids",
         "envs",
         "envstate",
+        "shared_state",
         "simulation",
         "normalization",
         "distributions",
@@ -29,6 +30,7 @@ LAYERS = (
         "hardware",
         "run",
         "manifest",
+        "manners",
         "finding",
         "deletion",
         "garbage",
@@ -59,19 +61,8 @@ ONLY = {  # who may import what
     "mlflow": {"tracking"},
 }
 NO_TORCH = {"errors", "config", "plain", "seeding", "provenance", "env_ids", "envs", "envstate", "simulation"} | {
-    *(
-        "run",
-        "manifest",
-        "finding",
-        "deletion",
-        "garbage",
-        "checkpoint",
-        "container",
-        "checkpoint_folder",
-        "pieces",
-        "metrics",
-    ),
-    *("rendering", "movie", "video", "reports"),
+    *("run", "manifest", "finding", "deletion", "garbage", "checkpoint", "container", "checkpoint_folder", "pieces"),
+    *("metrics", "rendering", "movie", "video", "reports", "manners", "shared_state"),
 }
 FORBIDDEN_IMPORTS = {"pickle", "cloudpickle", "dill", "marshal", "shelve", "joblib", "jsonpickle", "commands", "pty"}
 FORBIDDEN_CALLS = {

@@ -270,6 +270,9 @@ def test_probing_a_sound_environment_says_nothing(identifier: str, capfd: pytest
         ({"reward": float("nan")}, "reward nan, expected a finite number"),
         ({"reward": None}, "reward None, expected a finite number"),
         ({"reward": "much"}, "reward 'much', expected a finite number"),
+        ({"reward": "1.0"}, "reward '1.0', expected a finite number"),
+        ({"reward": 10**400}, "expected a finite number"),
+        ({"successor": np.ma.masked_array(np.zeros(3, np.float32), [1, 0, 0])}, "observation of type MaskedArray"),
         ({"terminated": 1}, "terminated=1, expected a boolean"),
         ({"truncated": None}, "truncated=None, expected a boolean"),
         ({"info": None}, "info of type NoneType, expected a dict"),
@@ -292,6 +295,16 @@ def test_probing_an_environment_that_raises(identifier: str, message: str) -> No
     probes.register()
     with pytest.raises(EnvironmentFailure, match=message):
         envs.probe(EnvConfig(id=identifier), 0)
+
+
+def test_an_environment_that_raises_what_is_no_exception(register: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Walk, "__init__", mock.Mock(side_effect=BaseException("no more")))
+    with pytest.raises(EnvironmentFailure, match="can not be made: BaseException: no more"):
+        envs.make(register(Walk))
+    probes.register()
+    monkeypatch.setattr(probes.Broken, "step", mock.Mock(side_effect=GeneratorExit))
+    with pytest.raises(EnvironmentFailure, match=r"raised GeneratorExit in its first steps"):
+        envs.probe(EnvConfig(id="ProbeRaise-v0"), 0)
 
 
 def test_memory_that_runs_out_while_probing_is_no_failure_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:

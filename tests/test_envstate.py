@@ -483,6 +483,47 @@ def test_a_count_of_resets_that_can_not_be_captured_is_found(exactness_of: Any) 
     assert exactness_of(lambda: Resets(counter=itertools.count())) == "a restored environment differs after a reset"
 
 
+OF_THE_MODULE: dict[str, Any] = {
+    "episodes": 0,
+    "harder": [0, {"by": 1}],
+    "random": np.random.default_rng(0),
+    "cache": {},
+}
+
+
+class Curriculum(Plain):
+    """Something that it has in common with all others changes, and shows only after a thousand episodes."""
+
+    played, seen = 0, np.zeros(3)
+
+    def __init__(self, change: Callable[[], object], **options: Any) -> None:
+        super().__init__(**options)
+        self.change = change
+
+    def reset(self, **options: Any) -> tuple[np.ndarray, dict[str, Any]]:
+        self.change()
+        return super().reset(**options)
+
+
+@pytest.mark.parametrize(
+    ("change", "what"),
+    [
+        (lambda: setattr(Curriculum, "played", Curriculum.played + 1), "Curriculum.played"),
+        (lambda: Curriculum.seen.__setitem__(1, Curriculum.seen[1] + 1), "Curriculum.seen"),
+        (lambda: OF_THE_MODULE.update(episodes=OF_THE_MODULE["episodes"] + 1), "OF_THE_MODULE"),
+        (lambda: OF_THE_MODULE["harder"][1].update(by=OF_THE_MODULE["harder"][1]["by"] + 1), "OF_THE_MODULE"),
+        (lambda: OF_THE_MODULE["random"].random(), "OF_THE_MODULE"),
+    ],
+)
+def test_what_all_environments_share_is_found_before_it_shows(change: Any, what: str, exactness_of: Any) -> None:
+    expected = f"{__name__}.{what} is changed by stepping; it is in no environment"
+    assert exactness_of(lambda: Curriculum(change, length=10)) == expected
+
+
+def test_what_is_filled_once_is_not_taken_for_state(exactness_of: Any) -> None:
+    assert exactness_of(lambda: Curriculum(lambda: OF_THE_MODULE["cache"].update(made=1), length=10)) is None
+
+
 def test_no_episode_is_broken_off_where_episodes_end(exactness_of: Any) -> None:
     """As in training: what a reset in the middle of an episode does is of no account."""
 
@@ -512,7 +553,7 @@ def test_the_same_actions_are_tried_each_time(monkeypatch: pytest.MonkeyPatch) -
     assert first == again != other and first[24::2] == first[25::2]
 
 
-@pytest.mark.parametrize("error", [RuntimeError("on fire"), SystemExit(3)])
+@pytest.mark.parametrize("error", [RuntimeError("on fire"), SystemExit(3), GeneratorExit("closed")])
 def test_an_environment_that_raises_is_inexact(error: BaseException, exactness_of: Any) -> None:
     class Raising(Plain):
         def step(self, action: int) -> Any:

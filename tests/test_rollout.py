@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 from collections.abc import Iterator
 from typing import Any
@@ -14,7 +15,9 @@ import pytest
 from gymnasium.spaces import Box, Discrete, MultiDiscrete
 
 from rlrun.config import EnvConfig
+from rlrun.envs import repeated
 from rlrun.errors import EnvironmentFailure, ResumeError
+from rlrun.interrupts import Unwound
 from rlrun.rollout import Environments, Episode
 
 
@@ -314,6 +317,64 @@ def test_a_broken_environment_fails_its_own_agent_only(identifier: str, what: st
     assert environments.capture(1)["envs"] is None
     assert environments._envs[2].unwrapped.count == 5  # type: ignore[attr-defined]
     environments.close()
+
+
+class NoText(Exception):
+    """Whose text can't be had."""
+
+    def __str__(self) -> str:
+        raise RuntimeError("no text")
+
+
+@pytest.mark.parametrize("where", ["step", "reset"])
+@pytest.mark.parametrize("kind", [asyncio.CancelledError, GeneratorExit, BaseException, NoText])
+def test_whatever_an_environment_raises_fails_its_own_agent(
+    kind: type[BaseException], where: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    environments = Environments(tape_config([1, True, False]), 1, [0, 1])
+    broken = mock.Mock(side_effect=kind)
+    monkeypatch.setattr(environments._envs[1], "reset", broken)
+    if where == "step":
+        environments._steps[1] = broken
+    environments.step(np.zeros((2, 1), np.int64))
+    assert set(environments.failures) == {1}
+    assert f"failed at step 1 of the agent with seed 1: {kind.__name__} (" in str(environments.failures[1])
+
+
+@pytest.mark.parametrize("frame_skip", [1, 2])
+@pytest.mark.parametrize(
+    ("place", "value", "what"),
+    [
+        (0, np.ma.masked_array(np.ones(1, np.float32), [True]), "observation of type MaskedArray"),
+        (1, "1.0", "reward '1.0', expected a"),
+        (2, 2, "terminated=2, expected a boolean"),
+        (3, None, "truncated=None, expected a boolean"),
+    ],
+)
+def test_values_of_another_kind_fail_their_agent(place: int, value: Any, what: str, frame_skip: int) -> None:
+    environments = Environments(tape_config([9, True, False], frame_skip=frame_skip), 1, [0])
+    environments.step(np.zeros((1, 1), np.int64))  # sound values first
+    given = [np.ones(1, np.float32), 1.0, False, False, {}]
+    given[place] = value
+    environments._steps[0] = repeated(lambda action: tuple(given), frame_skip)
+    environments.step(np.zeros((1, 1), np.int64))
+    assert what in str(environments.failures[0])
+
+
+@pytest.mark.parametrize("reward", [1, True, np.bool_(True), np.float32(1), np.array(1.0), np.int64(1)])
+def test_rewards_of_any_kind_of_number(reward: Any) -> None:
+    environments = Environments(tape_config([9, True, False]), 1, [0])
+    environments._steps[0] = lambda action: (np.ones(1, np.float32), reward, np.bool_(False), False, {})
+    environments.step(np.zeros((1, 1), np.int64))
+    assert not environments.failures and environments.reward[0, 0] == 1.0
+
+
+@pytest.mark.parametrize("kind", [KeyboardInterrupt, Unwound])
+def test_a_signal_is_no_failure_of_the_environment(kind: type[BaseException]) -> None:
+    environments = Environments(tape_config([1, True, False]), 1, [0])
+    environments._steps[0] = mock.Mock(side_effect=kind)
+    with pytest.raises(kind):
+        environments.step(np.zeros((1, 1), np.int64))
 
 
 def test_memory_that_runs_out_in_a_reset_is_no_failure_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:

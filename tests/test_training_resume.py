@@ -219,8 +219,10 @@ def test_where_bits_depend_on_the_population_another_size_is_inexact(folder: Fol
     manifest = Run.open(runs[1].directory).manifest
     assert (manifest["alone"], manifest["exact"]) == (reason, False)
     assert manifest["inexact_because"] == [f"{reason}: 2 before, 1 now"]
-    assert population_note(config_of(plain), 1) is None
-    assert population_note(config_of(CARTPOLE), 9) is None
+    assert population_note(config_of(plain), 1, None) is None
+    assert population_note(config_of(CARTPOLE), 9, None) is None
+    assert population_note(config_of(CARTPOLE), 1, "hidden") is None
+    assert "share what is hidden" in (population_note(config_of(CARTPOLE), 9, "hidden") or "")
 
 
 def test_a_checkpoint_of_another_config_is_refused(folder: Folder) -> None:

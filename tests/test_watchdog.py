@@ -38,6 +38,10 @@ class Hanging(CartPoleEnv):
             self.doomed = seed % 2 == 0
         return super().reset(seed=seed)
 
+    def close(self):
+        while "HANG_CLOSE" in os.environ and self.steps > 100:
+            time.sleep(1)
+
     def step(self, action):
         self.steps += 1
         while self.doomed and self.steps > 300:
@@ -78,9 +82,23 @@ def test_a_hanging_environment_ends_its_run_with_its_checkpoints_intact(
     assert errors[0].removeprefix("rlrun: error: ").startswith(expected) and "env.step_timeout=N" in errors[0]
     run = max(workplace.glob("outputs/*/*"))
     manifest = json.loads((run / "run.json").read_text())
-    assert manifest["status"] == "failed" and manifest["failure"] in errors[0]
+    assert manifest["status"] == "failed" and manifest["failure"] == errors[0].removeprefix("rlrun: error: ")
+    left = f"Last good checkpoint: step_000000000200.ckpt; go on from there: rlrun resume {run.relative_to(workplace)}"
+    assert errors[0].endswith(left)
     assert [file.name for file in run.glob("checkpoints/*")] == ["step_000000000200.ckpt"]
     assert call(hanging, "resume", str(run), "env.step_timeout=0.5")[0] == 7  # it may change, and the lock is free
+
+
+def test_one_that_hangs_when_it_is_closed_costs_nothing_that_was_trained(
+    hanging: dict[str, str], workplace: Path
+) -> None:
+    variables, settings = {**hanging, "HANG_CLOSE": "1"}, [*SETTINGS[:3], "total_frames=200", *SETTINGS[4:]]
+    code, errors = call(variables, *settings)
+    assert code == 7 and len(errors) == 1 and "within 1 s when it was closed; " in errors[0]
+    assert errors[0].endswith("Its run had ended before, and is saved")
+    code, errors = call(variables, "-m", *settings, "seed=1,2")
+    assert code == 0 and errors == []
+    assert [run.manifest["status"] for run in runs_of(only_sweep(workplace))] == ["finished"] * 2
 
 
 def test_the_other_runs_of_its_process_go_on(hanging: dict[str, str], workplace: Path) -> None:

@@ -207,6 +207,9 @@ class Launcher:
         stopped = self._interrupts() and worker.process.returncode == -signal.SIGTERM  # before it could catch it
         for member in sorted(worker.left) if reason and not stopped else ():
             self._failed(worker.index, member, worker.batch.runs[member], reason or "")
+        told = worker.left or worker.stopped or any(run.directory in self.errors for run in worker.batch.runs)
+        if reason and not stopped and not told:  # an environment that hangs when it is closed
+            self._view.note(reason)
         if worker.process.returncode == EnvironmentFailure.exit_code:
             self.survivors += [worker.batch.runs[member] for member in sorted(worker.stopped)]
         self._view.left(worker.index)

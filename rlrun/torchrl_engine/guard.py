@@ -9,8 +9,9 @@ import numpy as np
 from gymnasium.spaces import Discrete
 
 from rlrun.config import EnvConfig
-from rlrun.envs import make
-from rlrun.errors import EnvironmentFailure, one_line
+from rlrun.envs import make, wrong_kind
+from rlrun.errors import PASSING, EnvironmentFailure, one_line
+from rlrun.manners import close
 
 
 class Guarded(gymnasium.Wrapper[Any, Any, Any, Any]):
@@ -33,26 +34,32 @@ class Guarded(gymnasium.Wrapper[Any, Any, Any, Any]):
         taken = action + self._first if self._first else action
         try:
             observation, reward, terminated, truncated, info = self.env.step(taken)
-            reward = float(reward)
-        except MemoryError:
+            number = float(reward)
+        except PASSING:
             raise
-        except (Exception, SystemExit) as error:
+        except BaseException as error:
             raise self._failure(index, f"{one_line(error)} (action {taken})") from error
-        if not np.isfinite(reward):
-            raise self._failure(index, f"reward {reward}")
+        wrong = wrong_kind(observation, reward, terminated, truncated)
+        if wrong is not None:
+            raise self._failure(index, wrong)
+        if not np.isfinite(number):
+            raise self._failure(index, f"reward {number}")
         self._check(index, observation)
-        return observation, reward, bool(terminated), bool(truncated), info
+        return observation, number, bool(terminated), bool(truncated), info
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
         index = self.index
         try:
             observation, info = self.env.reset(seed=seed, options=options)
-        except MemoryError:
+        except PASSING:
             raise
-        except (Exception, SystemExit) as error:
+        except BaseException as error:
             raise self._failure(index, f"{one_line(error)} (in reset)") from error
         self._check(index, observation)
         return observation, info
+
+    def close(self) -> None:
+        close(self.env, self._id)
 
     def _check(self, index: int, observation: Any) -> None:
         space = self.env.observation_space

@@ -227,10 +227,9 @@ def restore(state: Any, agent: int, tree: Mapping[str, Any]) -> bool:
                 continued = value.restore(agent, tree[field.name])
             else:
                 value.restore(agent, tree[field.name])
-        except ResumeError:
+        except (ResumeError, KeyboardInterrupt):
             raise
-        # Whatever a slice that is not ours makes NumPy or an environment raise.
-        except (Exception, SystemExit) as error:
+        except BaseException as error:  # whatever a slice that is not ours makes NumPy or an environment raise
             raise ResumeError(f"the checkpoint does not fit this config ({field.name}: {one_line(error)})") from error
     if not continued:
         for field in fields(state):
