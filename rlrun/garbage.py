@@ -64,7 +64,8 @@ class Wish:
 
 def garbage_of(directory: Path, wish: Wish) -> list[Item]:
     """What can go of a run, in the order in which it may; nothing of one that is being trained, or can't be read."""
-    busy = is_locked(directory) or is_locked(directory.resolve().parent)
+    sweep = directory.resolve().parent
+    busy = is_locked(directory) or (is_sweep(sweep) and is_locked(sweep))
     return [] if busy else _of_idle(directory, wish)
 
 

@@ -98,7 +98,7 @@ def _check(path: Path) -> None:
     """Raises LockedError, or ResumeError for what can't be known to be rlrun's alone."""
     if path.is_symlink():
         raise ResumeError(f"{shown_path(path)} is a symbolic link; name the directory that it leads to")
-    _require_idle(path, path.resolve().parent, *runs_in(path))
+    _require_idle(path, *filter(is_sweep, [path.resolve().parent]), *runs_in(path))
     for directory in (path, *runs_in(path)):
         entry = foreign_entry(directory)
         if entry is not None:
