@@ -162,7 +162,9 @@ def changed(run: Run, overrides: Sequence[str]) -> RunConfig:
         typed.setdefault("device", typed["hardware.device"])  # as for a new run
     before = retyped(run.config, typed, f"rlrun resume {shown_path(run.directory)}")
     frames = typed.get("total_frames")
-    if isinstance(frames, int | float) and 0 < frames < before.total_frames:  # first: it may be too few for other settings
+    if (
+        isinstance(frames, int | float) and 0 < frames < before.total_frames
+    ):  # first: it may be too few for other settings
         raise ResumeError(f"total_frames: {before.total_frames} -> {number(frames)} is less; it can only grow")
     config = from_mapping(changed_leaves(to_mapping(before), typed))
     _refuse_changes(before, config)
