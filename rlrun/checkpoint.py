@@ -65,9 +65,11 @@ def packed(header: Tree, state: Tree) -> tuple[bytes, ...]:
     header_json = _to_json({"schema": SCHEMA, "rlrun": __version__, **sizes, "fields": _pack(header, "header", None)})
     if len(header_json) > _MAX_HEADER_BYTES:
         raise ValueError(f"a checkpoint header of {len(header_json)} bytes; put large values into the state")
-    if not is_small(state_json):
-        most = f"at most {MAX_JSON_BYTES}, and {MAX_CONTAINERS} dicts and lists, are read"
-        raise StorageError(f"the plain data of the checkpoint has {len(state_json)} bytes; {most}")
+    listed = 8 + int.from_bytes(tensors[:8], "little")
+    for what, plain in (("plain data", state_json), ("list of arrays", tensors[8:listed])):
+        if not is_small(plain):
+            most = f"at most {MAX_JSON_BYTES}, and {MAX_CONTAINERS} dicts and lists, are read"
+            raise StorageError(f"the {what} of the checkpoint has {len(plain)} bytes; {most}")
     chunks = (MAGIC + _LENGTH.pack(len(header_json)) + header_json, state_json, tensors)
     digest = hashlib.sha256()
     for chunk in chunks:

@@ -66,7 +66,7 @@ class CheckpointFolder:
         path = self.directory / BEST_FILE
         if not os.path.lexists(path) or find_damage(path) is not None:
             return None
-        header = read(path)[0]
+        header = read_header(path)
         evaluation = header.get("evaluation")
         if not isinstance(evaluation, dict) or not isinstance(evaluation.get("return_mean"), float):
             return None

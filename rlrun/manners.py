@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -50,8 +51,14 @@ def close(env: Any, identifier: str) -> None:
 
 @contextlib.contextmanager
 def staying(identifier: str) -> Iterator[None]:
-    """Remember the working directory for ``go_back``, and be there in the end. The paths of runs may be relative to it."""
+    """Remember the working directory for ``go_back``, and be there in the end. The paths of runs may be relative to it.
+
+    In another thread than the main one it is left to the others, who may go elsewhere for reasons of their own.
+    """
     global _home
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
     before = _home
     with contextlib.suppress(OSError):  # it was deleted, or can't be told
         _home = os.getcwd()

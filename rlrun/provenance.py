@@ -61,11 +61,11 @@ def _forms(text: str) -> set[str]:
 
 
 def texts_of(value: Any) -> Iterator[str]:
-    """All texts and numbers in a tree of plain data."""
+    """The texts in a value under a secret name, or the whole number that it is; of those in lists others may be equal by chance."""
     if isinstance(value, dict | list | tuple):
         for item in value.values() if isinstance(value, dict) else value:
-            yield from texts_of(item)
-    else:
+            yield from () if type(item) is int else texts_of(item)
+    elif isinstance(value, str) or type(value) is int:
         yield str(value)
 
 

@@ -200,17 +200,19 @@ class Loop:
         }
         size, first = len(self.members), self.members[0].run.directory.name
         note = population_note(self.config, size, self.inexact)
+        doubts = [self.inexact] if self.inexact else []
         for agent in list(self.active):
             member, population = self.members[agent], {"size": size, "index": agent, "first": first}
             with self._leaving_out(agent):
                 for reason in member.begin(resume, self.inexact, population, note, facts):
                     self.view.note(f"{member.run.directory.name}: not exactly the run it would have been: {reason}")
+                    doubts.append(reason)
         chosen = " (auto)" if self.config.device == "auto" else ""
         device = f"{facts['device']}{chosen}"
         header = {
             "device": device,
             "networks": implementation,
-            "exact resume": f"no: {self.inexact}" if self.inexact else "yes",
+            "exact resume": f"no: {doubts[0]}" if doubts else "yes",
         }
         engine = {} if self.config.engine == "rlrun" else {"engine": self.config.engine}
         alone = {"alone": note or SAME_BITS} if size > 1 else {}

@@ -5,14 +5,12 @@ from __future__ import annotations
 import dataclasses
 from collections import Counter
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from support import DQN, PPO, config_of
 
 from rlrun import envs
-from rlrun.cli.resume_sweep import _in_workers as in_workers
 from rlrun.config import EnvConfig, RunConfig, signature
 from rlrun.errors import StorageError
 from rlrun.run import Run
@@ -120,21 +118,11 @@ def test_workers_share_the_cores(machine: None) -> None:
     assert workers({"device": "cuda", "sweep": {"workers": 3}}) == 3
 
 
-def test_a_stored_number_of_workers_is_no_more_than_the_machine_has(
-    machine: None, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_workers_that_the_machine_has_room_for(machine: None, monkeypatch: pytest.MonkeyPatch) -> None:
     """A sweep from elsewhere is not to say how many processes start here."""
-    notes: list[str] = []
-    view: Any = SimpleNamespace(note=notes.append)
-
-    def workers(stored: int | None, limited: bool = True) -> int | None:
-        config = config_of(DQN, {"sweep": {"workers": stored}})
-        return in_workers(resources.most_workers() if limited else None, [config], view)[0].sweep.workers
-
-    assert (workers(None), workers(3), workers(1024, limited=False)) == (None, 3, 1024) and notes == []
-    assert workers(1024) == 4 and len(notes) == 1 and "sweep.workers=1024" in notes[0]
+    assert resources.most_workers() == 4
     monkeypatch.setattr(resources, "free_memory", lambda: 600_000_000)
-    assert workers(3) == 2
+    assert resources.most_workers() == 2
 
 
 def test_largest_batch_is_the_fastest_that_fits(machine: None) -> None:

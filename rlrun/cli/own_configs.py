@@ -32,9 +32,11 @@ def check_own_configs(directory: Path) -> None:
         for entry in listed:
             path = Path(entry.path)
             is_folder = os.path.isdir(path)
+            if entry.name.startswith("."):  # a virtual environment, say: no default may name it
+                continue
             if is_folder and entry.is_symlink():
                 problems.append(f"{printable(path)} is a link to a folder; put a copy in its place")
-            elif is_folder and entry.name == "hydra":
+            elif is_folder and entry.name == "hydra" and folder == directory:
                 problems.append(f"{printable(path)} {_OF_HYDRA}")
             elif is_folder:
                 folders.append(path)
@@ -91,9 +93,9 @@ def _names_hydra(text: str) -> bool:
 
 
 def _leads_out(path: str) -> bool:
-    """Whether ``path`` has, or could be given by an interpolation, an element of dots."""
+    """Whether ``path`` has, or could be given by an interpolation, an element that begins with a dot, or none."""
     elements = path.split(" ")[-1].removeprefix("/").split("/")
-    return any(not element.strip(".") for element in elements) or ("${" in path and "." in path)
+    return any(not element or element.startswith(".") for element in elements) or ("${" in path and "." in path)
 
 
 def _keys(value: Any) -> Iterator[str]:

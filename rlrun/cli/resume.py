@@ -23,7 +23,7 @@ from rlrun.errors import LockedError, ResumeError, UsageError
 from rlrun.finding import find, find_sweep, is_sweep
 from rlrun.interrupts import Interrupts
 from rlrun.locks import is_locked
-from rlrun.manifest import dependence, other_population
+from rlrun.manifest import dependence, other_population, texts
 from rlrun.plain import printable, to_yaml, write_atomically
 from rlrun.reports.typed import typed_settings
 from rlrun.run import Run, require_own, why_not_own
@@ -263,7 +263,7 @@ def require_exact(run: Run, config: RunConfig, size: int = 1) -> None:
         environment = inexactness(run.config)
     reasons += [environment] if environment else []
     if run.manifest.get("exact") is False and not environment:
-        reasons.append("it was resumed inexactly before")
+        reasons += texts(run.manifest.get("inexact_because")) or ["it was resumed inexactly before"]
     if reasons:
         raise ResumeError(f"{shown_path(run.directory)} can't be resumed exactly: {'; '.join(reasons)}")
 

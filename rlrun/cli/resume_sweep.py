@@ -77,33 +77,25 @@ def _go_on(
     quiet: bool,
 ) -> int | None:
     """Train runs by their new configs, in ``most`` workers. Returns the signal that has stopped it."""
-    wanted = _in_workers(most, [config for _, config in pairs], view)
+    wanted = [config for _, config in pairs]
+    stored = max(config.sweep.workers or 0 for config in wanted)
+    if most is not None and stored > most:
+        room = f"{most} workers and not the {stored} stored: this machine has room for no more"
+        view.note(f"{room}; to insist: sweep.workers={stored}")
     for config in {(config.device, config.network.hidden): config for config in wanted}.values():
         check_device(config)
     loggers = {names: choose_loggers(names) for names in {config.logger for config in wanted}}
     check_batches(wanted, spaces_of(wanted))
     if exact:
-        _require_exact([(run, config) for (run, _), config in zip(pairs, wanted, strict=True)])
+        _require_exact(pairs)
     if not quiet:
         say_moving(*pairs[0])
     _extend(pairs)
-    for (run, _), config in zip(pairs, wanted, strict=True):  # for now: the runs keep what is stored
+    for run, config in pairs:  # for now: the runs keep them all
         run.config = replace(config, logger=loggers[config.logger])
     with Interrupts() as interrupts:
-        train_sweep(sweep, places_of([run for run, _ in pairs], view.note), view, interrupts, held)
+        train_sweep(sweep, places_of([run for run, _ in pairs], view.note), view, interrupts, held, most)
     return interrupts.signal
-
-
-def _in_workers(most: int | None, configs: Sequence[RunConfig], view: SweepView) -> list[RunConfig]:
-    """The configs, none of which asks for more than ``most`` workers."""
-    stored = max(config.sweep.workers or 0 for config in configs)
-    if most is None or stored <= most:
-        return [*configs]
-    view.note(
-        f"{most} workers and not the {stored} stored: this machine has room for no more; to insist: sweep.workers={stored}"
-    )
-    limited = [replace(config, sweep=replace(config.sweep, workers=most)) for config in configs]
-    return [new if (old.sweep.workers or 0) > most else old for old, new in zip(configs, limited, strict=True)]
 
 
 def _send_finished(pairs: Iterable[tuple[Run, RunConfig]]) -> None:

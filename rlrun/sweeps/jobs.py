@@ -63,8 +63,9 @@ def make_job(composed: Any, hydra: Any, typed: Sequence[str] | None = None) -> J
     except UsageError as error:
         chosen = hydra.runtime.choices.get("algo")
         raise UsageError(_shortened(str(error), overrides, experiment or tuned, chosen)) from error
-    secret = [value for key, value in leaves(to_mapping(job.config)).items() if is_secret_name(key)]
-    remember(texts_of(secret))
+    for key, value in leaves(to_mapping(job.config)).items():
+        if is_secret_name(key):
+            remember(texts_of(value))
     _check_env_id(job, hydra.runtime)
     algo = job.config.algo
     adam = isinstance(algo, DQNConfig) and algo.optimizer == "adam" and algo.weight_decay > 0

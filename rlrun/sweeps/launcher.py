@@ -150,6 +150,7 @@ class Launcher:
         self._waiting = deque(enumerate(batches))
         self._view, self._interrupts = view, interrupts
         self._workers: list[_Worker] = []
+        self._noted: set[str] = set()
         self._selector = selectors.DefaultSelector()
 
     def run(self) -> None:
@@ -225,7 +226,9 @@ class Launcher:
             case "evaluated":
                 self._view.evaluated(index, event["member"], event["frames"], event["result"], event["best"])
             case "note":
-                self._view.note(event["line"])
+                if event["line"] not in self._noted:  # what environments do badly each worker tells
+                    self._noted.add(event["line"])
+                    self._view.note(event["line"])
             case "ended":
                 worker.left.discard(event["member"])
                 if event["status"] == "stopped":

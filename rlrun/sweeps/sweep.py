@@ -188,9 +188,16 @@ def plan_sweep(places: Sequence[Place]) -> tuple[list[Batch], int]:
 
 
 def train_sweep(
-    sweep: Sweep, places: Sequence[Place], view: SweepView, interrupts: Interrupts, held: tuple[int, ...]
+    sweep: Sweep,
+    places: Sequence[Place],
+    view: SweepView,
+    interrupts: Interrupts,
+    held: tuple[int, ...],
+    most: int | None = None,
 ) -> None:
     """Train ``places``, some or all of the sweep's runs, and write the sweep's lists. ``interrupts``: already entered.
+
+    ``most``: workers at a time, though batches are those of as many as were asked for: they may decide bits.
 
     Raises:
         StorageError: as ``plan_sweep``.
@@ -199,6 +206,7 @@ def train_sweep(
     try:
         while left:
             batches, workers = plan_sweep(left)
+            workers = workers if most is None else min(workers, most)
             launcher = Launcher(sweep.directory, batches, workers, view, interrupts, held)
             view.start(sweep.directory, sweep.runs, batches, workers)
             launcher.run()

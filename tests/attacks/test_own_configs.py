@@ -27,6 +27,7 @@ FILES = {  # what is refused, and the words
     "outside": ("defaults:\n  - ../../elsewhere\n", "defaults: ../../elsewhere leads out of the folder"),
     "outside by choice": ("defaults:\n  - override /env: ../x\n", "leads out of the folder"),
     "outside, absolute": ("defaults:\n  - //tmp/x\n", "leads out of the folder"),
+    "hidden": ("defaults:\n  - /.venv/x\n", "defaults: /.venv/x leads out of the folder"),
     "outside by parts": ("defaults:\n  - ${a}./x\n", "leads out of the folder"),
 }
 
@@ -51,6 +52,15 @@ def test_folder_of_hydra(experiments: Path, rlrun: Any) -> None:
     (experiments.parent / "hydra" / "job_logging").mkdir(parents=True)
     answer = rlrun("--config-dir=mine", "--cfg", "job")
     assert answer.code == 2 and answer.errors[0].startswith("mine/hydra sets Hydra itself")
+
+
+def test_folders_of_others_beside_the_groups(experiments: Path, rlrun: Any) -> None:
+    (experiments / "x.yaml").write_text("# @package _global_\nseed: 7\n")
+    (experiments.parent / ".venv" / "hydra").mkdir(parents=True)
+    (experiments.parent / ".venv" / "lib64").symlink_to("hydra")
+    (experiments.parent / "code" / "hydra").mkdir(parents=True)
+    answer = rlrun("--config-dir=mine", "experiment=x", "--cfg", "job")
+    assert answer.code == 0 and "seed: 7" in answer.out
 
 
 @pytest.mark.parametrize("words", [[], ["-m", "seed=1,2"], ["--cfg", "job"]], ids=repr)
