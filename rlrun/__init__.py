@@ -1,7 +1,8 @@
 """rlrun: deep reinforcement-learning experiments from the shell, and from Python by ``train`` and ``load``."""
 
 import importlib
-from typing import TYPE_CHECKING, Any
+
+TYPE_CHECKING = False  # typing takes its time to import, in which a Ctrl-C would be a traceback
 
 if TYPE_CHECKING:
     from rlrun.api import TrainedRun as TrainedRun
@@ -13,7 +14,7 @@ __version__ = "0.1.0"
 __all__ = ["TrainedPolicy", "TrainedRun", "__version__", "load", "train"]
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> object:
     """What the command line, which imports this first, is not to wait for."""
     if name in __all__:
         return getattr(importlib.import_module("rlrun.api"), name)
