@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -14,6 +15,7 @@ from typing import Self
 from rlrun.errors import SIGNAL_BASE
 
 SHOW_CURSOR = b"\x1b[?25h"
+_MOMENT = 0.01  # seconds
 
 
 def ignore_wishes() -> None:
@@ -66,10 +68,26 @@ class Unwinding(_Caught):
     Libraries make errors of their own of that: an error that comes out when there is a ``signal`` is no other.
     """
 
+    def __enter__(self) -> Self:
+        self._hook, sys.unraisablehook = sys.unraisablehook, self._once_more
+        return super().__enter__()
+
+    def __exit__(self, *error: object) -> None:
+        super().__exit__(*error)
+        sys.unraisablehook = self._hook
+
     def _handle(self, number: int, _: FrameType | None) -> None:
         if not self._is_repeated():
             self.stop(number)
             raise Unwound
+
+    def _once_more(self, dropped: sys.UnraisableHookArgs) -> None:
+        """Python drops what is raised in a callback of its own, as while it imports: the signal comes again, a moment later."""
+        if isinstance(dropped.exc_value, Unwound) and self.signal is not None:
+            again, self.signal = self.signal, None
+            threading.Timer(_MOMENT, os.kill, (os.getpid(), again)).start()
+        else:
+            self._hook(dropped)
 
 
 class Interrupts(_Caught):
