@@ -358,7 +358,7 @@ def test_resume_on_another_device_is_no_longer_exact(rlrun: Any, run: Run) -> No
     assert run.manifest["exact"] is False
     assert any("device: auto -> cpu" in reason for reason in run.manifest["inexact_because"])
     answer = rlrun("resume", "latest", "total_frames=800", "--require-exact")
-    assert answer.code == 4 and "resumed inexactly before" in answer.errors[0]
+    assert answer.code == 4 and "it was no longer exact before: device: auto -> cpu; " in answer.errors[0]
 
 
 def test_resume_leaves_name_and_place(rlrun: Any, run: Run) -> None:

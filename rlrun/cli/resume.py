@@ -263,7 +263,8 @@ def require_exact(run: Run, config: RunConfig, size: int = 1) -> None:
         environment = inexactness(run.config)
     reasons += [environment] if environment else []
     if run.manifest.get("exact") is False and not environment:
-        reasons += texts(run.manifest.get("inexact_because")) or ["it was resumed inexactly before"]
+        because = "; ".join(texts(run.manifest.get("inexact_because"))) or "no reason given"
+        reasons.append(f"it was no longer exact before: {because}")
     if reasons:
         raise ResumeError(f"{shown_path(run.directory)} can't be resumed exactly: {'; '.join(reasons)}")
 
