@@ -122,7 +122,9 @@ def find_damage(path: Path) -> str | None:
             return _foreign(beginning)
         try:
             file.seek(len(MAGIC))
-            _sections(file, _json_header(file))
+            header = _json_header(file)
+            if whole(header["schema"]) <= SCHEMA:  # a newer rlrun may lay it out otherwise
+                _sections(file, header)
         except MALFORMED:  # it was cut, or lengthened, perhaps by a hole that takes minutes to hash
             return _DAMAGED
         file.seek(0)

@@ -357,9 +357,12 @@ def test_missing_and_odd_paths_are_one_line(tmp_path: Path) -> None:
         assert len(str(raised.value).splitlines()) == 1
 
 
-def test_a_newer_schema_is_refused_and_the_file_kept(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "header", [preamble(schema=4), {"schema": 4, "sections": [12]}], ids=["laid out as ours", "otherwise"]
+)
+def test_a_newer_schema_is_refused_and_the_file_kept(header: dict[str, Any], tmp_path: Path) -> None:
     path = tmp_path / "step_000000000001.ckpt"
-    path.write_bytes(signed(preamble(schema=4)))
+    path.write_bytes(signed(header))
     with pytest.raises(ResumeError, match=r"written by rlrun \? \(schema 4\), this one reads 2"):
         CheckpointFolder(tmp_path, keep=2).newest(pytest.fail)
     assert path.exists()
